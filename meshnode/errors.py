@@ -1,0 +1,134 @@
+"""Errors, by who must act.
+
+`CallerError`: the program that called; nothing was changed. `Unavailable` and its kin: wait or retry; each says whether
+anything may have changed. `OperatorError`: whoever runs the node; the message says the way out.
+"""
+
+
+class MeshError(Exception):
+    """Whatever this package raises on purpose."""
+
+    code = "error"
+    """The name under which the error crosses the mesh; see `error_from_code`."""
+
+
+class CallerError(MeshError):
+    """The call itself is wrong: repeating it unchanged fails again. Nothing was changed."""
+
+    code = "caller"
+
+
+class UnknownAgentType(CallerError):
+    """No node that owns the key has the agent type in its application. Nothing was changed."""
+
+    code = "unknown_agent_type"
+
+
+class UnknownMethod(CallerError):
+    """The agent type has no handler of that name. Nothing was changed."""
+
+    code = "unknown_method"
+
+
+class InvalidArgument(CallerError):
+    """An argument does not fit the handler's types, or is too large. Nothing was changed."""
+
+    code = "invalid_argument"
+
+
+class UnknownSession(CallerError):
+    """The session expired, so what became of its requests is not known any more. Nothing was changed."""
+
+    code = "unknown_session"
+
+
+class NotFound(CallerError):
+    """No such node, model or key."""
+
+    code = "not_found"
+
+
+class AgentError(MeshError):
+    """The agent's handler raised. Its state is unchanged; the error is the recorded reply of the request.
+
+    Attributes:
+        error_type: the name of the exception's class in the agent.
+    """
+
+    code = "agent"
+
+    def __init__(self, message: str, error_type: str = "Exception") -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+    def __str__(self) -> str:
+        return f"{self.error_type}: {self.args[0]}"
+
+
+class Unavailable(MeshError):
+    """Nobody could answer within the deadline. Nothing was changed; a retry is safe."""
+
+    code = "unavailable"
+
+
+class Overloaded(Unavailable):
+    """A bounded queue is full. Nothing was changed; retry later."""
+
+    code = "overloaded"
+
+
+class OutcomeUnknown(MeshError):
+    """The request may or may not take effect. A retry with the same request id is safe."""
+
+    code = "outcome_unknown"
+
+
+class OperatorError(MeshError):
+    """Something outside the program must be put right; the message says what."""
+
+    code = "operator"
+
+
+class AddressInUse(OperatorError):
+    """Another process listens at the address that this node is to bind."""
+
+
+class DataDirectoryError(OperatorError):
+    """The data directory is locked, not writable, damaged, or of another mesh. It was not changed."""
+
+
+class StorageFailed(OperatorError):
+    """The disk refused a write or a sync. The node has stopped acknowledging; what was acknowledged is safe."""
+
+    code = "storage_failed"
+
+
+class NameTaken(OperatorError):
+    """Another live node of the mesh has this name."""
+
+    code = "name_taken"
+
+
+class WrongMesh(OperatorError):
+    """The other side, or the data directory, belongs to another mesh."""
+
+    code = "wrong_mesh"
+
+
+def _classes() -> dict[str, type[MeshError]]:
+    found: dict[str, type[MeshError]] = {}
+    pending: list[type[MeshError]] = [MeshError]
+    while pending:
+        cls = pending.pop()
+        found.setdefault(cls.code, cls)
+        pending.extend(cls.__subclasses__())
+    return found
+
+
+def error_from_code(code: str, message: str) -> MeshError:
+    """The error that a peer reported; an unknown code of a newer version becomes a plain `MeshError`."""
+    cls = _classes().get(code, MeshError)
+    if cls is AgentError:
+        error_type, _, text = message.partition(": ")
+        return AgentError(text, error_type)
+    return cls(message)

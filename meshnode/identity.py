@@ -1,0 +1,64 @@
+"""The names of things that every room refers to: nodes, boots, partitions, epochs."""
+
+from dataclasses import dataclass
+from typing import NewType
+
+NodeId = NewType("NodeId", int)
+"""A random 63-bit number, never 0, drawn together with the node's data directory. It is also the node's id in Raft."""
+
+Boot = NewType("Boot", int)
+"""How often a node has started on its data directory: 1, 2, …"""
+
+PartitionId = NewType("PartitionId", int)
+"""The top bits of the hash of an agent's type and key: 0 … number of partitions − 1."""
+
+Epoch = NewType("Epoch", int)
+"""How often a partition's row has begun anew. Within an epoch neither the primary nor the replicas change."""
+
+MeshId = NewType("MeshId", bytes)
+"""Sixteen random bytes, drawn once by the node that founds the mesh."""
+
+NODE_ID_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """Where a node listens: the same port number for datagrams and for streams.
+
+    Attributes:
+        host: an IPv4 or IPv6 address in text form, without brackets.
+        port: 1 … 65535.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str, *, default_port: int | None = None) -> Address:
+    """Read ``HOST:PORT``, ``[IPV6]:PORT`` or, with a default port, ``HOST``.
+
+    Raises:
+        ValueError: the text is not of that form or the port is outside 1 … 65535.
+    """
+    host, separator, port = text.rpartition(":")
+    if text.startswith("[") and text.endswith("]"):
+        host, separator, port = text, "", ""
+    elif not separator:
+        host = text
+    if not separator:
+        port = "" if default_port is None else str(default_port)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r} is ambiguous: write an IPv6 address in brackets, as in [::1]:7946")
+    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise ValueError(f"{text!r} is not HOST:PORT with a port from 1 to 65535, as in 10.0.0.1:7946")
+    return Address(host, int(port))
+
+
+def node_id_text(node_id: NodeId) -> str:
+    """The id as sixteen hexadecimal digits, as it stands in logs and tables."""
+    return f"{node_id:016x}"

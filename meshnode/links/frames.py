@@ -1,0 +1,105 @@
+"""What is queued for a peer, and how it is put into frames.
+
+A frame is a sequence of messages, each `channel (1 byte) | length (4 bytes, big-endian) | message`.
+"""
+
+import enum
+import struct
+from collections import deque
+
+from meshnode.wire import WireError
+
+_HEAD = struct.Struct(">BI")
+HEAD_BYTES = _HEAD.size
+
+
+class Channel(enum.IntEnum):
+    """Streams of messages that don't wait for each other, most urgent first."""
+
+    RAFT = 0
+    CONTROL = 1
+    CALLS = 2
+    PARTITIONS = 3
+
+
+CHANNELS = tuple(Channel)
+
+
+class SendQueue:
+    """Messages for one peer, in order within each channel.
+
+    Args:
+        bytes_max: the bound of each channel. One message is always accepted into an empty channel.
+        turn_bytes: how much one channel may put into a frame while others wait.
+    """
+
+    def __init__(self, bytes_max: int, turn_bytes: int = 256 * 2**10) -> None:
+        self._bytes_max = bytes_max
+        self._turn_bytes = turn_bytes
+        self._queues: tuple[deque[bytes], ...] = tuple(deque() for _ in CHANNELS)
+        self._bytes = [0] * len(CHANNELS)
+
+    def __bool__(self) -> bool:
+        return any(self._queues)
+
+    def has_room(self, channel: Channel) -> bool:
+        """Whether the channel is less than half full: who waits for room is not woken for each single message."""
+        return self._bytes[channel] * 2 < self._bytes_max
+
+    def put(self, channel: Channel, data: bytes) -> bool:
+        """Queue a message; False when the channel is full."""
+        queued = self._bytes[channel]
+        if queued and queued + len(data) > self._bytes_max:
+            return False
+        self._queues[channel].append(data)
+        self._bytes[channel] = queued + len(data)
+        return True
+
+    def take_frame(self, bytes_max: int) -> bytes:
+        """The next frame: from each channel in turn at least one message, together at most ``bytes_max``."""
+        parts: list[bytes] = []
+        left = bytes_max
+        for channel in CHANNELS:
+            queue = self._queues[channel]
+            turn = min(left, self._turn_bytes)
+            taken = 0
+            while queue:
+                size = len(queue[0]) + HEAD_BYTES
+                if size > left or (taken and taken + size > turn):
+                    break
+                data = queue.popleft()
+                parts.append(_HEAD.pack(channel, len(data)))
+                parts.append(data)
+                taken += size
+                left -= size
+                self._bytes[channel] -= len(data)
+        return b"".join(parts)
+
+    def clear(self) -> int:
+        """Drop everything; how many messages that were."""
+        dropped = sum(map(len, self._queues))
+        for channel in CHANNELS:
+            self._queues[channel].clear()
+            self._bytes[channel] = 0
+        return dropped
+
+
+def split_frame(frame: bytes) -> list[tuple[Channel, memoryview]]:
+    """The messages of a frame.
+
+    Raises:
+        WireError: the bytes are not a sequence of messages.
+    """
+    view = memoryview(frame)
+    messages = []
+    offset = 0
+    while offset < len(frame):
+        if len(frame) - offset < HEAD_BYTES:
+            raise WireError("a frame ends in the middle of a message's head")
+        number, length = _HEAD.unpack_from(frame, offset)
+        offset += HEAD_BYTES
+        if number >= len(CHANNELS) or length > len(frame) - offset:
+            raise WireError(f"channel {number}, length {length} with {len(frame) - offset} bytes left in the frame")
+        messages.append((CHANNELS[number], view[offset : offset + length]))
+        offset += length
+    return messages

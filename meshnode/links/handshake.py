@@ -1,0 +1,58 @@
+"""From a fresh stream to a WebSocket whose two ends know each other."""
+
+import trio
+
+from meshnode import wire
+from meshnode.errors import MeshError, Unavailable, error_from_code
+from meshnode.links.hello import Hello, Refusal, refusal_of
+from meshnode.links.socket import FrameSocket, SocketClosed, open_client, open_server
+
+
+class LinkRefused(Unavailable):
+    """The other side was reached, but there can be no link; ``refusal`` is why. Nothing was changed."""
+
+    def __init__(self, refusal: MeshError) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+
+
+async def introduce(
+    nursery: trio.Nursery, stream: trio.abc.HalfCloseableStream, *, local: Hello, authority: str, frame_bytes_max: int
+) -> tuple[FrameSocket, Hello]:
+    """The dialling side: say who we are, learn who answers.
+
+    Raises:
+        LinkRefused: one of the two sides does not want this link.
+        SocketClosed, WireError: the other side is no node.
+    """
+    socket = await open_client(nursery, stream, authority=authority, frame_bytes_max=frame_bytes_max)
+    await socket.send(wire.encode(local))
+    answer = wire.decode(await socket.receive())
+    if isinstance(answer, Hello):
+        refusal = refusal_of(answer, mesh_id=local.mesh_id, node_id=local.node_id) if local.mesh_id else None
+        if refusal is None:
+            return socket, answer
+        answer = refusal
+    if isinstance(answer, Refusal):
+        raise LinkRefused(error_from_code(answer.code, answer.reason))
+    raise SocketClosed(f"{authority} answered with a {type(answer).__name__}")
+
+
+async def receive_introduction(
+    nursery: trio.Nursery, stream: trio.abc.HalfCloseableStream, *, local: Hello, frame_bytes_max: int
+) -> tuple[FrameSocket, Hello]:
+    """The accepting side: learn who dials, say who we are or why not.
+
+    Raises:
+        SocketClosed, WireError: the other side was refused, or is no node.
+    """
+    socket = await open_server(nursery, stream, frame_bytes_max=frame_bytes_max)
+    hello = wire.decode(await socket.receive())
+    if not isinstance(hello, Hello):
+        raise SocketClosed(f"the first message is a {type(hello).__name__}")
+    refusal = refusal_of(hello, mesh_id=local.mesh_id, node_id=local.node_id)
+    await socket.send(wire.encode(refusal or local))
+    if refusal is not None:
+        await socket.aclose()
+        raise SocketClosed(refusal.reason)
+    return socket, hello

@@ -1,0 +1,62 @@
+"""The handshake: each side says who it is, before anything else."""
+
+import enum
+from dataclasses import dataclass
+
+from meshnode import wire
+from meshnode.identity import NODE_ID_MAX, Boot, MeshId, NodeId
+
+NAME_BYTES_MAX = 255
+
+
+class Role(enum.Enum):
+    """What the dialling side is to the other."""
+
+    NODE = 1
+    GUEST = 2
+
+
+@wire.message(0x01)
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who is at this end.
+
+    Attributes:
+        mesh_id: empty when a guest does not know it yet.
+        node_id: a guest draws one too, so that answers find their way.
+        boot: 0 for a guest.
+    """
+
+    mesh_id: MeshId
+    node_id: NodeId
+    boot: Boot
+    role: Role
+    name: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.node_id <= NODE_ID_MAX:
+            raise ValueError(f"node id {self.node_id} is outside 1 … 2**63 − 1")
+        if len(self.mesh_id) not in (0, 16):
+            raise ValueError(f"a mesh id has 16 bytes, not {len(self.mesh_id)}")
+        if len(self.name.encode()) > NAME_BYTES_MAX:
+            raise ValueError(f"a name has at most {NAME_BYTES_MAX} bytes")
+
+
+@wire.message(0x02)
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the accepting side closes the connection."""
+
+    code: str
+    reason: str
+
+
+def refusal_of(hello: Hello, *, mesh_id: MeshId, node_id: NodeId) -> Refusal | None:
+    """Why a node of mesh ``mesh_id`` can't talk to the side that sent ``hello``; None when it can."""
+    if hello.mesh_id and mesh_id and hello.mesh_id != mesh_id:
+        return Refusal("wrong_mesh", f"this node is of mesh {mesh_id.hex()}, not {hello.mesh_id.hex()}")
+    if hello.role is Role.NODE and (not hello.mesh_id or not mesh_id):
+        return Refusal("unavailable", "this node has not joined a mesh yet")
+    if hello.node_id == node_id:
+        return Refusal("operator", f"node id {node_id:016x} is this node's own: was its data directory copied?")
+    return None

@@ -1,0 +1,74 @@
+"""Questions with one answer each, over links."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import trio
+
+from meshnode.errors import Unavailable
+from meshnode.identity import NodeId
+from meshnode.links.frames import Channel
+from meshnode.links.links import Links
+
+A = TypeVar("A")
+
+
+class LinkLost(Unavailable):
+    """The peer can't be reached, or its connection ended before it answered. Whether it acted is unknown."""
+
+
+class _Waiter(Generic[A]):
+    def __init__(self) -> None:
+        self.event = trio.Event()
+        self.answer: A | None = None
+
+
+class Requests(Generic[A]):
+    """Pairs the answers that arrive with the questions that were asked.
+
+    A question carries a number that its answer repeats. An answer to a question that nobody asked, or asked of another
+    peer, is dropped.
+    """
+
+    def __init__(self, links: Links, channel: Channel) -> None:
+        self._links = links
+        self._channel = channel
+        self._last_number = 0
+        self._waiting: dict[NodeId, dict[int, _Waiter[A]]] = {}
+        links.on_end(self._lost)
+
+    async def ask(self, peer: NodeId, question: Callable[[int], Any]) -> A:
+        """Send ``question(number)`` and wait for the answer, for as long as the caller's scope allows.
+
+        Raises:
+            LinkLost: the peer can't be reached, or its connection ended first.
+        """
+        await self._links.wait_for_room(peer, self._channel)
+        self._last_number += 1
+        number = self._last_number
+        waiter: _Waiter[A] = _Waiter()
+        self._waiting.setdefault(peer, {})[number] = waiter
+        try:
+            if not self._links.send(peer, self._channel, question(number)):
+                raise LinkLost(f"node {peer:016x} can't be reached")
+            await waiter.event.wait()
+        finally:
+            waiting = self._waiting.get(peer)
+            if waiting is not None:
+                waiting.pop(number, None)
+                if not waiting:
+                    del self._waiting[peer]
+        if waiter.answer is None:
+            raise LinkLost(f"the connection to node {peer:016x} ended before it answered")
+        return waiter.answer
+
+    def answered(self, peer: NodeId, number: int, answer: A) -> None:
+        """Take the answer to question ``number`` of ``peer``."""
+        waiter = self._waiting.get(peer, {}).get(number)
+        if waiter is not None and not waiter.event.is_set():
+            waiter.answer = answer
+            waiter.event.set()
+
+    def _lost(self, peer: NodeId) -> None:
+        for waiter in self._waiting.get(peer, {}).values():
+            waiter.event.set()

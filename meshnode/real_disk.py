@@ -1,0 +1,109 @@
+"""A directory of this machine as a `consensus.disk.Disk`, locked for one process."""
+
+import contextlib
+import fcntl
+import os
+
+from meshnode.errors import DataDirectoryError
+
+LOCK_NAME = "lock"
+
+
+class RealFile:
+    """An open file: appended at its end, read anywhere. Raises OSError as the kernel does."""
+
+    def __init__(self, path: str, *, create: bool) -> None:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        self._fd = os.open(path, flags, 0o600)
+        self._size = os.fstat(self._fd).st_size
+
+    def size(self) -> int:
+        return self._size
+
+    def read(self, offset: int, size: int) -> bytes:
+        parts = []
+        while size > 0:
+            part = os.pread(self._fd, size, offset)
+            if not part:
+                break
+            parts.append(part)
+            offset += len(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def append(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._fd, view, self._size)
+            self._size += written
+            view = view[written:]
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+        self._size = size
+
+    def sync(self) -> None:
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class RealDisk:
+    """The directory ``root``, made if absent and locked until `close`.
+
+    Raises:
+        DataDirectoryError: it is locked by another process, not a directory, or not writable.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+        try:
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            self._lock = os.open(os.path.join(self.root, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataDirectoryError(
+                f"can't use data directory {self.root}: {error.strerror}. Give a writable directory with --data"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise DataDirectoryError(
+                f"data directory {self.root} is locked by a running node: stop it, or give another one with --data"
+            ) from error
+
+    def _path(self, path: str) -> str:
+        return os.path.join(self.root, path)
+
+    def open(self, path: str, *, create: bool) -> RealFile:
+        return RealFile(self._path(path), create=create)
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(self._path(path))
+
+    def rename(self, old: str, new: str) -> None:
+        os.replace(self._path(old), self._path(new))
+
+    def remove(self, path: str) -> None:
+        os.remove(self._path(path))
+
+    def list(self, directory: str) -> list[str]:
+        return sorted(os.listdir(self._path(directory)))
+
+    def make_directory(self, path: str) -> None:
+        os.makedirs(self._path(path), mode=0o700, exist_ok=True)
+
+    def sync_directory(self, path: str) -> None:
+        fd = os.open(self._path(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Unlock. Files that are still open stay usable, which only a node that is going down may do."""
+        with contextlib.suppress(OSError):
+            os.close(self._lock)

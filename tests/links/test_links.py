@@ -1,0 +1,326 @@
+"""Links between nodes in one process, over real loopback sockets."""
+
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from trio_websocket import open_websocket_url
+
+from meshnode import wire
+from meshnode.errors import WrongMesh
+from meshnode.host import RealHost
+from meshnode.identity import Address, Boot, MeshId, NodeId
+from meshnode.links import Channel, Hello, LinkLost, LinkRefused, Links, LinksConfig, Requests, Role
+from meshnode.links.frames import SendQueue
+
+MESH = MeshId(b"m" * 16)
+GUARD_S = 20.0
+
+
+@wire.message(65010)
+@dataclass(frozen=True, slots=True)
+class Note:
+    number: int
+    data: bytes = b""
+
+
+@dataclass(eq=False)
+class End:
+    """A node reduced to its links."""
+
+    links: Links
+    hello: Hello
+    address: Address
+    received: list[tuple[NodeId, Any]] = field(default_factory=list)
+    ended: list[NodeId] = field(default_factory=list)
+    changed: trio.Event = field(default_factory=trio.Event)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def take(self, peer: NodeId, message: Any) -> None:
+        self.received.append((peer, message))
+        self._wake()
+
+    def end(self, peer: NodeId) -> None:
+        self.ended.append(peer)
+        self._wake()
+
+    def _wake(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    async def until(self, condition: Any) -> None:
+        with trio.fail_after(GUARD_S):
+            while not condition():
+                await self.changed.wait()
+
+
+class Network:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.host = RealHost()
+        self.addresses: dict[NodeId, Address] = {}
+
+    async def start(
+        self, number: int, *, mesh_id: MeshId = MESH, role: Role = Role.NODE, config: LinksConfig | None = None
+    ) -> End:
+        node_id = NodeId(number)
+        hello = Hello(mesh_id, node_id, Boot(1), role, f"node-{number}")
+        links = Links(
+            self.host,
+            config or LinksConfig(backoff_min_s=0.01, backoff_max_s=0.02),
+            local=hello,
+            address_of=self.addresses.get,
+        )
+        listener = await self.host.listen(Address("127.0.0.1", 0))
+        assert isinstance(listener, trio.SocketListener)
+        address = Address("127.0.0.1", listener.socket.getsockname()[1])
+        self.addresses[node_id] = address
+        end = End(links, hello, address)
+        for channel in Channel:
+            links.on(channel, end.take)
+        links.on_end(end.end)
+
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+            with end.scope:
+                await links.run(listener, task_status=task_status)
+            await listener.aclose()
+
+        await self.nursery.start(run)
+        return end
+
+
+@contextlib.asynccontextmanager
+async def network() -> AsyncIterator[Network]:
+    async with trio.open_nursery() as nursery:
+        yield Network(nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_message_dials_and_arrives_and_the_answer_uses_the_same_link() -> None:
+    async with network() as net:
+        one, two = await net.start(1), await net.start(2)
+        assert one.links.send(two.hello.node_id, Channel.CALLS, Note(1))
+        await two.until(lambda: two.received)
+        assert two.received == [(1, Note(1))]
+        assert two.links.send(one.hello.node_id, Channel.CALLS, Note(2))
+        await one.until(lambda: one.received)
+        assert [hello.node_id for hello in two.links.linked()] == [1]
+
+
+async def test_everything_queued_arrives_in_order_over_both_directions() -> None:
+    async with network() as net:
+        one, two = await net.start(1), await net.start(2)
+        await one.links.connect(two.address)
+        for number in range(2000):
+            assert one.links.send(NodeId(2), Channel.CALLS, Note(number, bytes(number % 300)))
+            assert two.links.send(NodeId(1), Channel.CALLS, Note(number))
+        await two.until(lambda: len(two.received) == 2000)
+        await one.until(lambda: len(one.received) == 2000)
+        assert [note.number for _, note in two.received] == list(range(2000))
+        assert [note.number for _, note in one.received] == list(range(2000))
+        assert len(one.links.linked()) == 1
+
+
+async def test_dialling_each_other_at_once_ends_in_one_link_and_loses_nothing() -> None:
+    async with network() as net:
+        for number in range(10, 30, 2):
+            one, two = await net.start(number), await net.start(number + 1)
+            for batch in range(20):
+                for note in range(batch * 20, batch * 20 + 20):
+                    assert one.links.send(two.hello.node_id, Channel.CALLS, Note(note))
+                    assert two.links.send(one.hello.node_id, Channel.CALLS, Note(note))
+                await trio.lowlevel.checkpoint()
+            await two.until(lambda two=two: len(two.received) == 400)
+            await one.until(lambda one=one: len(one.received) == 400)
+            assert sorted(note.number for _, note in one.received) == list(range(400))
+            assert sorted(note.number for _, note in two.received) == list(range(400))
+            assert len(one.links.linked()) == len(two.links.linked()) == 1
+            assert not one.ended
+            assert not two.ended
+
+
+async def test_the_end_of_a_link_is_reported_once_and_a_later_message_dials_again() -> None:
+    async with network() as net:
+        one, two = await net.start(1), await net.start(2)
+        one.links.send(NodeId(2), Channel.CALLS, Note(1))
+        await two.until(lambda: two.received)
+        two.scope.cancel()
+        await one.until(lambda: one.ended)
+        assert one.ended == [2]
+        again = await net.start(2)
+        with trio.fail_after(GUARD_S):
+            while not again.received:
+                one.links.send(NodeId(2), Channel.CALLS, Note(2))
+                await trio.sleep(0.01)
+        assert again.received[0] == (1, Note(2))
+
+
+async def test_an_unreachable_peer_is_reported_and_sends_are_refused_while_backing_off() -> None:
+    async with network() as net:
+        one = await net.start(1, config=LinksConfig(backoff_min_s=60.0, backoff_max_s=60.0))
+        gone = await net.start(2)
+        gone.scope.cancel()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert one.links.send(NodeId(2), Channel.CALLS, Note(1)), "it is queued while the dial goes on"
+        await one.until(lambda: one.ended)
+        assert not one.links.send(NodeId(2), Channel.CALLS, Note(2))
+        assert not one.links.send(NodeId(77), Channel.CALLS, Note(3)), "nobody knows this one's address"
+        assert one.links.counters.messages_dropped == 3
+
+
+async def test_another_mesh_is_refused_with_both_ids() -> None:
+    async with network() as net:
+        one, other = await net.start(1), await net.start(2, mesh_id=MeshId(b"o" * 16))
+        with pytest.raises(LinkRefused, match=f"is of mesh {b'o'.hex() * 16}") as caught:
+            await one.links.connect(other.address)
+        assert isinstance(caught.value.refusal, WrongMesh)
+
+
+async def test_a_copied_node_id_is_refused() -> None:
+    async with network() as net:
+        one = await net.start(1)
+        twin = await net.start(1)
+        with pytest.raises(LinkRefused, match="data directory copied"):
+            await twin.links.connect(one.address)
+
+
+async def test_a_guest_reaches_the_guest_channels_only() -> None:
+    async with network() as net:
+        node, guest = await net.start(1), await net.start(2, mesh_id=MeshId(b""), role=Role.GUEST)
+        hello = await guest.links.connect(node.address)
+        assert hello == node.hello
+        guest.links.send(NodeId(1), Channel.RAFT, Note(1))
+        guest.links.send(NodeId(1), Channel.PARTITIONS, Note(2))
+        guest.links.send(NodeId(1), Channel.CONTROL, Note(3))
+        await node.until(lambda: node.received)
+        assert node.received == [(2, Note(3))]
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert node.links.counters.forbidden == 2
+
+
+async def test_a_node_restarted_replaces_its_old_link() -> None:
+    async with network() as net:
+        one, two = await net.start(1), await net.start(2)
+        await two.links.connect(one.address)
+        two.links.introduce_as(Hello(MESH, NodeId(2), Boot(2), Role.NODE, "node-2"))
+        await two.links.connect(one.address)
+        assert [hello.boot for hello in one.links.linked()] == [2]
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_garbage_on_the_port_is_survived(seed: int) -> None:
+    rng = random.Random(seed)
+    async with network() as net:
+        one, two = await net.start(1), await net.start(2)
+        for _ in range(8):
+            stream = await trio.open_tcp_stream(one.address.host, one.address.port)
+            start = rng.choice([b"", b"GET /meshnode/1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n", b"\x16\x03\x01"])
+            with contextlib.suppress(trio.BrokenResourceError):
+                await stream.send_all(start + rng.randbytes(rng.randrange(200)))
+            await stream.aclose()
+        two.links.send(NodeId(1), Channel.CALLS, Note(1))
+        await one.until(lambda: one.received)
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_garbage_after_the_handshake_is_counted_and_dropped(seed: int) -> None:
+    rng = random.Random(seed)
+    async with network() as net:
+        one = await net.start(1)
+        url = f"ws://{one.address}/meshnode/1"
+        queue = SendQueue(10**6)
+        for _ in range(5):
+            queue.put(Channel.CALLS, rng.randbytes(20))
+        queue.put(Channel.CALLS, wire.encode(Note(5)))
+        async with open_websocket_url(url) as socket:
+            await socket.send_message(wire.encode(Hello(MESH, NodeId(9), Boot(1), Role.NODE, "hostile")))
+            await socket.get_message()
+            await socket.send_message(queue.take_frame(10**6))
+            await one.until(lambda: one.received)
+            assert one.links.counters.malformed + one.links.counters.unknown_kind == 5
+            await socket.send_message(rng.randbytes(3) if seed % 2 else "text")
+            await one.until(lambda: one.ended)
+        async with open_websocket_url(url) as socket:
+            await socket.send_message(rng.randbytes(50))
+        assert one.received == [(9, Note(5))]
+
+
+async def test_a_silent_connection_is_dropped_after_the_handshake_timeout() -> None:
+    async with network() as net:
+        one = await net.start(1, config=LinksConfig(handshake_timeout_s=0.05))
+        stream = await trio.open_tcp_stream(one.address.host, one.address.port)
+        with trio.fail_after(GUARD_S):
+            async with stream:
+                assert await stream.receive_some() == b""
+
+
+async def test_past_the_limit_a_connection_is_closed_at_once() -> None:
+    async with network() as net:
+        one = await net.start(1, config=LinksConfig(connections_max=1))
+        two, three = await net.start(2), await net.start(3)
+        await two.links.connect(one.address)
+        with pytest.raises((LinkRefused, OSError)):
+            await three.links.connect(one.address)
+        assert one.links.counters.connections_refused == 1
+
+
+async def test_a_message_over_the_frame_limit_is_refused_by_the_sender() -> None:
+    async with network() as net:
+        one, two = await net.start(1, config=LinksConfig(frame_bytes_max=2**16)), await net.start(2)
+        assert not one.links.send(NodeId(2), Channel.CALLS, Note(1, bytes(2**16)))
+        assert one.links.send(NodeId(2), Channel.CALLS, Note(2, bytes(2**16 - 100)))
+        await two.until(lambda: two.received)
+
+
+async def test_a_sender_waits_until_a_slow_peer_has_taken_half_of_its_queue() -> None:
+    config = LinksConfig(frame_bytes_max=2**20, queue_bytes_max=2**20)
+    async with network() as net:
+        one, two = await net.start(1, config=config), await net.start(2)
+        with trio.fail_after(GUARD_S):
+            for number in range(100):
+                await one.links.wait_for_room(NodeId(2), Channel.CALLS)
+                assert one.links.send(NodeId(2), Channel.CALLS, Note(number, bytes(2**19)))
+        await two.until(lambda: len(two.received) == 100)
+        assert one.links.counters.messages_dropped == 0
+
+
+async def test_a_question_gets_its_own_answer_or_learns_that_the_link_is_lost() -> None:
+    async with network() as net:
+        one, two = await net.start(1), await net.start(2)
+        asked = Requests[Note](one.links, Channel.CALLS)
+        answers: dict[int, Note] = {}
+
+        async def ask(text: bytes) -> None:
+            answer = await asked.ask(NodeId(2), lambda number: Note(number, text))
+            answers[int(text)] = answer
+
+        with trio.fail_after(GUARD_S):
+            async with trio.open_nursery() as nursery:
+                for number in range(3):
+                    nursery.start_soon(ask, b"%d" % number)
+                await two.until(lambda: len(two.received) == 3)
+                for _, note in reversed(two.received):
+                    two.links.send(NodeId(1), Channel.CALLS, Note(note.number, note.data * 2))
+                await one.until(lambda: len(one.received) == 3)
+                for _, note in one.received:
+                    asked.answered(NodeId(7), note.number, Note(0))
+                    asked.answered(NodeId(2), note.number, note)
+                    asked.answered(NodeId(2), note.number, Note(0))
+            assert {number: answer.data for number, answer in answers.items()} == {0: b"00", 1: b"11", 2: b"22"}
+
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def lose() -> None:
+                    with pytest.raises(LinkLost, match="ended before it answered"):
+                        await asked.ask(NodeId(2), Note)
+
+                await two.until(lambda: len(two.received) == 4)
+                two.scope.cancel()
+            with pytest.raises(LinkLost, match="can't be reached"):
+                await asked.ask(NodeId(77), Note)
