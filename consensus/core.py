@@ -1,0 +1,200 @@
+"""A node's state, and the transitions between its roles (Raft paper, figure 4).
+
+                 starts an election            wins it
+    follower ──▶ (pre-candidate ──▶) candidate ──────▶ leader
+        ▲                │                │               │
+        └────────────────┴────────────────┴───────────────┘
+          hears of a leader or of a higher term, or loses its quorum
+
+What the roles do with a message is in `election`, `following` and `replication`; `raft` puts it together.
+"""
+
+import random
+from typing import Final
+
+from consensus.config import RaftConfig
+from consensus.log import RaftLog, data_bytes
+from consensus.memory import LogView
+from consensus.messages import NO_NODE, Entry, HardState, Message, MessageKind, Role, SoftState
+from consensus.progress import Inflights
+from consensus.reconfiguration import Reconfiguration
+from consensus.tracker import Tracker
+
+AFTER_SYNC: Final = frozenset({MessageKind.APPEND_RESPONSE, MessageKind.VOTE_RESPONSE, MessageKind.PRE_VOTE_RESPONSE})
+"""Answers that say what is on this node's disk: they wait until it is."""
+
+
+class Core:
+    """One node's state.
+
+    Attributes:
+        messages: to be sent, in order.
+        after_sync: to be sent, in order, once all that is unstable now is on disk. Those to the node itself are its own
+            vote and its own acknowledgement.
+        now: the latest time that the node was told.
+        election_began: since when it waits for a leader, or as a leader since when it counts who is active.
+        randomized_timeout: how long it waits this time.
+        heartbeat_sent: when a leader last sent heartbeats.
+        transferee: to whom a leader is handing over; 0 for nobody.
+        pending_change: the highest index at which a configuration change may be, as far as a leader knows.
+        uncommitted_bytes: entry data that the leader took on in its term and that is not applied yet.
+    """
+
+    __slots__ = (
+        "after_sync",
+        "config",
+        "election_began",
+        "heartbeat_sent",
+        "id",
+        "leader",
+        "log",
+        "messages",
+        "now",
+        "pending_change",
+        "randomized_timeout",
+        "rng",
+        "role",
+        "term",
+        "tracker",
+        "transferee",
+        "uncommitted_bytes",
+        "vote",
+    )
+
+    def __init__(self, config: RaftConfig, storage: LogView, *, applied: int, now: float, rng: random.Random) -> None:
+        hard_state, configuration = storage.initial_state()
+        self.config = config
+        self.id = config.id
+        self.rng = rng
+        self.now = now
+        self.log = RaftLog(
+            storage, committed=hard_state.commit, applied=applied, apply_bytes_max=config.apply_bytes_max
+        )
+        self.tracker = Tracker(self._window)
+        self.tracker.switch(Reconfiguration(configuration), last_index=self.log.last_index())
+        self.term = hard_state.term
+        self.vote = hard_state.vote
+        # Both are bounded by what one batch of work brings: whoever drives the core takes them with each batch.
+        self.messages: list[Message] = []
+        self.after_sync: list[Message] = []
+        self.role = Role.FOLLOWER
+        self.leader = NO_NODE
+        self.pending_change = 0
+        self._reset(self.term)
+
+    def _window(self) -> Inflights:
+        return Inflights(messages_max=self.config.inflight_messages_max, bytes_max=self.config.inflight_bytes_max)
+
+    @property
+    def hard_state(self) -> HardState:
+        return HardState(self.term, self.vote, self.log.committed)
+
+    @property
+    def soft_state(self) -> SoftState:
+        return SoftState(self.leader, self.role)
+
+    @property
+    def is_leader(self) -> bool:
+        return self.role is Role.LEADER
+
+    @property
+    def is_promotable(self) -> bool:
+        """Whether the node may stand for election: it is a voter, and not about to become something else."""
+        progress = self.tracker.progress.get(self.id)
+        return progress is not None and not progress.is_learner and self.log.snapshot is None
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether it heard of a leader within the minimum election timeout, and so grants no vote (thesis 4.2.3)."""
+        if not self.config.check_quorum or self.leader == NO_NODE:
+            return False
+        return self.now - self.election_began < self.config.election_timeout_s
+
+    # Roles.
+
+    def become_follower(self, term: int, leader: int) -> None:
+        assert term >= self.term, "a term never falls"
+        self._reset(term)
+        self.leader = leader
+        self.role = Role.FOLLOWER
+
+    def become_pre_candidate(self) -> None:
+        """Ask around. Neither term nor vote change, so that nobody else has to follow (thesis 9.6)."""
+        assert self.role is not Role.LEADER
+        self.tracker.votes = {}
+        self.leader = NO_NODE
+        self.role = Role.PRE_CANDIDATE
+
+    def become_candidate(self) -> None:
+        assert self.role is not Role.LEADER
+        self._reset(self.term + 1)
+        self.vote = self.id
+        self.role = Role.CANDIDATE
+
+    def become_leader(self) -> None:
+        """Begin the term with an empty entry: only an entry of its own term lets a leader commit (Raft paper 5.4.2)."""
+        assert self.role is not Role.FOLLOWER, "a leader was a candidate before"
+        self._reset(self.term)
+        self.leader = self.id
+        self.role = Role.LEADER
+        own = self.tracker.progress[self.id]
+        own.become_replicate()
+        own.recent_active = True
+        # There may be a change among the entries not applied yet. To take all of them for one delays the next change
+        # a little; to look for it could mean to read a long log.
+        self.pending_change = self.log.last_index()
+        taken = self.take_on((Entry(0, 0),))
+        assert taken, "an empty entry fits any bound"
+
+    def _reset(self, term: int) -> None:
+        if term != self.term:
+            self.term = term
+            self.vote = NO_NODE
+        self.leader = NO_NODE
+        self.election_began = self.now
+        self.heartbeat_sent = self.now
+        timeout_s = self.config.election_timeout_s
+        # Different on every node and every time, or candidates would split the vote again and again (Raft paper 5.2).
+        self.randomized_timeout = self.rng.uniform(timeout_s, 2 * timeout_s)
+        self.transferee = NO_NODE
+        self.pending_change = 0
+        self.uncommitted_bytes = 0
+        self.tracker.reset(own=self.id, last_index=self.log.last_index())
+
+    # Effects.
+
+    def send(self, message: Message) -> None:
+        """Queue a message for its moment."""
+        if message.kind in AFTER_SYNC:
+            self.after_sync.append(message)
+        else:
+            assert message.to != self.id
+            self.messages.append(message)
+
+    def take_on(self, entries: tuple[Entry, ...]) -> bool:
+        """As leader, append entries at the end, in this term. False if too much is uncommitted already.
+
+        One proposal of any size is taken when nothing is uncommitted, and an empty entry always: they end the wait.
+        """
+        size = data_bytes(entries)
+        if self.uncommitted_bytes and size and self.uncommitted_bytes + size > self.config.uncommitted_bytes_max:
+            return False
+        self.uncommitted_bytes += size
+        last = self.log.last_index()
+        placed = [
+            Entry(self.term, index, entry.kind, entry.data) for index, entry in enumerate(entries, start=last + 1)
+        ]
+        self.log.append(placed)
+        # The leader counts itself when its own disk has the entries, not before (thesis 10.2.1).
+        self.send(
+            Message(MessageKind.APPEND_RESPONSE, to=self.id, sender=self.id, term=self.term, index=last + len(placed))
+        )
+        return True
+
+    def commit_by_quorum(self) -> bool:
+        """As leader, raise the commit index to what a quorum has, if that is of this term. False if nothing changed.
+
+        Entries of earlier terms are committed only together with one of this term (Raft paper 5.4.2, figure 8).
+        """
+        index = self.tracker.committed_index()
+        return index > self.log.committed and self.log.matches(index, self.term) and self.log.commit_to(index)

@@ -1,0 +1,63 @@
+"""What the library needs of a disk: synchronous, because the driver runs it off the loop."""
+
+from typing import Protocol
+
+
+class File(Protocol):
+    """An open file. Every method may raise OSError."""
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        ...
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to ``size`` bytes from ``offset``; fewer only at the end of the file."""
+        ...
+
+    def append(self, data: bytes) -> None:
+        """Add all of ``data`` at the end. After an error any part of it may be there."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to ``size`` bytes."""
+        ...
+
+    def sync(self) -> None:
+        """Return when everything appended is on stable storage (fdatasync)."""
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...
+
+
+class Disk(Protocol):
+    """A directory tree. Paths are separated by '/' and relative to its root. Every method may raise OSError."""
+
+    def open(self, path: str, *, create: bool) -> File:
+        """Open for reading and appending."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether the path is there."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Replace ``new`` by ``old`` in one step; durable after `sync_directory`."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Delete a file; durable after `sync_directory`."""
+        ...
+
+    def list(self, directory: str) -> list[str]:
+        """The names in a directory."""
+        ...
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory and its parents, unless they are there."""
+        ...
+
+    def sync_directory(self, path: str) -> None:
+        """Return when the names in the directory are on stable storage."""
+        ...

@@ -1,0 +1,227 @@
+"""The log as the core sees it: what storage has, behind it what is still to be written, and how far each is.
+
+    snapshot │ stored                    │ unstable                   │
+             1 …   applied ≤ applying ≤ committed …        last index
+                                         offset … handed out …
+
+`committed` may be inside either part. Entries from `offset` on shadow what storage has there.
+"""
+
+from collections.abc import Sequence
+
+from consensus.memory import LogView
+from consensus.messages import Entry, Snapshot
+
+
+def data_bytes(entries: Sequence[Entry]) -> int:
+    """The bytes of data in the entries: what all bounds are about."""
+    return sum([len(entry.data) for entry in entries])
+
+
+def limit(entries: Sequence[Entry], bytes_max: int) -> Sequence[Entry]:
+    """The longest prefix within `bytes_max` of data; at least one entry, or a large one would never get through."""
+    size = 0
+    for place, entry in enumerate(entries):
+        size += len(entry.data)
+        if size > bytes_max and place:
+            return entries[:place]
+    return entries
+
+
+class RaftLog:
+    """One node's log.
+
+    Attributes:
+        committed: the highest index known to be on the disks of a quorum.
+        applying: the highest index handed out for application.
+        applied: the highest index that the application has applied.
+        offset: the index of the first unstable entry, or of the next one to come.
+        snapshot: a snapshot received and not yet stored.
+    """
+
+    __slots__ = (
+        "_apply_bytes",
+        "_apply_bytes_max",
+        "_handed_out",
+        "_snapshot_handed_out",
+        "_storage",
+        "_unstable",
+        "applied",
+        "applying",
+        "committed",
+        "offset",
+        "snapshot",
+    )
+
+    def __init__(self, storage: LogView, *, committed: int, applied: int, apply_bytes_max: int) -> None:
+        self._storage = storage
+        # Bounded through uncommitted_bytes_max on a leader, and on a follower by what its leader may send ahead.
+        self._unstable: list[Entry] = []
+        self._handed_out = 0
+        self._apply_bytes = 0
+        self._apply_bytes_max = apply_bytes_max
+        self._snapshot_handed_out = False
+        self.offset = storage.last_index() + 1
+        self.snapshot: Snapshot | None = None
+        self.committed = max(committed, storage.first_index() - 1)
+        self.applying = self.applied = max(applied, storage.first_index() - 1)
+        assert self.applied <= self.committed <= self.last_index()
+
+    def first_index(self) -> int:
+        """The index of the first entry that can still be read."""
+        return self.snapshot.index + 1 if self.snapshot else self._storage.first_index()
+
+    def last_index(self) -> int:
+        """The index of the last entry, or of the snapshot if none follows it."""
+        # While a snapshot is unstable, offset is one past it.
+        return self.offset + len(self._unstable) - 1
+
+    def last_term(self) -> int:
+        """The term of the entry at `last_index`."""
+        term = self.term(self.last_index())
+        assert term is not None
+        return term
+
+    def term(self, index: int) -> int | None:
+        """The term of the entry at `index`; None if it was compacted or is not there yet."""
+        place = index - self.offset
+        if place >= 0:
+            return self._unstable[place].term if place < len(self._unstable) else None
+        if self.snapshot:
+            return self.snapshot.term if index == self.snapshot.index else None
+        return self._storage.term(index)
+
+    def matches(self, index: int, term: int) -> bool:
+        """Whether the entry at `index` is of that term: then the logs agree up to there (Raft paper 5.3)."""
+        return self.term(index) == term
+
+    def is_up_to_date(self, index: int, term: int) -> bool:
+        """Whether a log that ends so is at least as up to date as this one (Raft paper 5.4.1)."""
+        own = self.last_term()
+        return term > own or (term == own and index >= self.last_index())
+
+    def entries(self, low: int, bytes_max: int, *, high: int | None = None) -> Sequence[Entry]:
+        """Entries from `low` on, up to and not including `high`, as many as fit. They must not be compacted away."""
+        end = self.last_index() + 1 if high is None else high
+        assert self.first_index() <= low, f"entry {low} was compacted away"
+        if low >= end:
+            return ()
+        if low >= self.offset:
+            return limit(self._unstable[low - self.offset : end - self.offset], bytes_max)
+        found = limit(self._storage.entries(low, min(end, self.offset)), bytes_max)
+        if end > self.offset and len(found) == self.offset - low:
+            found = limit([*found, *self._unstable[: end - self.offset]], bytes_max)
+        return found
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Put entries at their places, in place of whatever begins there."""
+        first = entries[0].index
+        assert self.committed < first <= self.last_index() + 1, f"entry {first} is committed or leaves a gap"
+        if first >= self.offset:
+            del self._unstable[first - self.offset :]
+        else:
+            # Storage will replace its own from here on when it gets them.
+            self.offset = first
+            self._unstable = []
+        self._handed_out = min(self._handed_out, first - self.offset)
+        self._unstable.extend(entries)
+
+    def first_conflict(self, entries: Sequence[Entry]) -> int | None:
+        """The place in `entries` of the first that the log has not; None if it has them all."""
+        for place, entry in enumerate(entries):
+            if not self.matches(entry.index, entry.term):
+                return place
+        return None
+
+    def agreement_hint(self, index: int, term: int) -> tuple[int, int]:
+        """The highest index up to `index` whose term is at most `term`, and that entry's term.
+
+        All above it differ for certain from a log that has `term` at `index`, because terms only rise along a log.
+        The term is 0 where the entry cannot be read. This skips a whole term at once (Raft paper, end of 5.3).
+        """
+        while index > 0:
+            own = self.term(index)
+            if own is None:
+                return index, 0
+            if own <= term:
+                return index, own
+            index -= 1
+        return 0, 0
+
+    def commit_to(self, index: int) -> bool:
+        """Raise the commit index. False if it was there already."""
+        if index <= self.committed:
+            return False
+        assert index <= self.last_index(), f"commit index {index} is beyond the log's end at {self.last_index()}"
+        self.committed = index
+        return True
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Replace the log by a snapshot."""
+        assert snapshot.index > self.committed
+        self.snapshot = snapshot
+        self._snapshot_handed_out = False
+        self._unstable = []
+        self._handed_out = 0
+        self.offset = snapshot.index + 1
+        self.committed = snapshot.index
+
+    def stored_snapshot(self) -> Snapshot:
+        """The latest snapshot, for a follower that needs one."""
+        return self.snapshot or self._storage.snapshot()
+
+    # What is to be written.
+
+    def unwritten(self) -> tuple[Entry, ...]:
+        """The unstable entries that were not handed out yet."""
+        return tuple(self._unstable[self._handed_out :])
+
+    def unwritten_snapshot(self) -> Snapshot | None:
+        """The snapshot to store, if it was not handed out yet."""
+        return None if self._snapshot_handed_out else self.snapshot
+
+    def hand_out(self) -> None:
+        """Everything unstable is on its way to storage."""
+        self._handed_out = len(self._unstable)
+        self._snapshot_handed_out = self.snapshot is not None
+
+    def stored(self, index: int, term: int) -> None:
+        """Storage has the entries up to `index`. Without effect if the entry there was replaced meanwhile."""
+        if index < self.offset or not self.matches(index, term):
+            return
+        count = index - self.offset + 1
+        del self._unstable[:count]
+        self._handed_out = max(self._handed_out - count, 0)
+        self.offset += count
+
+    def snapshot_stored(self, index: int) -> None:
+        """Storage has the snapshot at `index`."""
+        if self.snapshot and self.snapshot.index == index:
+            self.snapshot = None
+            self._snapshot_handed_out = False
+
+    # What is to be applied.
+
+    def unapplied(self) -> Sequence[Entry]:
+        """Committed entries to hand out, as many as fit beside those handed out and not applied yet."""
+        if self.snapshot or self.applying >= self.committed or self._apply_bytes >= self._apply_bytes_max:
+            return ()
+        room = self._apply_bytes_max - self._apply_bytes
+        return self.entries(self.applying + 1, room, high=self.committed + 1)
+
+    def begin_applying(self, entries: Sequence[Entry]) -> None:
+        """The entries were handed out."""
+        self.applying = entries[-1].index
+        self._apply_bytes += data_bytes(entries)
+
+    def finish_applying(self, entries: Sequence[Entry]) -> None:
+        """The application has applied the entries."""
+        self._apply_bytes -= data_bytes(entries)
+        assert self._apply_bytes >= 0
+        self.applied_to(entries[-1].index)
+
+    def applied_to(self, index: int) -> None:
+        """The application's state is that after `index`."""
+        assert self.applied <= index <= self.committed, f"{index} is not between {self.applied} and {self.committed}"
+        self.applied = index
+        self.applying = max(self.applying, index)

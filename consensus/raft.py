@@ -1,0 +1,416 @@
+"""One node of a Raft group, without I/O: messages, time and proposals in, batches of work out.
+
+The duties of whoever drives it are in the docstring of the package.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from consensus import election, following, replication
+from consensus.config import RaftConfig
+from consensus.core import Core
+from consensus.errors import ConfigurationRefused, MalformedMessage, ProposalDropped, UnknownPeer
+from consensus.log import data_bytes
+from consensus.memory import LogView
+from consensus.messages import (
+    NO_NODE,
+    ConfChange,
+    ConfChangeSet,
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Message,
+    MessageKind,
+    Role,
+    Snapshot,
+    SoftState,
+)
+from consensus.progress import Progress
+from consensus.reconfiguration import encode_change, reconfigure
+from consensus.validation import check_message
+
+_FROM_A_LEADER: Final = frozenset({MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT})
+_ANSWERS: Final = frozenset(
+    {
+        MessageKind.APPEND_RESPONSE,
+        MessageKind.VOTE_RESPONSE,
+        MessageKind.PRE_VOTE_RESPONSE,
+        MessageKind.HEARTBEAT_RESPONSE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """One batch of work. The steps are numbered in the docstring of the package.
+
+    Attributes:
+        soft_state: leader and role, if they changed.
+        hard_state: to be written, if it changed.
+        entries: to be written behind the hard state, in place of any that begin at the first of them.
+        snapshot: to be stored in place of the log before the entries are, and loaded by the application. Always
+            durable before `messages_after_sync`.
+        committed_entries: to be applied. They may be among `entries`.
+        messages: may leave before the sync. A leader sends its entries while its own disk writes them (thesis 10.2.1).
+        messages_after_sync: promises. They leave when the batch is on disk. If the batch changes term or vote, all
+            messages are here: none may name a term that the node could forget.
+        must_sync: whether the batch has to be durable at all. A commit index alone may be lost.
+    """
+
+    soft_state: SoftState | None
+    hard_state: HardState | None
+    entries: tuple[Entry, ...]
+    snapshot: Snapshot | None
+    committed_entries: tuple[Entry, ...]
+    messages: tuple[Message, ...]
+    messages_after_sync: tuple[Message, ...]
+    must_sync: bool
+
+
+class Raft:
+    """One node of a group.
+
+    Args:
+        config: the node's settings.
+        storage: what is stored, for reading. Whatever a batch hands over must be readable there before `advance`.
+        now: the present time, in the unit of the config's times. Time never goes back here: an earlier `now` counts
+            as the latest one.
+        rng: for election timeouts.
+        applied: the index up to which the application has applied the log already.
+    """
+
+    def __init__(
+        self, config: RaftConfig, storage: LogView, *, now: float, rng: random.Random, applied: int = 0
+    ) -> None:
+        self._core = Core(config, storage, applied=applied, now=now, rng=rng)
+        self._soft_state = self._core.soft_state
+        self._hard_state = self._core.hard_state
+        self._outstanding: Ready | None = None
+        # The node's own answers to the batch under way; see `Core.after_sync` for the bound.
+        self._own_answers: tuple[Message, ...] = ()
+
+    # What can be asked.
+
+    @property
+    def id(self) -> int:
+        return self._core.id
+
+    @property
+    def term(self) -> int:
+        return self._core.term
+
+    @property
+    def role(self) -> Role:
+        return self._core.role
+
+    @property
+    def leader(self) -> int:
+        """The leader of the present term, as far as known; 0 for nobody."""
+        return self._core.leader
+
+    @property
+    def commit_index(self) -> int:
+        return self._core.log.committed
+
+    @property
+    def applied_index(self) -> int:
+        return self._core.log.applied
+
+    @property
+    def last_index(self) -> int:
+        return self._core.log.last_index()
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration in force: that of the last change applied."""
+        return self._core.tracker.configuration
+
+    @property
+    def progress(self) -> Mapping[int, Progress]:
+        """Each member's progress, by id. It means something on a leader only; look, but do not change it."""
+        return self._core.tracker.progress
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When to call `wake` next; None if time alone will change nothing."""
+        core = self._core
+        if core.is_leader:
+            heartbeat = core.heartbeat_sent + core.config.heartbeat_interval_s
+            return min(heartbeat, core.election_began + core.config.election_timeout_s)
+        return core.election_began + core.randomized_timeout if core.is_promotable else None
+
+    def refusal(self, change: ConfChange | ConfChangeSet) -> ConfigurationRefused | None:
+        """As leader, why the change would not be made if it were proposed now; None if it would be."""
+        return replication.refusal(self._core, change)
+
+    # What can be told.
+
+    def receive(self, message: Message, now: float) -> None:
+        """Take a message from a peer.
+
+        Raises:
+            MalformedMessage: no correct peer sends it. Nothing changed.
+            UnknownPeer: an answer from a node outside the configuration. Nothing changed.
+            ProposalDropped: a forwarded proposal that this node cannot take. Nothing changed.
+            LostLog: the node's disk lost what it had acknowledged. The node must stop.
+        """
+        check_message(message, receiver=self.id)
+        if message.kind in _ANSWERS and message.sender not in self._core.tracker.progress:
+            raise UnknownPeer(f"node {message.sender} is not in the configuration {self.configuration}")
+        self._tell(now)
+        self._step(message)
+
+    def wake(self, now: float) -> None:
+        """Do what is due: send heartbeats, check for a quorum, stand for election."""
+        core = self._core
+        self._tell(now)
+        if core.is_leader and core.now >= core.election_began + core.config.election_timeout_s:
+            core.election_began = core.now
+            core.transferee = NO_NODE
+            if core.config.check_quorum:
+                replication.check_quorum(core)
+            # Also what was put off during a transfer that came to nothing.
+            replication.leave_joint_if_due(core)
+        if core.is_leader:
+            if core.now >= core.heartbeat_sent + core.config.heartbeat_interval_s:
+                replication.broadcast_heartbeat(core)
+        elif core.is_promotable and core.now >= core.election_began + core.randomized_timeout:
+            core.election_began = core.now
+            election.stand(core)
+
+    def campaign(self, now: float) -> None:
+        """Stand for election now. Without effect on a leader, a learner, or while a change waits to be applied."""
+        self._tell(now)
+        election.stand(self._core)
+
+    def propose(self, *data: bytes) -> None:
+        """Propose entries, together and in this order. A follower forwards them to its leader, and they may be lost.
+
+        Raises:
+            ProposalDropped: no leader is known, or it takes nothing now. Nothing changed.
+            Overloaded: too much is uncommitted. Nothing changed.
+        """
+        if not data:
+            raise ValueError("nothing is proposed: give at least one entry's data")
+        self._propose(tuple(Entry(0, 0, EntryKind.NORMAL, one) for one in data))
+
+    def propose_change(self, change: ConfChange | ConfChangeSet) -> None:
+        """Propose a change of the configuration; a follower forwards it to its leader.
+
+        A leader that cannot make it now appends an empty entry in its place: ask `refusal` before.
+
+        Raises:
+            ProposalDropped: as in `propose`.
+        """
+        kind, data = encode_change(change)
+        self._propose((Entry(0, 0, kind, data),))
+
+    def transfer_leadership(self, to: int) -> None:
+        """Have another voter take over; a follower passes the wish on. Given up after an election timeout."""
+        core = self._core
+        if core.is_leader:
+            replication.transfer(core, to)
+        elif core.leader != NO_NODE:
+            # As in etcd-io/raft, the wish comes from the node that shall lead.
+            core.send(Message(MessageKind.TRANSFER_LEADER, to=core.leader, sender=to))
+
+    def forget_leader(self) -> None:
+        """As follower, count the leader as gone, so as to vote for another at once. It stays in its term.
+
+        Without effect with `lease_reads`, which rely on followers that keep to their leader.
+        """
+        if self._core.role is Role.FOLLOWER and not self._core.config.lease_reads:
+            self._core.leader = NO_NODE
+
+    def report_unreachable(self, node: int) -> None:
+        """Messages to that node were lost for certain."""
+        replication.report_unreachable(self._core, node)
+
+    def report_snapshot(self, node: int, *, delivered: bool) -> None:
+        """A snapshot has reached that node, or will not."""
+        replication.report_snapshot(self._core, node, delivered=delivered)
+
+    # Batches of work.
+
+    def ready(self) -> Ready | None:
+        """The next batch; None if there is nothing to do. The one before must have been advanced."""
+        assert self._outstanding is None, "the last batch was not advanced"
+        core, log = self._core, self._core.log
+        soft_state, hard_state = core.soft_state, core.hard_state
+        entries, snapshot, committed = log.unwritten(), log.unwritten_snapshot(), tuple(log.unapplied())
+        changed = soft_state != self._soft_state or hard_state != self._hard_state
+        if not (changed or entries or snapshot or committed or core.messages or core.after_sync):
+            return None
+        promised = (hard_state.term, hard_state.vote) != (self._hard_state.term, self._hard_state.vote)
+        early = tuple(core.messages)
+        late = tuple([message for message in core.after_sync if message.to != core.id])
+        ready = Ready(
+            soft_state=soft_state if soft_state != self._soft_state else None,
+            hard_state=hard_state if hard_state != self._hard_state else None,
+            entries=entries,
+            snapshot=snapshot,
+            committed_entries=committed,
+            messages=() if promised else early,
+            messages_after_sync=(*early, *late) if promised else late,
+            must_sync=promised or bool(entries),
+        )
+        self._own_answers = tuple([message for message in core.after_sync if message.to == core.id])
+        self._soft_state, self._hard_state = soft_state, hard_state
+        core.messages, core.after_sync = [], []
+        log.hand_out()
+        if committed:
+            log.begin_applying(committed)
+        self._outstanding = ready
+        return ready
+
+    def advance(self) -> None:
+        """The batch is on disk, where it had to be, and applied."""
+        ready, answers = self._outstanding, self._own_answers
+        assert ready is not None, "there is no batch under way"
+        self._outstanding, self._own_answers = None, ()
+        core, log = self._core, self._core.log
+        for message in answers:
+            self._step(message)
+        if ready.snapshot:
+            log.snapshot_stored(ready.snapshot.index)
+            log.applied_to(ready.snapshot.index)
+        if ready.entries:
+            log.stored(ready.entries[-1].index, ready.entries[-1].term)
+        if ready.committed_entries:
+            log.finish_applying(ready.committed_entries)
+            core.uncommitted_bytes = max(core.uncommitted_bytes - data_bytes(ready.committed_entries), 0)
+            replication.leave_joint_if_due(core)
+
+    def apply_change(self, change: ConfChange | ConfChangeSet) -> Configuration:
+        """Put a committed change in force, in its turn among the committed entries.
+
+        Returns:
+            The configuration from now on.
+
+        Raises:
+            ConfigurationRefused: it does not fit. A leader that checks changes never lets such a one into the log.
+        """
+        core = self._core
+        core.tracker.switch(reconfigure(core.tracker.configuration, change), last_index=core.log.last_index())
+        if core.is_leader:
+            self._lead_on()
+        return core.tracker.configuration
+
+    def _lead_on(self) -> None:
+        """As leader, act on a configuration just put in force."""
+        core = self._core
+        own = core.tracker.progress.get(core.id)
+        if own is None or own.is_learner:
+            if core.config.step_down_on_removal:
+                core.become_follower(core.term, NO_NODE)
+            return
+        if core.commit_by_quorum():
+            # Fewer voters may be enough for what was sent before.
+            replication.broadcast_append(core)
+        else:
+            for node in core.tracker.progress:
+                if node != core.id:
+                    replication.send_append(core, node, if_empty=False)
+        if core.transferee not in core.tracker.configuration.electorate:
+            core.transferee = NO_NODE
+
+    # Messages.
+
+    def _tell(self, now: float) -> None:
+        self._core.now = max(self._core.now, now)
+
+    def _propose(self, entries: tuple[Entry, ...]) -> None:
+        core = self._core
+        if core.is_leader:
+            replication.take_proposal(core, entries)
+        elif core.leader == NO_NODE:
+            raise ProposalDropped(f"node {core.id} knows of no leader in term {core.term}: propose again later")
+        else:
+            core.send(Message(MessageKind.PROPOSE, to=core.leader, sender=core.id, entries=entries))
+
+    def _step(self, message: Message) -> None:
+        if not self._heed_term(message):
+            return
+        core = self._core
+        match message.kind:
+            case MessageKind.VOTE | MessageKind.PRE_VOTE:
+                election.receive_vote_request(core, message)
+            case MessageKind.VOTE_RESPONSE | MessageKind.PRE_VOTE_RESPONSE:
+                election.receive_vote(core, message)
+            case MessageKind.PROPOSE:
+                self._propose(message.entries)
+            case MessageKind.TRANSFER_LEADER:
+                self.transfer_leadership(message.sender)
+            case MessageKind.APPEND_RESPONSE | MessageKind.HEARTBEAT_RESPONSE:
+                # Without progress, it is the answer of a leader to itself that has just applied its own removal.
+                if core.is_leader and message.sender in core.tracker.progress:
+                    self._lead(message)
+            case MessageKind.APPEND | MessageKind.HEARTBEAT | MessageKind.SNAPSHOT:
+                self._follow(message)
+            case MessageKind.TIMEOUT_NOW:
+                if core.role is Role.FOLLOWER:
+                    election.stand(core, transfer=True)
+            case _:
+                assert_never(message.kind)
+
+    def _lead(self, message: Message) -> None:
+        if message.kind is MessageKind.HEARTBEAT_RESPONSE:
+            replication.receive_heartbeat_response(self._core, message)
+            return
+        if message.index > self.last_index and not message.reject:
+            raise MalformedMessage(
+                f"node {message.sender} acknowledges index {message.index} in term {message.term},"
+                f" whose leader has a log up to {self.last_index}"
+            )
+        replication.receive_append_response(self._core, message)
+
+    def _follow(self, message: Message) -> None:
+        core = self._core
+        if core.is_leader:
+            raise MalformedMessage(f"node {message.sender} claims to lead term {core.term}, which this node leads")
+        if core.role is Role.FOLLOWER:
+            core.election_began = core.now
+            core.leader = message.sender
+        else:
+            core.become_follower(message.term, message.sender)
+        match message.kind:
+            case MessageKind.APPEND:
+                following.receive_append(core, message)
+            case MessageKind.HEARTBEAT:
+                following.receive_heartbeat(core, message)
+            case _:
+                following.receive_snapshot(core, message)
+
+    def _heed_term(self, message: Message) -> bool:
+        """Compare terms (Raft paper 5.1). False if the message needs no more than that."""
+        core = self._core
+        if message.term == 0 or message.term == core.term:
+            return True
+        if message.term < core.term:
+            self._answer_old_term(message)
+            return False
+        asks_vote = message.kind in (MessageKind.VOTE, MessageKind.PRE_VOTE)
+        if asks_vote and core.holds_lease and not message.transfer:
+            # There is a leader: whoever does not hear from it must not depose it (thesis 4.2.3).
+            return False
+        # A pre-vote is a question about a term that nobody is in, and so is the answer that grants it.
+        hypothetical = message.kind is MessageKind.PRE_VOTE or (
+            message.kind is MessageKind.PRE_VOTE_RESPONSE and not message.reject
+        )
+        if not hypothetical:
+            core.become_follower(message.term, message.sender if message.kind in _FROM_A_LEADER else NO_NODE)
+        return True
+
+    def _answer_old_term(self, message: Message) -> None:
+        core = self._core
+        protected = core.config.check_quorum or core.config.pre_vote
+        if protected and message.kind in (MessageKind.APPEND, MessageKind.HEARTBEAT):
+            # A leader of an old term would never hear of the new one: this node's votes are ignored as long as that
+            # leader is heard of. The answer tells it the term.
+            core.send(Message(MessageKind.APPEND_RESPONSE, to=message.sender, sender=core.id, term=core.term))
+        elif message.kind is MessageKind.PRE_VOTE:
+            # Else a node with a higher term and a shorter log could wait for each other with the sender forever.
+            election.refuse(core, MessageKind.PRE_VOTE_RESPONSE, message.sender)

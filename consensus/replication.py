@@ -1,0 +1,266 @@
+"""The leader's side: sending the log, counting who has it, proposals, heartbeats (Raft paper 5.3)."""
+
+from collections.abc import Sequence
+
+from consensus.core import Core
+from consensus.errors import ConfigurationRefused, Overloaded, ProposalDropped, Refusal
+from consensus.log import data_bytes
+from consensus.messages import (
+    NO_NODE,
+    ConfChange,
+    ConfChangeSet,
+    Entry,
+    EntryKind,
+    Message,
+    MessageKind,
+)
+from consensus.progress import Progress, ProgressState
+from consensus.reconfiguration import decode_change, encode_change, leaves_joint, reconfigure
+
+# Proposals.
+
+
+def take_proposal(core: Core, entries: Sequence[Entry]) -> None:
+    """As leader, append what was proposed and send it on.
+
+    A configuration change that cannot be made now becomes an empty entry, as in etcd-io/raft: what was proposed with
+    it keeps its place.
+
+    Raises:
+        ProposalDropped: the leader is no member any longer, or is handing over.
+        Overloaded: too much is uncommitted.
+    """
+    if core.id not in core.tracker.progress:
+        raise ProposalDropped(f"node {core.id} leads but is removed: propose again when another leads")
+    if core.transferee != NO_NODE:
+        raise ProposalDropped(f"node {core.id} is handing over to {core.transferee}: propose again after that")
+    # What pending_change becomes if the entries are taken on.
+    pending = core.pending_change
+    placed = []
+    for index, entry in enumerate(entries, start=core.log.last_index() + 1):
+        if entry.kind is EntryKind.NORMAL:
+            placed.append(entry)
+        elif core.config.check_changes and refusal(core, decode_change(entry), pending=pending):
+            placed.append(Entry(0, 0))
+        else:
+            pending = index
+            placed.append(entry)
+    if not core.take_on(tuple(placed)):
+        raise Overloaded(
+            f"{core.uncommitted_bytes} bytes are uncommitted and at most {core.config.uncommitted_bytes_max} may be:"
+            " propose again when earlier proposals have come back"
+        )
+    core.pending_change = pending
+    broadcast_append(core)
+
+
+def refusal(
+    core: Core, change: ConfChange | ConfChangeSet, *, pending: int | None = None
+) -> ConfigurationRefused | None:
+    """Why a leader would not append the change now; None if it would.
+
+    One change at a time: the next one only when the last is applied here (thesis 4.1).
+
+    Args:
+        change: what is to be proposed.
+        pending: the index of the latest change, if it is not the one that the core knows of.
+    """
+    latest = core.pending_change if pending is None else pending
+    if latest > core.log.applied:
+        return ConfigurationRefused(
+            Refusal.PENDING, f"index {latest} may hold a change and {core.log.applied} is applied"
+        )
+    if core.tracker.configuration.is_joint and not leaves_joint(change):
+        return ConfigurationRefused(Refusal.ALREADY_JOINT, f"cannot change {core.tracker.configuration}")
+    try:
+        reconfigure(core.tracker.configuration, change)
+    except ConfigurationRefused as refused:
+        return refused
+    return None
+
+
+def leave_joint_if_due(core: Core) -> None:
+    """As leader, propose to leave a joint configuration that asked for it, once its own entry is applied."""
+    due = core.tracker.configuration.auto_leave and core.log.applied >= core.pending_change
+    if due and core.is_leader and core.transferee == NO_NODE and core.id in core.tracker.progress:
+        kind, data = encode_change(ConfChangeSet())
+        take_proposal(core, (Entry(0, 0, kind, data),))
+
+
+# Sending.
+
+
+def broadcast_append(core: Core) -> None:
+    """Send everyone what they lack, and the commit index."""
+    for node in core.tracker.progress:
+        if node != core.id:
+            send_append(core, node)
+
+
+def send_append(core: Core, node: int, *, if_empty: bool = True) -> bool:
+    """Send one append, or a snapshot where the log no longer reaches back far enough.
+
+    Args:
+        node: to whom.
+        if_empty: send an append without entries, too: it carries the commit index, and probes.
+
+    Returns:
+        Whether something was sent.
+    """
+    progress = core.tracker.progress[node]
+    if progress.is_paused:
+        return False
+    previous = progress.next - 1
+    log_term = core.log.term(previous)
+    if log_term is None:
+        return _send_snapshot(core, node, progress)
+    entries: tuple[Entry, ...] = ()
+    # With a full window an empty append still goes out: if the whole window was lost, its answer says so.
+    if progress.state is not ProgressState.REPLICATE or not progress.inflights.full:
+        entries = tuple(core.log.entries(progress.next, core.config.append_bytes_max))
+    if not entries and not if_empty:
+        return False
+    core.send(
+        Message(
+            MessageKind.APPEND,
+            to=node,
+            sender=core.id,
+            term=core.term,
+            index=previous,
+            log_term=log_term,
+            entries=entries,
+            commit=core.log.committed,
+        )
+    )
+    progress.note_sent(entries=len(entries), size_bytes=data_bytes(entries), commit=core.log.committed)
+    return True
+
+
+def _send_snapshot(core: Core, node: int, progress: Progress) -> bool:
+    if not progress.recent_active:
+        # A snapshot is large, and this node may be gone.
+        return False
+    snapshot = core.log.stored_snapshot()
+    assert snapshot.index, "entries were compacted away and no snapshot covers them"
+    progress.become_snapshot(snapshot.index)
+    core.send(Message(MessageKind.SNAPSHOT, to=node, sender=core.id, term=core.term, snapshot=snapshot))
+    return True
+
+
+def broadcast_heartbeat(core: Core) -> None:
+    """Let everyone know that the leader is there (Raft paper 5.2)."""
+    core.heartbeat_sent = core.now
+    for node, progress in core.tracker.progress.items():
+        if node == core.id:
+            continue
+        # Never beyond what the follower is known to have, since it would commit something else there.
+        commit = min(progress.match, core.log.committed)
+        core.send(Message(MessageKind.HEARTBEAT, to=node, sender=core.id, term=core.term, commit=commit))
+        progress.note_commit_sent(commit)
+
+
+def send_timeout_now(core: Core, node: int) -> None:
+    """Ask a node whose log is complete to stand for election at once (thesis 3.10)."""
+    core.send(Message(MessageKind.TIMEOUT_NOW, to=node, sender=core.id, term=core.term))
+
+
+# Answers.
+
+
+def receive_append_response(core: Core, message: Message) -> None:
+    """As leader, take note of what a follower, or this node's own disk, has."""
+    progress = core.tracker.progress[message.sender]
+    progress.recent_active = True
+    if message.reject:
+        _step_back(core, message, progress)
+        return
+    probed = progress.match == message.index and progress.state is ProgressState.PROBE
+    if not progress.acknowledge(message.index) and not probed:
+        return
+    match progress.state:
+        case ProgressState.PROBE:
+            progress.become_replicate()
+        case ProgressState.SNAPSHOT:
+            # The log reaches on from what the follower has, whichever snapshot it took.
+            if progress.match + 1 >= core.log.first_index():
+                progress.become_probe()
+                progress.become_replicate()
+        case ProgressState.REPLICATE:
+            progress.inflights.free_up_to(message.index)
+    if core.commit_by_quorum():
+        broadcast_append(core)
+    elif message.sender != core.id and progress.lacks_commit(core.log.committed):
+        send_append(core, message.sender)
+    if message.sender == core.id:
+        return
+    while send_append(core, message.sender, if_empty=False):
+        pass
+    if message.sender == core.transferee and progress.match == core.log.last_index():
+        send_timeout_now(core, message.sender)
+
+
+def _step_back(core: Core, message: Message, progress: Progress) -> None:
+    hint = message.hint
+    if message.log_term:
+        # The follower skipped its own entries that cannot match; skip those of this log that cannot either.
+        hint, _ = core.log.agreement_hint(message.hint, message.log_term)
+    if progress.reject(message.index, hint=hint):
+        if progress.state is ProgressState.REPLICATE:
+            progress.become_probe()
+        send_append(core, message.sender)
+
+
+def receive_heartbeat_response(core: Core, message: Message) -> None:
+    """As leader, try again where an append may have been lost."""
+    progress = core.tracker.progress[message.sender]
+    progress.recent_active = True
+    progress.paused = False
+    if progress.match < core.log.last_index() or progress.state is ProgressState.PROBE:
+        send_append(core, message.sender)
+
+
+# Requests of the application.
+
+
+def transfer(core: Core, node: int) -> None:
+    """As leader, hand over to a voter, once it has the whole log. Given up after an election timeout (thesis 3.10)."""
+    progress = core.tracker.progress.get(node)
+    if progress is None or progress.is_learner or core.transferee == node:
+        return
+    core.transferee = NO_NODE
+    if node == core.id:
+        return
+    core.transferee = node
+    core.election_began = core.now
+    if progress.match == core.log.last_index():
+        send_timeout_now(core, node)
+    else:
+        progress.paused = False
+        send_append(core, node)
+
+
+def report_unreachable(core: Core, node: int) -> None:
+    """Messages to the node were lost for certain: stop sending ahead."""
+    progress = core.tracker.progress.get(node)
+    if core.is_leader and progress is not None and progress.state is ProgressState.REPLICATE:
+        progress.become_probe()
+
+
+def report_snapshot(core: Core, node: int, *, delivered: bool) -> None:
+    """A snapshot was handed over to the node, or it failed. Appends follow after its answer or a heartbeat."""
+    progress = core.tracker.progress.get(node)
+    if not core.is_leader or progress is None or progress.state is not ProgressState.SNAPSHOT:
+        return
+    if not delivered:
+        progress.pending_snapshot = 0
+    progress.become_probe()
+    progress.paused = True
+
+
+def check_quorum(core: Core) -> None:
+    """As leader, step down if no quorum was heard of for an election timeout, and count anew (thesis 6.2)."""
+    if not core.tracker.quorum_is_active():
+        core.become_follower(core.term, NO_NODE)
+    for node, progress in core.tracker.progress.items():
+        if node != core.id:
+            progress.recent_active = False

@@ -1,0 +1,551 @@
+"""Nodes on trio: three in one run, over a network in memory and a clock that jumps."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import trio
+import trio.testing
+
+from consensus.config import RaftConfig
+from consensus.driver import INBOX_MESSAGES_MAX, RaftNode
+from consensus.errors import (
+    ConfigurationRefused,
+    LostLog,
+    NodeStopped,
+    OutcomeUnknown,
+    Overloaded,
+    ProposalDropped,
+    Refusal,
+    StorageFailed,
+)
+from consensus.founding import founding
+from consensus.messages import Configuration, Entry, EntryKind, Message, MessageKind, Role, Snapshot
+from consensus.proposals import Envelope, wrap
+from consensus.reconfiguration import encode_change
+from consensus.status import Status
+from consensus.storage import open_log
+from tests.consensus.disks import MemoryDisk
+from tests.consensus.group import add_learner, add_voter, remove
+
+DELAY_S = 0.001
+
+
+class JumpingClock:
+    """Trio's own clock, which the tests make jump."""
+
+    def now(self) -> float:
+        return trio.current_time()
+
+    async def sleep_until(self, deadline: float) -> None:
+        await trio.sleep_until(deadline)
+
+
+class Machine:
+    """Keeps what it is given, and answers with how much that is."""
+
+    def __init__(self) -> None:
+        self.data: list[bytes] = []
+
+    def apply(self, index: int, data: bytes) -> object:
+        if data == b"explode":
+            raise RuntimeError("the state machine is broken")
+        self.data.append(data)
+        return (data, len(self.data))
+
+
+async def watch(node: RaftNode) -> None:
+    """Take note of every change."""
+    while True:
+        await node.status_changed()
+
+
+class World:
+    """Nodes, their disks, and a network that delays everything by a millisecond."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.disks: dict[int, MemoryDisk] = {}
+        self.nodes: dict[int, RaftNode] = {}
+        self.machines: dict[int, Machine] = {}
+        self.scopes: dict[int, trio.CancelScope] = {}
+        self.errors: dict[int, BaseException] = {}
+        self.lost: Callable[[Message], bool] = lambda message: False
+        self.sync_takes_s = 0.0002
+
+    async def start(self, node: int, *, founders: tuple[int, ...] = (), waiting_bytes_max: int = 1 << 20) -> RaftNode:
+        disk = self.disks.setdefault(node, MemoryDisk())
+        log = open_log(disk, "raft", owner=b"%d" % node)
+        if founders:
+            log.append(*founding(founders))
+            log.sync()
+        self.machines[node] = Machine()
+        raft = RaftNode(
+            RaftConfig(id=node),
+            log=log,
+            machine=self.machines[node],
+            clock=JumpingClock(),
+            run_blocking=self.run_blocking,
+            rng=random.Random(node * 1000 + len(self.scopes)),
+            send=self.send,
+            waiting_bytes_max=waiting_bytes_max,
+        )
+        self.nodes[node] = raft
+        self.scopes[node] = trio.CancelScope()
+        await self.nursery.start(self.run, node, raft)
+        return raft
+
+    async def run(self, node: int, raft: RaftNode, task_status: trio.TaskStatus[None]) -> None:
+        with self.scopes[node]:
+            try:
+                await raft.run(task_status=task_status)
+            except (StorageFailed, LostLog, ExceptionGroup) as error:
+                self.errors[node] = error
+
+    async def run_blocking(self, call: Callable[[], None], /) -> None:
+        await trio.sleep(self.sync_takes_s)
+        call()
+
+    def send(self, message: Message) -> None:
+        if not self.lost(message):
+            self.nursery.start_soon(self.carry, message)
+
+    async def carry(self, message: Message) -> None:
+        await trio.sleep(DELAY_S)
+        node = self.nodes.get(message.to)
+        if node is not None and not self.lost(message):
+            node.receive(message)
+
+    async def stop(self, node: int, *, power: bool = False) -> None:
+        self.scopes[node].cancel()
+        with pytest.raises(NodeStopped):
+            await watch(self.nodes[node])
+        if power:
+            self.disks[node] = self.disks[node].after_power_failure(random.Random(node))
+
+    def cut(self, *nodes: int) -> None:
+        """Lose what crosses between these nodes and the others."""
+        self.lost = lambda message: (message.to in nodes) != (message.sender in nodes)
+
+    def heal(self) -> None:
+        self.lost = lambda message: False
+
+    async def leader(self, *among: int) -> RaftNode:
+        """Wait for a leader among the named nodes that all of them follow."""
+        numbers = among or tuple(self.nodes)
+        while True:
+            statuses = [self.nodes[node].status() for node in numbers]
+            (leader, _), *others = {(status.leader, status.term) for status in statuses}
+            if leader in numbers and not others and self.nodes[leader].status().role is Role.LEADER:
+                return self.nodes[leader]
+            await trio.sleep(0.01)
+
+    async def until(self, node: int, wanted: Callable[[Status], bool]) -> Status:
+        status = self.nodes[node].status()
+        while not wanted(status):
+            status = await self.nodes[node].status_changed()
+        return status
+
+
+@asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    async with trio.open_nursery() as nursery:
+        yield World(nursery)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def three() -> AsyncIterator[World]:
+    async with world() as here:
+        for node in (1, 2, 3):
+            await here.start(node, founders=(1, 2, 3))
+        yield here
+
+
+def followers_of(here: World, leader: RaftNode) -> list[RaftNode]:
+    return [node for node in here.nodes.values() if node is not leader]
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Trio with a clock that jumps to the next deadline as soon as nothing else is left to do."""
+    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+
+class TestAgreement:
+    async def test_a_founder_alone_leads_at_once(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,))
+            before = trio.current_time()
+            status = await here.until(1, lambda status: status.role is Role.LEADER)
+            assert trio.current_time() - before < 0.1
+            assert await node.propose(b"a", timeout_s=1.0) == (b"a", 1)
+            assert (status.voters, status.learners) == ((1,), ())
+
+    async def test_every_proposer_gets_the_result_of_its_own_proposal(self) -> None:
+        async with three() as here:
+            await here.leader()
+            results: dict[bytes, object] = {}
+
+            async def propose(node: RaftNode, data: bytes) -> None:
+                results[data] = await node.propose(data, timeout_s=5.0)
+
+            async with trio.open_nursery() as nursery:
+                for number in range(30):
+                    nursery.start_soon(propose, here.nodes[1 + number % 3], b"%d" % number)
+            assert len(results) == 30
+            await trio.sleep(1.0)
+            order = here.machines[1].data
+            assert results == {data: (data, place) for place, data in enumerate(order, start=1)}
+            assert here.machines[2].data == here.machines[3].data == order
+
+    async def test_what_gathers_during_a_sync_shares_the_next_one(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            await leader.propose(b"first", timeout_s=1.0)
+            here.sync_takes_s = 0.05
+            disk = here.disks[leader.status().id]
+            before = disk.syncs
+            async with trio.open_nursery() as nursery:
+                for number in range(200):
+                    nursery.start_soon(lambda data: leader.propose(data, timeout_s=5.0), b"%d" % number)
+            assert disk.syncs - before <= 3
+
+    async def test_a_leader_sends_while_its_own_disk_is_slow(self) -> None:
+        """Thesis 10.2.1."""
+        async with three() as here:
+            leader = await here.leader()
+            own = leader.status().id
+            slow = trio.Event()
+            blocking = here.run_blocking
+
+            async def stuck(call: Callable[[], None], /) -> None:
+                await slow.wait()
+                await blocking(call)
+
+            leader._run_blocking = stuck
+            with pytest.raises(OutcomeUnknown):
+                await leader.propose(b"a", timeout_s=0.5)
+            others = [node for node in (1, 2, 3) if node != own]
+            assert all(here.nodes[node]._log.last_index() == leader._log.last_index() for node in others)
+            slow.set()
+            await here.leader()
+            await here.until(others[0], lambda status: here.machines[others[0]].data == [b"a"])
+
+    async def test_a_node_that_was_away_catches_up(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            away = followers_of(here, leader)[0].status().id
+            here.cut(away)
+            await leader.propose(b"a", timeout_s=5.0)
+            await trio.sleep(10.0)
+            here.heal()
+            await here.until(away, lambda status: here.machines[away].data == [b"a"])
+            status = await here.until(away, lambda status: status.leader != 0)
+            assert status.term == leader.status().term, "the pre-vote left the term alone"
+
+
+class TestFaults:
+    async def test_a_leader_that_is_cut_off_steps_down_and_its_proposals_have_unknown_or_no_outcome(self) -> None:
+        async with three() as here:
+            old = await here.leader()
+            own = old.status().id
+            here.cut(own)
+            with pytest.raises(OutcomeUnknown):
+                await old.propose(b"lost", timeout_s=0.5)
+            others = [node for node in (1, 2, 3) if node != own]
+            new = await here.leader(*others)
+            await here.until(own, lambda status: status.role is not Role.LEADER)
+            with pytest.raises(ProposalDropped, match="no leader"):
+                await old.propose(b"refused", timeout_s=0.5)
+            assert await new.propose(b"kept", timeout_s=5.0) == (b"kept", 1)
+            here.heal()
+            await here.until(own, lambda status: here.machines[own].data == [b"kept"])
+
+    async def test_a_proposal_that_an_old_leader_did_not_keep_is_surely_dropped(self) -> None:
+        async with three() as here:
+            old = await here.leader()
+            own = old.status().id
+            outcomes: list[Exception] = []
+
+            async def propose() -> None:
+                try:
+                    await old.propose(b"lost", timeout_s=100.0)
+                except ProposalDropped as dropped:
+                    outcomes.append(dropped)
+
+            here.cut(own)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(propose)
+                await here.leader(*[node for node in (1, 2, 3) if node != own])
+                here.heal()
+            assert "was replaced before it could keep the proposal" in str(outcomes[0])
+            assert trio.current_time() < 60
+
+    async def test_a_proposal_forwarded_to_a_leader_that_is_gone_is_resolved_by_the_next_term(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            own = leader.status().id
+            proposer = followers_of(here, leader)[0]
+            here.lost = lambda message: message.kind is MessageKind.PROPOSE or own in (message.to, message.sender)
+            with pytest.raises(ProposalDropped, match="was replaced"):
+                await proposer.propose(b"a", timeout_s=100.0)
+
+    async def test_a_majority_that_restarts_after_a_power_failure_has_kept_everything(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            for number in range(5):
+                await leader.propose(b"%d" % number, timeout_s=5.0)
+            for node in (1, 2, 3):
+                await here.stop(node, power=True)
+            for node in (1, 2, 3):
+                await here.start(node)
+            leader = await here.leader()
+            assert await leader.propose(b"more", timeout_s=5.0) == (b"more", 6)
+            await trio.sleep(1.0)
+            assert {tuple(machine.data) for machine in here.machines.values()} == {
+                (b"0", b"1", b"2", b"3", b"4", b"more")
+            }
+
+    async def test_what_an_earlier_start_proposed_answers_nobody_now(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,))
+            await here.until(1, lambda status: status.role is Role.LEADER)
+            assert await node.propose(b"old", timeout_s=1.0) == (b"old", 1)
+            await here.stop(1)
+            node = await here.start(1)
+            await here.until(1, lambda status: status.role is Role.LEADER)
+            assert await node.propose(b"new", timeout_s=1.0) == (b"new", 2)
+
+    async def test_a_disk_that_fails_ends_the_node_and_acknowledges_nothing(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            own = leader.status().id
+            sent: list[Message] = []
+            here.disks[own].fail_sync = True
+
+            def lost(message: Message) -> bool:
+                if message.sender == own:
+                    sent.append(message)
+                return False
+
+            here.lost = lost
+            with pytest.raises(OutcomeUnknown, match="the node stopped"):
+                await leader.propose(b"a", timeout_s=50.0)
+            assert not leader.status().running
+            assert isinstance(here.errors[own], StorageFailed)
+            assert "input/output error" in str(here.errors[own])
+            with pytest.raises(NodeStopped, match="has stopped"):
+                await leader.propose(b"b", timeout_s=1.0)
+            with pytest.raises(NodeStopped):
+                leader.transfer_leadership(1)
+            leader.report_unreachable(2)
+            await trio.sleep(0.1)
+            before = len(sent)
+            await trio.sleep(5.0)
+            assert len(sent) == before
+
+    async def test_a_disk_that_fails_stops_a_follower_before_it_answers(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            follower = followers_of(here, leader)[0].status().id
+            here.disks[follower].space_left = 3
+            answers: list[Message] = []
+
+            def lost(message: Message) -> bool:
+                if message.sender == follower and message.kind is MessageKind.APPEND_RESPONSE:
+                    answers.append(message)
+                return False
+
+            here.lost = lost
+            await leader.propose(b"a", timeout_s=5.0)
+            with pytest.raises(NodeStopped):
+                await watch(here.nodes[follower])
+            assert isinstance(here.errors[follower], StorageFailed)
+            assert answers == []
+
+    async def test_a_disk_that_went_back_in_time_ends_the_node(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            await leader.propose(b"a", timeout_s=5.0)
+            follower = followers_of(here, leader)[0].status().id
+            here.lost = lambda message: message.kind is MessageKind.APPEND
+            await here.stop(follower)
+            here.disks[follower] = MemoryDisk()
+            await here.start(follower, founders=(1, 2, 3))
+            await trio.sleep(3.0)
+            assert isinstance(here.errors[follower], LostLog)
+
+    async def test_a_broken_state_machine_ends_the_node(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,))
+            await here.until(1, lambda status: status.role is Role.LEADER)
+            with pytest.raises(OutcomeUnknown):
+                await node.propose(b"explode", timeout_s=5.0)
+            assert isinstance(here.errors[1], ExceptionGroup)
+            assert here.errors[1].subgroup(RuntimeError) is not None
+
+
+class TestLimits:
+    async def test_a_proposal_that_nobody_answers_ends_in_time(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            follower = followers_of(here, leader)[0]
+            here.lost = lambda message: message.kind is MessageKind.PROPOSE
+            before = trio.current_time()
+            with pytest.raises(OutcomeUnknown):
+                await follower.propose(b"a", timeout_s=0.25)
+            assert trio.current_time() - before == pytest.approx(0.25)
+
+    async def test_one_that_gives_up_waits_no_longer(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            here.cut(leader.status().id)
+            with trio.move_on_after(0.1) as scope:
+                await leader.propose(b"a", timeout_s=50.0)
+            assert scope.cancelled_caught
+            assert len(leader._proposals) == 0
+
+    async def test_too_much_waiting_is_refused(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,), waiting_bytes_max=1500)
+            await here.until(1, lambda status: status.role is Role.LEADER)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: node.propose(b"a" * 500, timeout_s=5.0))
+                await trio.testing.wait_all_tasks_blocked()
+                with pytest.raises(Overloaded):
+                    await node.propose(b"b" * 500, timeout_s=5.0)
+            await node.propose(b"b" * 500, timeout_s=5.0)
+            with pytest.raises(ValueError, match="split it"):
+                await node.propose(b"c" * (1 << 21), timeout_s=5.0)
+
+    async def test_an_inbox_that_is_full_drops(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1, 2))
+            message = Message(MessageKind.HEARTBEAT, to=1, sender=2, term=1)
+            for _ in range(INBOX_MESSAGES_MAX + 5):
+                node.receive(message)
+            assert node.status().messages_dropped == 5
+            await trio.sleep(0.01)
+            node.receive(message)
+            assert node.status().messages_dropped == 5
+
+    async def test_what_nobody_should_send_is_counted_and_changes_nothing(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            status = leader.status()
+            own, term = status.id, status.term
+            follower = followers_of(here, leader)[0].status().id
+
+            def proposal(term: int = term, proposer: int = follower, data: bytes = b"a") -> Entry:
+                return Entry(0, 0, EntryKind.NORMAL, wrap(Envelope(proposer, 1, 1, term), data))
+
+            kind, change = encode_change(replace(add_learner(2), context=wrap(Envelope(follower, 1, 1, term), b"")))
+            offers = [
+                Entry(0, 0, EntryKind.NORMAL, b"no envelope"),
+                Entry(0, 0, EntryKind.CHANGE, b"\xff"),
+                proposal(term=term - 1),
+                proposal(proposer=77),
+                Entry(0, 0, kind, change),
+            ]
+            before = status.messages_refused
+            leader._raft.propose_change(add_learner(8))
+            for offer in offers:
+                leader.receive(Message(MessageKind.PROPOSE, to=own, sender=follower, entries=(offer,)))
+            leader.receive(Message(MessageKind.HEARTBEAT_RESPONSE, to=own, sender=77, term=term))
+            leader.receive(Message(MessageKind.HEARTBEAT, to=9, sender=2, term=term))
+            leader.receive(Message(MessageKind.SNAPSHOT, to=own, sender=2, term=term, snapshot=Snapshot(99, 1)))
+            await trio.sleep(0.5)
+            assert leader.status().messages_refused == before + len(offers) + 3
+            assert here.machines[own].data == []
+            here.nodes[follower].receive(Message(MessageKind.PROPOSE, to=follower, sender=own, entries=(proposal(),)))
+            await trio.sleep(0.5)
+            assert here.nodes[follower].status().messages_refused == 1
+
+
+class TestMembership:
+    async def test_a_group_grows_by_learners_that_become_voters(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,))
+            await here.until(1, lambda status: status.role is Role.LEADER)
+            await node.propose(b"a", timeout_s=1.0)
+            for joiner in (2, 3):
+                await here.start(joiner)
+                assert joiner in (await node.change_configuration(add_learner(joiner), timeout_s=5.0)).learners
+                await here.until(joiner, lambda status: status.applied == node.status().applied)
+                assert joiner in (await node.change_configuration(add_voter(joiner), timeout_s=5.0)).voters
+            await here.until(3, lambda status: status.voters == (1, 2, 3))
+            assert here.machines[3].data == [b"a"]
+            progress = {peer.node: peer.match for peer in node.status().progress}
+            assert progress.keys() == {1, 2, 3}
+            await here.stop(1)
+            leader = await here.leader(2, 3)
+            assert await leader.propose(b"b", timeout_s=5.0) == (b"b", 2)
+
+    async def test_a_follower_may_ask_for_a_change(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            follower = followers_of(here, leader)[0]
+            configuration = await follower.change_configuration(add_learner(9), timeout_s=5.0)
+            assert configuration == Configuration(voters=(1, 2, 3), learners=(9,))
+
+    async def test_a_leader_refuses_a_change_that_does_not_fit(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,))
+            await here.until(1, lambda status: status.role is Role.LEADER)
+            with pytest.raises(ConfigurationRefused) as caught:
+                await node.change_configuration(remove(1), timeout_s=5.0)
+            assert caught.value.refusal is Refusal.REMOVES_ALL_VOTERS
+
+    async def test_leadership_moves_on_request(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            follower = followers_of(here, leader)[0]
+            with pytest.raises(ProposalDropped, match="does not lead"):
+                follower.transfer_leadership(follower.status().id)
+            leader.transfer_leadership(follower.status().id)
+            await here.until(follower.status().id, lambda status: status.role is Role.LEADER)
+            follower.report_unreachable(leader.status().id)
+            assert await follower.propose(b"a", timeout_s=5.0) == (b"a", 1)
+
+    async def test_a_leader_that_removes_itself_hears_of_it_and_steps_down(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            own = leader.status().id
+            configuration = await leader.change_configuration(remove(own), timeout_s=5.0)
+            assert own not in configuration.voters
+            others = [node for node in (1, 2, 3) if node != own]
+            new = await here.leader(*others)
+            assert await new.propose(b"a", timeout_s=5.0) == (b"a", 1)
+
+
+class TestStatus:
+    async def test_it_changes_when_something_was_done(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            before = leader.status()
+            assert before.role is Role.LEADER
+            await leader.propose(b"a", timeout_s=5.0)
+            after = await here.until(before.id, lambda status: status.applied > before.applied)
+            assert after.commit == after.applied == before.applied + 1
+            assert [peer.node for peer in after.progress] == [1, 2, 3]
+            assert followers_of(here, leader)[0].status().progress == ()
+
+    async def test_nobody_waits_for_a_node_that_has_stopped(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1, 2))
+            async with trio.open_nursery() as nursery:
+
+                async def wait() -> None:
+                    with pytest.raises(NodeStopped):
+                        await watch(node)
+
+                nursery.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked()
+                here.scopes[1].cancel()
+            with pytest.raises(NodeStopped):
+                await node.run()
+            node.receive(Message(MessageKind.HEARTBEAT, to=1, sender=2, term=1))
+            assert node.status().messages_refused == 0

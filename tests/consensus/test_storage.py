@@ -1,0 +1,331 @@
+"""The log on disk: crashes, damage, full and failing disks."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from consensus import storage
+from consensus.disk import Disk
+from consensus.errors import CorruptLog, ForeignLog, StorageFailed
+from consensus.messages import Configuration, Entry, EntryKind, HardState
+from consensus.records import frame
+from consensus.storage import DurableLog, open_log
+from tests.consensus.disks import MemoryDisk, OsDisk
+
+OWNER = b"mesh and node"
+PATH = "raft/00000000000000000001.log"
+
+
+def reopen(disk: Disk) -> DurableLog:
+    return open_log(disk, "raft", owner=OWNER)
+
+
+def content(log: DurableLog) -> tuple[HardState, list[Entry]]:
+    return log.initial_state()[0], list(log.entries(1, log.last_index() + 1))
+
+
+def entries(first: int, terms: Sequence[int]) -> list[Entry]:
+    return [Entry(term, index, data=b"%d/%d" % (term, index)) for index, term in enumerate(terms, start=first)]
+
+
+class TestOpening:
+    def test_a_new_log_is_empty_and_there_again(self) -> None:
+        disk = MemoryDisk()
+        assert content(reopen(disk)) == (HardState(), [])
+        after = disk.after_power_failure(random.Random(1))
+        assert after.exists(PATH)
+        assert content(reopen(after)) == (HardState(), [])
+
+    def test_it_answers_the_reads_of_the_core(self) -> None:
+        log = reopen(MemoryDisk())
+        log.append(HardState(2, 1, 1), entries(1, [1, 2]))
+        assert (log.first_index(), log.last_index(), log.term(2), log.term(3)) == (1, 2, 2, None)
+        assert log.initial_state() == (HardState(2, 1, 1), Configuration())
+        assert log.snapshot().index == 0
+
+    def test_the_log_of_another_owner_is_refused(self) -> None:
+        disk = MemoryDisk()
+        reopen(disk).close()
+        with pytest.raises(ForeignLog, match=r"belongs to .* and never a copy"):
+            open_log(disk, "raft", owner=b"another")
+
+    @pytest.mark.parametrize(
+        ("first", "reason"),
+        [(b"\x01\x09" + OWNER, "of format 9"), (b"\x07other", "no Raft log"), (b"\x01", "no Raft log")],
+    )
+    def test_a_file_of_another_kind_is_refused(self, first: bytes, reason: str) -> None:
+        disk = MemoryDisk()
+        disk.make_directory("raft")
+        disk.open(PATH, create=True).append(frame(first))
+        with pytest.raises(ForeignLog, match=reason):
+            reopen(disk)
+
+    @pytest.mark.parametrize(
+        ("record", "reason"),
+        [
+            (b"\x07\x00", "begins with"),
+            (b"\x02", "does not decode"),
+            (b"\x02\x02" + bytes(4), "begins with"),
+            (b"\x02\x00" + bytes(4) + b"more", "10 bytes where 6"),
+            (b"\x02\x00" + bytes(3) + b"\x01" + bytes(16) + b"\x09" + bytes(4), "9 is not a valid EntryKind"),
+            (
+                b"\x02\x00" + bytes(3) + b"\x01" + bytes(7) + b"\x01" + bytes(7) + b"\x05\x00" + bytes(4),
+                "records are missing",
+            ),
+        ],
+    )
+    def test_a_whole_record_that_makes_no_sense_is_corruption(self, record: bytes, reason: str) -> None:
+        disk = MemoryDisk()
+        reopen(disk).close()
+        disk.open(PATH, create=False).append(frame(record))
+        with pytest.raises(CorruptLog, match=reason):
+            reopen(disk)
+
+    def test_a_founder_that_crashed_before_its_first_record_begins_again(self) -> None:
+        disk = MemoryDisk()
+        disk.make_directory("raft")
+        disk.open(PATH, create=True).append(b"\xabL")
+        log = reopen(disk)
+        log.append(None, entries(1, [1]))
+        log.close()
+        assert content(reopen(disk))[1] == entries(1, [1])
+
+    def test_what_was_read_is_made_durable_before_it_counts(self) -> None:
+        """A process that died may have left bytes that only the page cache has. The next one answers for them."""
+        disk = MemoryDisk()
+        log = reopen(disk)
+        log.append(HardState(3, 2, 0), entries(1, [3]))
+        disk.fail_sync = True
+        with pytest.raises(StorageFailed):
+            log.sync()
+        disk = disk.after_process_death()
+        seen = content(reopen(disk))
+        assert seen == (HardState(3, 2, 0), entries(1, [3]))
+        assert content(reopen(disk.after_power_failure(random.Random(1)))) == seen
+
+    def test_an_error_while_opening_releases_the_file_and_may_be_tried_again(self) -> None:
+        disk = MemoryDisk()
+        disk.fail_sync = True
+        with pytest.raises(OSError, match="input/output"):
+            reopen(disk)
+        disk.fail_sync = False
+        assert content(reopen(disk)) == (HardState(), [])
+
+
+class TestWriting:
+    def test_later_entries_replace_what_conflicts(self) -> None:
+        disk = MemoryDisk()
+        log = reopen(disk)
+        log.append(HardState(1, 0, 0), entries(1, [1, 1, 1]))
+        log.append(HardState(2, 0, 0), entries(2, [2]))
+        log.close()
+        assert content(reopen(disk)) == (HardState(2, 0, 0), [*entries(1, [1]), *entries(2, [2])])
+
+    def test_one_sync_is_enough_for_all_that_is_queued(self) -> None:
+        disk = MemoryDisk()
+        log = reopen(disk)
+        before = disk.syncs
+        for index in range(1, 6):
+            log.append(None, entries(index, [1]))
+        log.sync()
+        log.sync()
+        log.append(None, ())
+        log.sync()
+        assert disk.syncs == before + 1
+
+    def test_of_commit_indexes_in_a_row_only_the_last_is_written(self) -> None:
+        disk = MemoryDisk()
+        log = reopen(disk)
+        log.append(HardState(1, 0, 0), entries(1, [1] * 9))
+        for commit in range(1, 9):
+            log.append(HardState(1, 0, commit), ())
+        assert len(log._queued) == 2
+        log.append(None, entries(10, [1]))
+        log.close()
+        assert content(reopen(disk))[0] == HardState(1, 0, 8)
+
+    def test_a_commit_index_is_in_the_file_before_any_later_entry(self) -> None:
+        """Else a node could find the second of two configuration changes without knowing of the first."""
+        disk = MemoryDisk()
+        log = reopen(disk)
+        log.append(HardState(1, 1, 0), entries(1, [1]))
+        log.sync()
+        log.append(HardState(1, 1, 1), ())
+        log.append(None, entries(2, [1]))
+        log.sync()
+        whole = bytes(disk.bytes_of(PATH))
+        for cut in range(len(whole)):
+            disk.bytes_of(PATH)[:] = whole[:cut]
+            hard_state, found = content(reopen(disk))
+            assert len(found) < 2 or hard_state.commit >= 1
+
+    def test_a_large_batch_is_split_and_its_hard_state_comes_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(storage, "_RECORD_DATA_BYTES", 10)
+        disk = MemoryDisk()
+        log = reopen(disk)
+        start = len(disk.bytes_of(PATH))
+        log.append(HardState(1, 1, 7), entries(1, [1] * 7))
+        assert len(log._queued) == 3
+        log.sync()
+        whole = bytes(disk.bytes_of(PATH))
+        lengths = set()
+        for cut in range(start, len(whole) + 1):
+            disk.bytes_of(PATH)[:] = whole[:cut]
+            hard_state, found = content(reopen(disk))
+            assert found == entries(1, [1] * len(found))
+            assert hard_state == (HardState(1, 1, len(found)) if found else HardState())
+            lengths.add(len(found))
+        assert lengths == {0, 3, 6, 7}
+
+    def test_a_full_disk_poisons_the_log(self) -> None:
+        disk = MemoryDisk()
+        log = reopen(disk)
+        log.append(HardState(1, 1, 0), entries(1, [1]))
+        log.sync()
+        disk.space_left = 20
+        log.append(HardState(2, 2, 0), entries(2, [2]))
+        with pytest.raises(StorageFailed, match=r"00001\.log cannot be used after: .*no space left"):
+            log.sync()
+        disk.space_left = None
+        for attempt in (log.sync, lambda: log.append(None, entries(3, [2]))):
+            with pytest.raises(StorageFailed, match="no space left"):
+                attempt()
+        log.close()
+        assert content(reopen(disk)) == (HardState(1, 1, 0), entries(1, [1]))
+
+    def test_a_failed_sync_is_never_tried_again(self) -> None:
+        """After one failure, the kernel may report success for pages that it has dropped."""
+        disk = MemoryDisk()
+        log = reopen(disk)
+        log.append(HardState(1, 1, 0), ())
+        disk.fail_sync = True
+        with pytest.raises(StorageFailed, match="input/output error"):
+            log.sync()
+        disk.fail_sync = False
+        syncs = disk.syncs
+        with pytest.raises(StorageFailed):
+            log.sync()
+        log.close()
+        assert disk.syncs == syncs
+
+    def test_a_closed_log_takes_nothing(self) -> None:
+        log = reopen(MemoryDisk())
+        log.close()
+        with pytest.raises(StorageFailed, match="is closed"):
+            log.append(None, entries(1, [1]))
+
+    def test_closing_reports_what_could_not_be_written(self) -> None:
+        disk = MemoryDisk()
+        log = reopen(disk)
+        log.append(HardState(1, 1, 0), ())
+        disk.fail_sync = True
+        with pytest.raises(StorageFailed):
+            log.close()
+        assert log._file.closed  # type: ignore[attr-defined]
+
+    def test_it_works_on_this_machine(self, tmp_path: Path) -> None:
+        disk = OsDisk(tmp_path)
+        log = open_log(disk, "data/raft", owner=OWNER)
+        log.append(HardState(1, 1, 1), entries(1, [1, 1]))
+        log.close()
+        path = tmp_path / "data" / PATH
+        assert disk.list("data/raft") == [path.name]
+        path.write_bytes(path.read_bytes() + b"\xabL")
+        log = open_log(disk, "data/raft", owner=OWNER)
+        assert content(log) == (HardState(1, 1, 1), entries(1, [1, 1]))
+        log.append(None, entries(3, [1]))
+        log.close()
+        log = open_log(disk, "data/raft", owner=OWNER)
+        assert content(log)[1] == entries(1, [1, 1, 1])
+        log.close()
+
+
+KINDS = st.sampled_from(EntryKind)
+
+
+class CrashMachine(RuleBasedStateMachine):
+    """Batches, syncs, power failures and deaths of the process, against a list of what was handed over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk = MemoryDisk()
+        self.log = reopen(self.disk)
+        self.now: tuple[HardState, list[Entry]] = (HardState(), [])
+        self.synced = self.now
+        self.since: list[tuple[HardState, list[Entry]]] = []
+
+    @rule(back=st.integers(0, 3), data=st.lists(st.binary(max_size=30), max_size=3), kind=KINDS, votes=st.booleans())
+    def append(self, back: int, data: list[bytes], kind: EntryKind, votes: bool) -> None:
+        hard_state, present = self.now
+        if votes:
+            hard_state = HardState(hard_state.term + 1, 3, len(present) // 2)
+        first = max(len(present) + 1 - back, 1)
+        fresh = [Entry(hard_state.term, index, kind, one) for index, one in enumerate(data, start=first)]
+        if fresh:
+            present = [*present[: first - 1], *fresh]
+        self.log.append(hard_state if votes else None, fresh)
+        self.now = (hard_state, present)
+        self.since.append(self.now)
+
+    @rule()
+    def sync(self) -> None:
+        self.log.sync()
+        self.synced, self.since = self.now, []
+
+    @rule(space=st.integers(0, 200), seed=st.integers(0, 1000))
+    def run_out_of_space(self, space: int, seed: int) -> None:
+        self.disk.space_left = space
+        try:
+            self.log.sync()
+        except StorageFailed:
+            pass
+        else:
+            self.synced, self.since = self.now, []
+        self.crash(seed=seed)
+
+    @rule(seed=st.integers(0, 1000))
+    def crash(self, seed: int) -> None:
+        self.disk = self.disk.after_power_failure(random.Random(seed))
+        self.recover()
+
+    @rule()
+    def die(self) -> None:
+        self.disk = self.disk.after_process_death()
+        self.recover()
+
+    def recover(self) -> None:
+        self.log = reopen(self.disk)
+        found = content(self.log)
+        possible = [self.synced, *self.since]
+        # A commit index beyond the entries cannot be: `append` above never hands one over.
+        assert found in possible
+        self.now, self.synced, self.since = found, found, []
+
+    @invariant()
+    def it_reads_what_was_handed_over(self) -> None:
+        assert content(self.log) == self.now
+
+
+TestCrashMachine = CrashMachine.TestCase
+
+
+@given(st.lists(st.lists(st.binary(max_size=40), min_size=1, max_size=3), min_size=1, max_size=5), st.data())
+def test_damage_to_any_byte_never_passes_for_a_shorter_log(batches: list[list[bytes]], draw: st.DataObject) -> None:
+    disk = MemoryDisk()
+    log = reopen(disk)
+    for batch in batches:
+        first = log.last_index() + 1
+        log.append(HardState(1, 1, first - 1), [Entry(1, index, data=one) for index, one in enumerate(batch, first)])
+        log.sync()
+    data = disk.bytes_of(PATH)
+    place = draw.draw(st.integers(0, len(data) - 1))
+    data[place] ^= draw.draw(st.integers(1, 255))
+    before = bytes(data)
+    with pytest.raises(CorruptLog):
+        reopen(disk)
+    assert bytes(disk.bytes_of(PATH)) == before, "a log that cannot be trusted is left as it is"
