@@ -1,0 +1,162 @@
+"""What one node believes of all, and how rumours change it."""
+
+import random
+from dataclasses import replace
+
+from meshnode.identity import NodeId
+from meshnode.membership.config import SwimConfig
+from meshnode.membership.effects import Changed, Counters, Effect
+from meshnode.membership.gossip import GossipQueue, record_bytes
+from meshnode.membership.messages import INCARNATION_LIMIT, Member, State
+from meshnode.membership.probe import ProbeOrder
+from meshnode.membership.roster import Roster, supersedes
+from meshnode.membership.suspicion import Suspicions
+
+
+class View:
+    """The roster, with what follows from each change of it: suspicions, the probe order, gossip and effects."""
+
+    def __init__(self, config: SwimConfig, me: Member, rng: random.Random, counters: Counters) -> None:
+        assert me.state is State.ALIVE, me
+        self.config = config
+        self.me = me
+        self.roster = Roster(me, retention_s=config.dead_retention_s)
+        self.order = ProbeOrder(rng)
+        self.gossip = GossipQueue()
+        self._suspicions = Suspicions()
+        self._counters = counters
+        self.gossip.put(me)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this node knows no other live member."""
+        return self.roster.live <= 1
+
+    @property
+    def deadline(self) -> float:
+        """When a suspicion ends or a tombstone is forgotten."""
+        return min(self._suspicions.deadline, self.roster.deadline)
+
+    def live(self, node_id: NodeId) -> Member | None:
+        """The other member, if it is live."""
+        member = self.roster.get(node_id)
+        return member if member is not None and member.is_live and node_id != self.me.node_id else None
+
+    def sample(self, count: int, *, besides: NodeId | None = None, alive: bool = False) -> list[Member]:
+        """Up to ``count`` other live members at random; with ``alive`` no suspects."""
+        chosen = self.order.sample(
+            count, lambda node_id: node_id != besides and not (alive and node_id in self._suspicions)
+        )
+        return [self.roster.members[node_id] for node_id in chosen]
+
+    def piggyback(self, *leads: Member) -> tuple[Member, ...]:
+        """The updates for one message: ``leads`` first, then what gossip has to spread, as far as they fit."""
+        bytes_max = self.config.updates_bytes_max
+        fitting: list[Member] = []
+        for lead in leads:
+            if record_bytes(lead) <= bytes_max:
+                bytes_max -= record_bytes(lead)
+                fitting.append(lead)
+        taken = self.gossip.take(
+            bytes_max=bytes_max,
+            transmit_limit=self.config.transmit_limit(self.roster.live),
+            without=[lead.node_id for lead in fitting],
+        )
+        return (*fitting, *taken)
+
+    def merge(self, rumour: Member, now: float, effects: list[Effect], *, spread: bool = True) -> None:
+        """Take in a rumour, and pass it on if it was news.
+
+        Args:
+            spread: False for what a newcomer copies from the list of a member: everyone has it, except perhaps other
+                newcomers, so it is said just once.
+        """
+        if rumour.node_id == self.me.node_id:
+            self._hear_of_myself(rumour, now, effects)
+            return
+        held = self.roster.get(rumour.node_id)
+        if held is not None:
+            if held.incarnation == rumour.incarnation and held.address != rumour.address:
+                self._counters.conflicts += 1
+            if not supersedes(rumour, held):
+                return
+        self._adopt(rumour, held, now, effects, spread=spread)
+
+    def merge_listed(self, listed: Member, now: float, effects: list[Effect], *, spread: bool = True) -> None:
+        """Take in what another node holds, as `merge`, but doubt a death.
+
+        A death in another's list may have been declared long ago, on the other side of a partition: who is live here
+        gets a suspicion's time to refute it, as every death had before it was first declared.
+        """
+        if listed.state is State.DEAD and self.live(listed.node_id) is not None:
+            listed = replace(listed, state=State.SUSPECT)
+        self.merge(listed, now, effects, spread=spread)
+
+    def suspect(self, node_id: NodeId, incarnation: int, now: float, effects: list[Effect]) -> None:
+        """Suspect the member, unless it has claimed more than ``incarnation`` meanwhile or is no longer alive."""
+        held = self.live(node_id)
+        if held is not None and held.state is State.ALIVE and held.incarnation == incarnation:
+            self._adopt(replace(held, state=State.SUSPECT), held, now, effects)
+
+    def declare_due(self, now: float, effects: list[Effect]) -> None:
+        """Declare dead who did not refute in time, and forget the tombstones whose time is over."""
+        for node_id in self._suspicions.take_due(now):
+            held = self.roster.members[node_id]
+            assert held.state is State.SUSPECT, held
+            self._adopt(replace(held, state=State.DEAD), held, now, effects)
+        self.roster.forget_due(now)
+
+    def extend_suspicions(self, by_s: float) -> None:
+        """Give every suspect ``by_s`` seconds more to refute."""
+        self._suspicions.extend(by_s)
+
+    def depart(self, now: float) -> None:
+        """This node leaves: from now on it claims so and refutes nothing."""
+        self._claim(replace(self.me, state=State.LEFT), now)
+
+    def _hear_of_myself(self, rumour: Member, now: float, effects: list[Effect]) -> None:
+        if rumour.incarnation == self.me.incarnation and rumour.address != self.me.address:
+            self._counters.conflicts += 1
+        if self.me.state is State.LEFT or not supersedes(rumour, self.me):
+            return
+        if rumour.incarnation + 1 >= INCARNATION_LIMIT:
+            self._counters.refused += 1  # nobody would take the refutation; no honest node said this
+            return
+        self._counters.refutations += 1
+        self._claim(replace(self.me, incarnation=rumour.incarnation + 1), now)
+
+    def _claim(self, me: Member, now: float) -> None:
+        assert supersedes(me, self.me), (me, self.me)
+        self.me = me
+        self.roster.put(me, now=now)
+        self.gossip.put(me)
+
+    def _adopt(
+        self, member: Member, held: Member | None, now: float, effects: list[Effect], *, spread: bool = True
+    ) -> None:
+        """Believe ``member`` instead of ``held``."""
+        if not self.roster.put(member, now=now):
+            self._counters.refused += 1
+            return
+        was_live = held is not None and held.is_live
+        if member.is_live and not was_live:
+            self.order.add(member.node_id)
+        elif was_live and not member.is_live:
+            self.order.remove(member.node_id)
+        self._judge(member, now)
+        self.gossip.put(member, once=not spread)
+        if held is None:
+            if member.is_live:
+                effects.append(Changed(member, None))
+        elif replace(held, incarnation=member.incarnation) != member:
+            effects.append(Changed(member, held.state))
+
+    def _judge(self, member: Member, now: float) -> None:
+        """Start or stop the suspicion that belongs to the member's state."""
+        if member.state is State.SUSPECT:
+            self._counters.suspicions += 1
+            self._suspicions.start(member.node_id, now + self.config.suspicion_s(self.roster.live))
+            return
+        self._suspicions.stop(member.node_id)
+        if member.state is State.DEAD:
+            self._counters.deaths += 1

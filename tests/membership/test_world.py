@@ -1,0 +1,270 @@
+"""A hundred cores in virtual time. Bounds are in virtual seconds, with the default settings; each run has its seed."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from meshnode.membership.messages import State
+from tests.membership.world import World
+
+NODES = 100
+
+FORMATION_S = 5.0
+"""One round trip to the seed, a few rounds of gossip, and the first comparison of lists at the latest."""
+
+DETECTION_S = 15.0
+"""Someone's turn to probe it, at most a few periods among a hundred; one period; 6 s of suspicion; gossip."""
+
+HEALING_S = 30.0
+"""Someone knocks across within a fraction of 15 s; the halves then refute each other's deaths by gossip."""
+
+
+def formed(seed: int, nodes: int = NODES, *, loss: float = 0.0, measured: bool = False) -> World:
+    """A mesh that has been up for a minute."""
+    world = World(seed, nodes, loss=loss, measured=measured)
+    world.start_all(spread_s=2.0)
+    world.run_until(world.converged, within_s=30.0)
+    world.run_for(60.0)
+    assert world.converged()
+    return world
+
+
+def all_see(world: World, index: int, state: State) -> bool:
+    return all(world.state(node.index, index) is state for node in world.running if node.index != index)
+
+
+@pytest.mark.parametrize("spread_s", [0.0, 3.0])
+def test_a_hundred_nodes_form_a_mesh_from_one_seed(spread_s: float) -> None:
+    world = World(1, NODES, measured=True)
+    world.start_all(spread_s=spread_s)
+    world.run_until(world.converged, within_s=FORMATION_S)
+    assert world.total("suspicions") == 0
+
+
+def test_a_hundred_nodes_form_a_mesh_under_loss() -> None:
+    world = World(2, NODES, loss=0.1)
+    world.start_all()
+    world.run_until(
+        lambda: all(len(node.core.members) == NODES for node in world.running),
+        within_s=3 * FORMATION_S,
+    )
+
+
+def test_a_mesh_at_rest_reports_nothing_and_sends_little() -> None:
+    world = formed(3, 50)
+    told = [len(node.changes) for node in world.nodes]
+    sent = world.sent
+    world.run_for(60.0)
+    assert [len(node.changes) for node in world.nodes] == told
+    assert (world.sent - sent) / 60.0 / 50 < 2.3  # a ping, an ack, and now and then a comparison of lists
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_crash_is_known_to_all_within_the_bound_and_nobody_else_is_blamed(seed: int) -> None:
+    world = formed(seed)
+    world.crash(37)
+    took = world.run_until(lambda: all_see(world, 37, State.DEAD), within_s=DETECTION_S)
+    assert took > world.config.suspicion_s(NODES)
+    world.run_for(30.0)
+    assert all_see(world, 37, State.DEAD)
+    blamed = {
+        change.member.node_id for node in world.running for _, change in node.changes if not change.member.is_live
+    }
+    assert blamed == {world.nodes[37].node_id}
+
+
+def test_a_rack_that_crashes_at_once_is_known_to_all() -> None:
+    world = formed(4)
+    for index in range(40, 60):
+        world.crash(index)
+    world.run_until(lambda: all(all_see(world, index, State.DEAD) for index in range(40, 60)), within_s=40.0)
+
+
+def test_no_live_node_is_dead_for_good_under_loss_and_false_suspicions_are_as_rare_as_computed(
+    record_property: Callable[[str, object], None],
+) -> None:
+    world = formed(5)
+    before = Counter({name: world.total(name) for name in ("probes", "probes_failed", "refutations", "deaths")})
+    world.loss = 0.1
+    world.run_for(90.0)
+    during = Counter({name: world.total(name) for name in before})
+    during.subtract(before)
+    # A probe fails if the direct round trip does, and each of three relayed ones, of four datagrams each.
+    direct, relayed = 1 - 0.9**2, 1 - 0.9**4
+    expected = direct * relayed**3
+    rate = during["probes_failed"] / during["probes"]
+    record_property("probes of live nodes that failed at 10 % loss", f"{rate:.4f}, {expected:.4f} computed")
+    record_property("refutations", during["refutations"])
+    record_property("false deaths, each seen by one node", during["deaths"])
+    assert during["probes"] > 80 * NODES
+    assert expected / 2 < rate < expected * 2
+    assert during["refutations"] > 0
+    assert during["deaths"] < NODES  # of which each is one node's mistake about another, for a moment
+    world.loss = 0.0
+    world.run_until(world.converged, within_s=DETECTION_S)
+
+
+def test_a_suspicion_is_refuted_before_it_becomes_a_death() -> None:
+    world = formed(6)
+    # Nobody hears node 7 for two periods, and then everyone does again.
+    world.partition([7], [node.index for node in world.nodes if node.index != 7])
+    world.run_until(
+        lambda: any(world.state(node.index, 7) is State.SUSPECT for node in world.nodes), within_s=DETECTION_S
+    )
+    world.heal()
+    world.run_until(world.converged, within_s=6.0)
+    assert world.total("deaths") == 0
+    assert world.nodes[7].core.counters.refutations == 1
+
+
+@pytest.mark.parametrize("down_s", [0.2, 30.0])
+def test_a_restarted_node_is_alive_to_all_whether_or_not_it_was_missed(down_s: float) -> None:
+    world = formed(7)
+    world.crash(12)
+    world.run_for(down_s)
+    assert all_see(world, 12, State.DEAD) == (down_s > DETECTION_S)
+    world.start(12, [3])
+    world.run_until(world.converged, within_s=FORMATION_S)
+    for node in world.running:
+        if node.index != 12:
+            assert node.core.members[world.nodes[12].node_id].boot == 2
+            assert any(change.member.boot == 2 for _, change in node.changes)
+
+
+def test_a_founder_that_restarts_without_seeds_is_found_by_its_mesh() -> None:
+    world = formed(8, 30)
+    world.crash(0)
+    world.run_for(2.0)
+    world.start(0)
+    world.run_until(world.converged, within_s=60.0)
+    world.crash(0)
+    world.run_for(60.0)
+    assert all_see(world, 0, State.DEAD)
+    world.start(0)
+    world.run_until(world.converged, within_s=60.0)
+
+
+def test_a_symmetric_partition_heals_without_anyone_dying_twice() -> None:
+    world = formed(9)
+    halves = range(50), range(50, 100)
+    world.partition(*halves)
+    world.run_for(60.0)
+    for half, other in (halves, halves[::-1]):
+        assert all(world.state(index, gone) is State.DEAD for index in half for gone in other)
+        assert all(world.state(index, near) is State.ALIVE for index in half for near in half)
+    deaths = world.total("deaths")
+    world.heal()
+    world.run_until(world.converged, within_s=HEALING_S)
+    assert world.total("deaths") == deaths
+
+
+def test_a_partition_that_is_longer_than_the_dead_are_remembered_heals_through_the_seeds() -> None:
+    world = World(10, 20)
+    world.config = type(world.config)(dead_retention_s=60.0)
+    world.start_all()
+    world.run_until(world.converged, within_s=FORMATION_S)
+    world.partition(range(10), range(10, 20))
+    world.run_for(300.0)
+    assert all(len(node.core.members) == 10 for node in world.nodes)
+    world.heal()
+    world.run_until(world.converged, within_s=HEALING_S)
+
+
+def test_a_departure_spreads_as_one_and_is_no_failure() -> None:
+    world = formed(11)
+    world.leave(42)
+    world.run_until(lambda: all_see(world, 42, State.LEFT), within_s=3.0)
+    world.run_for(60.0)
+    assert all_see(world, 42, State.LEFT)
+    assert world.total("deaths") == world.total("suspicions") == 0
+
+
+def test_departures_under_loss_are_no_failures_either() -> None:
+    world = formed(12, 10)
+    world.loss = 0.3
+    world.leave(4)
+    world.run_until(lambda: all_see(world, 4, State.LEFT), within_s=60.0)
+
+
+@pytest.mark.parametrize("pause_s", [3.0, 60.0])
+def test_a_node_that_was_stopped_blames_nobody_and_is_alive_again(pause_s: float) -> None:
+    world = formed(13)
+    world.pause(20, pause_s)
+    world.run_for(pause_s - 0.1)
+    assert all_see(world, 20, State.DEAD) == (pause_s > DETECTION_S)
+    world.run_for(0.2)
+    world.run_until(world.converged, within_s=FORMATION_S + 5.0)
+    assert world.nodes[20].core.counters.pauses == 1
+    blamed = {change.member.node_id for _, change in world.nodes[20].changes if change.member.state is not State.ALIVE}
+    assert blamed == set()
+
+
+def test_half_of_a_mesh_that_was_stopped_at_once_blames_nobody() -> None:
+    world = formed(14, 20)
+    for index in range(10):
+        world.pause(index, 20.0)
+    world.run_for(20.1)
+    world.run_until(world.converged, within_s=HEALING_S)
+    stopped = {world.nodes[index].node_id for index in range(10)}
+    for index in range(10):
+        blamed = {
+            change.member.node_id
+            for _, change in world.nodes[index].changes
+            if change.member.state is State.DEAD and change.member.node_id not in stopped
+        }
+        assert blamed == set()
+
+
+def test_an_unanswered_newcomer_says_so_and_joins_when_its_seed_comes_up() -> None:
+    world = World(15, 2)
+    world.start(1, [0])
+    world.run_for(60.0)
+    assert world.nodes[1].silences[:3] == [1, 2, 3]
+    world.start(0)
+    world.run_until(world.converged, within_s=31.0)
+
+
+def churn(seed: int) -> World:
+    """Everything at once, for the comparison of traces."""
+    world = World(seed, 20, loss=0.05, traced=True)
+    world.start_all(spread_s=1.0)
+    world.run_for(10.0)
+    world.crash(3)
+    world.pause(4, 5.0)
+    world.run_for(8.0)
+    world.start(3, [0])
+    world.leave(5)
+    world.partition(range(10), range(10, 20))
+    world.run_for(20.0)
+    world.heal()
+    world.run_for(20.0)
+    return world
+
+
+def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
+    assert churn(1).trace == churn(1).trace != churn(2).trace
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "4242"])
+def test_the_trace_does_not_depend_on_the_hash_seed(hash_seed: str) -> None:
+    root = Path(__file__).parents[2]
+    script = "from tests.membership.test_world import churn; print(churn(1).trace)"
+    printed = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=root,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert printed.stdout.strip() == churn(1).trace
+
+
+def test_a_condition_that_never_holds_is_reported_with_the_seed() -> None:
+    with pytest.raises(AssertionError, match=r"seed 77: not so after 1\.0 virtual seconds"):
+        World(77, 1).run_until(lambda: False, within_s=1.0)
