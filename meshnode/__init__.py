@@ -1,0 +1,59 @@
+"""An embedded peer-to-peer mesh: nodes that find each other, agree, and keep stateful agents alive among them.
+
+    @agent("counter", state=Tally)
+    class Counter(Agent[Tally]):
+        @handler
+        async def add(self, n: int) -> int:
+            self.state.total += n
+            return self.state.total
+
+    async with Node(config) as node:
+        total = await node.ref(Counter, "42").add(3)
+
+What is exported here is the public interface; the rooms below are not.
+"""
+
+from kernels import Layer, Mlp
+from meshnode.agents.definition import Agent, Application, agent, handler
+from meshnode.client import Client
+from meshnode.config import NodeConfig
+from meshnode.errors import (
+    AgentError,
+    CallerError,
+    InvalidArgument,
+    MeshError,
+    OperatorError,
+    OutcomeUnknown,
+    Overloaded,
+    TurnTimeout,
+    Unavailable,
+    UnknownAgentType,
+    UnknownMethod,
+)
+from meshnode.identity import Address, parse_address
+from meshnode.node import Node
+
+__all__ = [
+    "Address",
+    "Agent",
+    "AgentError",
+    "Application",
+    "CallerError",
+    "Client",
+    "InvalidArgument",
+    "Layer",
+    "MeshError",
+    "Mlp",
+    "Node",
+    "NodeConfig",
+    "OperatorError",
+    "OutcomeUnknown",
+    "Overloaded",
+    "TurnTimeout",
+    "Unavailable",
+    "UnknownAgentType",
+    "UnknownMethod",
+    "agent",
+    "handler",
+    "parse_address",
+]

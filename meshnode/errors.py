@@ -65,6 +65,12 @@ class AgentError(MeshError):
         return f"{self.error_type}: {self.args[0]}"
 
 
+class TurnTimeout(MeshError):
+    """The turn was stopped because its caller waits no longer. The agent's state is unchanged."""
+
+    code = "timeout"
+
+
 class Unavailable(MeshError):
     """Nobody could answer within the deadline. Nothing was changed; a retry is safe."""
 

@@ -113,8 +113,8 @@ class Host(Protocol):
         """
         ...
 
-    async def listen(self, bind: Address) -> trio.abc.Listener[trio.abc.HalfCloseableStream]:
-        """Accept streams at ``bind``. Raises as `datagrams` does."""
+    async def listen(self, bind: Address) -> tuple[trio.abc.Listener[trio.abc.HalfCloseableStream], Address]:
+        """Accept streams at ``bind``; also where that is, with the real port. Raises as `datagrams` does."""
         ...
 
     async def dial(self, to: Address) -> trio.abc.HalfCloseableStream:
@@ -251,14 +251,14 @@ class RealHost:
                 raise _bind_error(error, bind) from error
             yield RealDatagrams(socket)
 
-    async def listen(self, bind: Address) -> trio.abc.Listener[trio.abc.HalfCloseableStream]:
+    async def listen(self, bind: Address) -> tuple[trio.abc.Listener[trio.abc.HalfCloseableStream], Address]:
         try:
             listeners = await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=CONNECTS_PENDING_MAX)
         except OSError as error:
             raise _bind_error(error, bind) from error
         for surplus in listeners[1:]:  # a name with several addresses: the first one counts, for datagrams too
             await surplus.aclose()
-        return listeners[0]
+        return listeners[0], Address(bind.host, listeners[0].socket.getsockname()[1])
 
     async def dial(self, to: Address) -> trio.abc.HalfCloseableStream:
         return await trio.open_tcp_stream(to.host, to.port)

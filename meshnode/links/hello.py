@@ -25,6 +25,7 @@ class Hello:
         mesh_id: empty when a guest does not know it yet.
         node_id: a guest draws one too, so that answers find their way.
         boot: 0 for a guest.
+        dial: the dialling side's count of its dials, so that both ends know the newer of two connections.
     """
 
     mesh_id: MeshId
@@ -32,6 +33,7 @@ class Hello:
     boot: Boot
     role: Role
     name: str
+    dial: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.node_id <= NODE_ID_MAX:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import trio
@@ -63,6 +63,7 @@ class _Link:
 
     hello: Hello
     dialled_by: NodeId
+    dial: int
     socket: FrameSocket
     retired: trio.Event = field(default_factory=trio.Event)
 
@@ -70,7 +71,9 @@ class _Link:
         """Whether this one stays when both ends dialled at once, or one dialled again: both ends decide alike."""
         if self.hello.boot != other.hello.boot:
             return self.hello.boot > other.hello.boot
-        return self.dialled_by <= other.dialled_by
+        if self.dialled_by != other.dialled_by:
+            return self.dialled_by < other.dialled_by
+        return self.dial > other.dial
 
 
 class _Peer:
@@ -112,6 +115,7 @@ class Links:
         self._peers: dict[NodeId, _Peer] = {}
         self._nursery: trio.Nursery | None = None
         self._accepted = 0
+        self._dials = 0
 
     # ---- what the rooms above use
 
@@ -125,8 +129,13 @@ class Links:
         self._end_listeners.append(listener)
 
     def introduce_as(self, hello: Hello) -> None:
-        """From the next connection on, be ``hello``."""
+        """Be ``hello`` from now on: present connections retire, and the next message dials anew."""
         self._local = hello
+        for peer in self._peers.values():
+            if peer.link is not None:
+                peer.link.retired.set()
+                peer.link = None
+                peer.queued.set()
 
     def send(self, to: NodeId, channel: Channel, message: object) -> bool:
         """Queue a message; False when it was dropped. Never waits."""
@@ -213,10 +222,12 @@ class Links:
             stream = await self._host.dial(address)
         if stream is None:
             raise TimeoutError(f"{address} accepts no connection")
+        self._dials += 1
+        local = replace(self._local, dial=self._dials)
         shake = functools.partial(
-            introduce, local=self._local, authority=str(address), frame_bytes_max=self._config.frame_bytes_max
+            introduce, local=local, authority=str(address), frame_bytes_max=self._config.frame_bytes_max
         )
-        await self._converse(stream, shake, self._local.node_id, task_status)
+        await self._converse(stream, shake, local, task_status)
 
     async def _accept(self, stream: Stream) -> None:
         if self._accepted >= self._config.connections_max:
@@ -238,7 +249,7 @@ class Links:
         self,
         stream: Stream,
         shake: Callable[[trio.Nursery, Stream], Awaitable[tuple[FrameSocket, Hello]]],
-        dialled_by: NodeId | None,
+        dialler: Hello | None,
         task_status: trio.TaskStatus[Hello],
     ) -> None:
         """Shake hands, then exchange messages until the connection ends.
@@ -255,7 +266,8 @@ class Links:
                 if scope.cancelled_caught:
                     raise SocketClosed(f"no handshake within {self._config.handshake_timeout_s} s")
                 established = True
-                link = _Link(hello, hello.node_id if dialled_by is None else dialled_by, socket)
+                by = hello if dialler is None else dialler
+                link = _Link(hello, by.node_id, by.dial, socket)
                 self._adopt(link)
                 task_status.started(hello)
                 await self._serve(link)

@@ -14,7 +14,15 @@ A = TypeVar("A")
 
 
 class LinkLost(Unavailable):
-    """The peer can't be reached, or its connection ended before it answered. Whether it acted is unknown."""
+    """The peer can't be reached, or its connection ended before it answered.
+
+    Attributes:
+        was_sent: whether the question may have arrived, so that the peer may have acted on it.
+    """
+
+    def __init__(self, message: str, *, was_sent: bool) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
 
 
 class _Waiter(Generic[A]):
@@ -50,7 +58,7 @@ class Requests(Generic[A]):
         self._waiting.setdefault(peer, {})[number] = waiter
         try:
             if not self._links.send(peer, self._channel, question(number)):
-                raise LinkLost(f"node {peer:016x} can't be reached")
+                raise LinkLost(f"node {peer:016x} can't be reached", was_sent=False)
             await waiter.event.wait()
         finally:
             waiting = self._waiting.get(peer)
@@ -59,7 +67,7 @@ class Requests(Generic[A]):
                 if not waiting:
                     del self._waiting[peer]
         if waiter.answer is None:
-            raise LinkLost(f"the connection to node {peer:016x} ended before it answered")
+            raise LinkLost(f"the connection to node {peer:016x} ended before it answered", was_sent=True)
         return waiter.answer
 
     def answered(self, peer: NodeId, number: int, answer: A) -> None:

@@ -76,9 +76,7 @@ class Network:
             local=hello,
             address_of=self.addresses.get,
         )
-        listener = await self.host.listen(Address("127.0.0.1", 0))
-        assert isinstance(listener, trio.SocketListener)
-        address = Address("127.0.0.1", listener.socket.getsockname()[1])
+        listener, address = await self.host.listen(Address("127.0.0.1", 0))
         self.addresses[node_id] = address
         end = End(links, hello, address)
         for channel in Channel:
@@ -144,6 +142,21 @@ async def test_dialling_each_other_at_once_ends_in_one_link_and_loses_nothing() 
             assert not two.ended
 
 
+async def test_dialling_twice_at_once_leaves_one_link_that_both_ends_agree_on() -> None:
+    async with network() as net:
+        for number in range(40, 60, 2):
+            one, two = await net.start(number), await net.start(number + 1)
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(two.links.connect, one.address)
+            assert two.links.send(one.hello.node_id, Channel.CALLS, Note(1))
+            await one.until(lambda one=one: one.received)
+            assert one.links.send(two.hello.node_id, Channel.CALLS, Note(2))
+            await two.until(lambda two=two: two.received)
+            assert not one.ended
+            assert not two.ended
+
+
 async def test_the_end_of_a_link_is_reported_once_and_a_later_message_dials_again() -> None:
     async with network() as net:
         one, two = await net.start(1), await net.start(2)
@@ -193,7 +206,7 @@ async def test_a_guest_reaches_the_guest_channels_only() -> None:
     async with network() as net:
         node, guest = await net.start(1), await net.start(2, mesh_id=MeshId(b""), role=Role.GUEST)
         hello = await guest.links.connect(node.address)
-        assert hello == node.hello
+        assert hello == node.hello, "the acceptor's own"
         guest.links.send(NodeId(1), Channel.RAFT, Note(1))
         guest.links.send(NodeId(1), Channel.PARTITIONS, Note(2))
         guest.links.send(NodeId(1), Channel.CONTROL, Note(3))

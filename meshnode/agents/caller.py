@@ -1,0 +1,260 @@
+"""The calling side: find the primary, ask, ask again under the same identity until there is an answer.
+
+Nodes and outside clients call through the same code; they differ in their `Directory` and `Exchange`.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from meshnode import wire
+from meshnode.agents.ledger import OUTSTANDING_MAX
+from meshnode.agents.messages import Answer, Call, OpenSession, Status
+from meshnode.errors import InvalidArgument, MeshError, OutcomeUnknown, Overloaded, Unavailable, error_from_code
+from meshnode.host import Host
+from meshnode.identity import NodeId, PartitionId
+from meshnode.links import LinkLost
+from meshnode.placement import partition_of
+
+PAUSE_MIN_S = 0.01
+PAUSE_MAX_S = 0.5
+"""Between two attempts; a change of the partition's row cuts a pause short."""
+
+ARGUMENTS_BYTES_MAX = 8 * 2**20
+"""Well within a frame, so that the call can be sent at all."""
+
+
+class Directory(Protocol):
+    """Who serves what, as far as this side knows."""
+
+    @property
+    def partitions_total(self) -> int:
+        """Fixed when the mesh was founded; 0 before that is known."""
+        ...
+
+    def primary_of(self, partition: PartitionId) -> NodeId | None:
+        """The primary of the partition's active row; None while there is none."""
+        ...
+
+    def on_change(self, partition: PartitionId, action: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call ``action`` whenever the partition's primary changes, while the context lasts."""
+        ...
+
+
+Exchange = Callable[[NodeId, Callable[[int], OpenSession | Call]], Awaitable[Answer]]
+"""Ask a node, or this one; raises LinkLost."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """This caller's session in one partition."""
+
+    session: int
+    next_request: int = 1
+    outstanding: dict[int, None] = field(default_factory=dict)
+
+    def lowest(self) -> int:
+        """The lowest request that still waits for its answer; requests are numbered in order."""
+        return next(iter(self.outstanding), self.next_request)
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """What is known of one request so far."""
+
+    may_have_run: bool = False
+    reason: str = "nobody was asked yet"
+    is_overloaded: bool = False
+    pause_s: float = PAUSE_MIN_S
+
+
+class Caller:
+    """Makes calls, each exactly once in effect, until its deadline."""
+
+    def __init__(self, host: Host, directory: Directory, exchange: Exchange) -> None:
+        self._host = host
+        self._directory = directory
+        self._exchange = exchange
+        self._sessions: dict[PartitionId, _Session] = {}
+        self._opening: dict[PartitionId, trio.Lock] = {}
+
+    async def call(
+        self,
+        agent_type: str,
+        key: str,
+        method: str,
+        positional: tuple[Any, ...] = (),
+        named: dict[str, Any] | None = None,
+        *,
+        timeout_s: float,
+        request_id: str = "",
+        chain: tuple[str, ...] = (),
+    ) -> Any:
+        """The handler's result, as plain data.
+
+        Raises:
+            CallerError: the call is wrong; nothing was changed.
+            AgentError: the handler raised; the agent's state is unchanged.
+            Unavailable: no answer in time; nothing was changed.
+            OutcomeUnknown: no answer in time; it may take effect yet, or have.
+        """
+        arguments = _plain_arguments(positional, named or {})
+        attempts = _Attempts()
+        deadline_s = self._host.now() + timeout_s
+        with self._host.deadline(deadline_s):
+            partition = await self._partition_of(agent_type, key, attempts)
+
+            async def attempt(session: int, request: int, lowest: int) -> bytes:
+                def question(number: int) -> Call:
+                    left_s = max(0.0, deadline_s - self._host.now())
+                    return Call(
+                        number, partition, agent_type, key, method, arguments, left_s,
+                        session, request, lowest, request_id, chain,
+                    )  # fmt: skip
+
+                answer = await self._until_answered(partition, question, attempts)
+                return answer.payload
+
+            if request_id:
+                return wire.loads(await attempt(0, 0, 0))
+            while True:
+                async with self._request(partition, attempts) as (session, request):
+                    try:
+                        return wire.loads(await attempt(session.session, request, session.lowest()))
+                    except _SessionExpired as error:
+                        if self._sessions.get(partition) is session:
+                            del self._sessions[partition]
+                        if attempts.may_have_run:
+                            raise OutcomeUnknown(f"{agent_type}/{key}.{method}: {error}") from error
+        raise _give_up(f"{agent_type}/{key}.{method}", timeout_s, attempts)
+
+    async def _partition_of(self, agent_type: str, key: str, attempts: _Attempts) -> PartitionId:
+        attempts.reason = "this side has not learned yet how the mesh is partitioned"
+        while not self._directory.partitions_total:
+            await self._host.sleep_until(self._host.now() + PAUSE_MIN_S)
+        return partition_of(agent_type, key, self._directory.partitions_total)
+
+    @contextlib.asynccontextmanager
+    async def _request(self, partition: PartitionId, attempts: _Attempts) -> AsyncIterator[tuple[_Session, int]]:
+        """A fresh request number in an open session."""
+        session = self._sessions.get(partition)
+        if session is None:
+            async with self._opening.setdefault(partition, trio.Lock()):
+                session = self._sessions.get(partition)
+                if session is None:
+                    opened = await self._open_session(partition, attempts)
+                    session = self._sessions[partition] = _Session(opened.session)
+        if len(session.outstanding) >= OUTSTANDING_MAX // 2:
+            raise Overloaded(f"{len(session.outstanding)} calls to partition {partition} are under way already")
+        request = session.next_request
+        session.next_request += 1
+        session.outstanding[request] = None
+        try:
+            yield session, request
+        finally:
+            del session.outstanding[request]
+
+    async def _open_session(self, partition: PartitionId, attempts: _Attempts) -> Answer:
+        opening = _Attempts()  # of its own: a session that was opened and is not used does nothing
+        try:
+            return await self._until_answered(partition, lambda number: OpenSession(number, partition), opening)
+        finally:
+            attempts.reason = opening.reason
+            attempts.is_overloaded = opening.is_overloaded
+
+    async def _until_answered(
+        self, partition: PartitionId, question: Callable[[int], OpenSession | Call], attempts: _Attempts
+    ) -> Answer:
+        """Ask whoever is the primary until the request is done. Raises the error that it ended with."""
+        while True:
+            primary = self._directory.primary_of(partition)
+            if primary is None:
+                attempts.reason = f"partition {partition} has no active primary: a majority of its replicas is missing"
+                await self._pause(partition, attempts)
+                continue
+            answer = await self._ask(primary, partition, question, attempts)
+            if answer is None:
+                await self._pause(partition, attempts, primary)
+                continue
+            text = answer.payload.decode(errors="replace")
+            match answer.status:
+                case Status.DONE:
+                    return answer
+                case Status.FAILED if answer.code == "unknown_session":
+                    raise _SessionExpired(text)
+                case Status.FAILED:
+                    raise error_from_code(answer.code, text)
+                case Status.TRY_AGAIN:
+                    attempts.is_overloaded = answer.code == Overloaded.code
+                case Status.UNKNOWN:
+                    attempts.may_have_run = True
+            attempts.reason = text
+            await self._pause(partition, attempts, primary)
+
+    async def _ask(
+        self,
+        primary: NodeId,
+        partition: PartitionId,
+        question: Callable[[int], OpenSession | Call],
+        attempts: _Attempts,
+    ) -> Answer | None:
+        """One attempt; None when the primary can't be reached, or is not the primary any more."""
+        with trio.CancelScope() as scope:
+
+            def moved() -> None:
+                if self._directory.primary_of(partition) != primary:
+                    scope.cancel()
+
+            with self._directory.on_change(partition, moved):
+                try:
+                    return await self._exchange(primary, question)
+                except LinkLost as error:
+                    attempts.reason = str(error)
+                    attempts.may_have_run |= error.was_sent
+                    return None
+                except trio.Cancelled:
+                    attempts.may_have_run = True
+                    attempts.reason = f"node {primary:016x} did not answer"
+                    raise
+        return None
+
+    async def _pause(self, partition: PartitionId, attempts: _Attempts, asked: NodeId | None = None) -> None:
+        """Wait a moment, growing and jittered, or until the partition's primary changes."""
+        pause_s = attempts.pause_s * self._host.rng.uniform(0.5, 1.0)
+        attempts.pause_s = min(PAUSE_MAX_S, attempts.pause_s * 2)
+        with self._host.deadline(self._host.now() + pause_s) as scope:
+
+            def moved() -> None:
+                if self._directory.primary_of(partition) not in (None, asked):
+                    attempts.pause_s = PAUSE_MIN_S
+                    scope.cancel()
+
+            with self._directory.on_change(partition, moved):
+                await trio.sleep_forever()
+
+
+class _SessionExpired(Exception):
+    """The primary does not know the session (any more)."""
+
+
+def _plain_arguments(positional: tuple[Any, ...], named: dict[str, Any]) -> bytes:
+    try:
+        data = wire.dumps(msgspec.to_builtins([list(positional), named], builtin_types=(bytes,)))
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"an argument can't cross the mesh: {error}") from error
+    if len(data) > ARGUMENTS_BYTES_MAX:
+        raise InvalidArgument(f"the arguments have {len(data)} bytes; at most {ARGUMENTS_BYTES_MAX}")
+    return data
+
+
+def _give_up(what: str, timeout_s: float, attempts: _Attempts) -> MeshError:
+    if attempts.may_have_run:
+        return OutcomeUnknown(f"{what}: no answer within {timeout_s:g} s; it may take effect yet. {attempts.reason}")
+    if attempts.is_overloaded:
+        return Overloaded(f"{what}: {attempts.reason}")
+    return Unavailable(f"{what}: no answer within {timeout_s:g} s. {attempts.reason}")

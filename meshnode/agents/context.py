@@ -1,0 +1,69 @@
+"""What a turn can reach: other agents and predictions."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+import xxhash
+
+from meshnode.agents.caller import Caller
+from meshnode.agents.definition import Agent
+from meshnode.agents.reference import Reference
+from meshnode.agents.service import TurnInfo
+from meshnode.host import Host
+from meshnode.identity import Epoch
+
+A = TypeVar("A", bound=Agent[Any])
+
+TURN_PREFIX = "turn:"
+"""Request ids that begin so belong to calls made inside turns."""
+
+
+class TurnContext:
+    """The surroundings of one turn.
+
+    A call made by the turn is identified by (agent, request, ordinal), so that a turn that runs again after a crash
+    gets the answers of the calls that it made the first time. It must therefore make its calls in the same order.
+    """
+
+    def __init__(
+        self, host: Host, caller: Caller, predict: Callable[[str, Any], Awaitable[Any]], turn: TurnInfo
+    ) -> None:
+        self._host = host
+        self._caller = caller
+        self._predict = predict
+        self._turn = turn
+        self._calls = 0
+
+    @property
+    def fencing_token(self) -> Epoch:
+        """The epoch of the primary that runs the turn."""
+        return self._turn.epoch
+
+    def ref(self, agent_type: type[A], key: str) -> A:
+        """Another agent; its calls end when this turn's caller waits no longer."""
+        return cast(A, Reference(agent_type, key, self._invoke))
+
+    async def predict(self, model: str, rows: Any) -> Any:
+        """See `meshnode.prediction.predictor.Predictor.predict`."""
+        return await self._predict(model, rows)
+
+    async def _invoke(
+        self, agent_type: str, key: str, method: str, positional: tuple[Any, ...], named: dict[str, Any]
+    ) -> Any:
+        call = self._turn.call
+        request_id = ""
+        if not self._turn.is_read_only:  # a read that runs again is another read
+            self._calls += 1
+            of_turn = call.request_id or f"{call.session}.{call.request}"
+            identity = repr((call.agent_type, call.key, of_turn, self._calls))
+            request_id = TURN_PREFIX + xxhash.xxh3_128_hexdigest(identity.encode())
+        return await self._caller.call(
+            agent_type,
+            key,
+            method,
+            positional,
+            named,
+            timeout_s=max(0.0, self._turn.deadline_s - self._host.now()),
+            request_id=request_id,
+            chain=(*call.chain, f"{call.agent_type}/{call.key}"),
+        )

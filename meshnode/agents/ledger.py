@@ -1,0 +1,169 @@
+"""The replicated state of one partition: agents' states, and what became of requests.
+
+A pure state machine over records. Replies are kept as long as a caller may ask for them again: within a session, those
+above the lowest number that the caller still waits for; under a request id that the caller chose, for `REQUEST_ID_S`.
+"""
+
+from dataclasses import dataclass
+
+from meshnode import wire
+
+REQUEST_ID_S = 24 * 3600.0
+"""How long the reply to a request id that the caller chose is kept."""
+
+REQUEST_IDS_MAX = 65_536
+"""Request ids kept in one partition: past it a call is refused, since forgetting one could run it twice."""
+
+SESSIONS_MAX = 16_384
+"""Sessions open in one partition at a time, for the same reason."""
+
+OUTSTANDING_MAX = 4096
+"""Replies kept for one session: a caller with more calls under way is refused further ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The end of a request: an empty code and the result, or an error's code and its message."""
+
+    code: str
+    payload: bytes
+
+
+@wire.message(0x50)
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Record: one turn of one agent, its effects and its reply, all or nothing.
+
+    Attributes:
+        state: the agent's new state; None where the turn did not change it.
+        session, number, lowest: who asked; session 0 for a request id.
+        request_id, at_s: the caller's own id, and the wall clock when the turn ended.
+    """
+
+    agent_type: str
+    key: str
+    state: bytes | None
+    reply: Reply
+    session: int = 0
+    number: int = 0
+    lowest: int = 0
+    request_id: str = ""
+    at_s: float = 0.0
+
+
+@wire.message(0x51)
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """Record: its sequence is the session's id."""
+
+
+@wire.message(0x52)
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Record: these sessions, and request ids that ended before a time, are forgotten."""
+
+    sessions: tuple[int, ...] = ()
+    request_ids_before_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Session:
+    """One caller in one partition."""
+
+    lowest: int = 1
+    replies: dict[int, Reply] | None = None
+
+    def note(self, number: int, lowest: int, reply: Reply) -> None:
+        """Keep a reply; forget those below ``lowest``."""
+        replies = self.replies = self.replies or {}
+        replies[number] = reply
+        if lowest > self.lowest:
+            self.lowest = lowest
+            for old in [known for known in replies if known < lowest]:
+                del replies[old]
+
+
+AgentId = tuple[str, str]
+RequestId = tuple[str, str, str]
+
+
+# ---- the snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class _SessionSnapshot:
+    session: int
+    lowest: int
+    replies: tuple[tuple[int, Reply], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _LedgerSnapshot:
+    states: tuple[tuple[str, str, bytes], ...]
+    sessions: tuple[_SessionSnapshot, ...]
+    request_ids: tuple[tuple[str, str, str, float, Reply], ...]
+
+
+class Ledger:
+    """Decided by the committed records alone; see `meshnode.partitions.replica.Machine`."""
+
+    def __init__(self) -> None:
+        self.states: dict[AgentId, bytes] = {}
+        self.sessions: dict[int, Session] = {}
+        self.request_ids: dict[RequestId, tuple[float, Reply]] = {}
+
+    def apply(self, sequence: int, payload: bytes) -> None:
+        """Take one committed record.
+
+        Raises:
+            WireError: it is of a newer version than this node: upgrade it.
+        """
+        record = wire.decode(payload)
+        match record:
+            case Turn():
+                self._apply_turn(record)
+            case SessionOpened():
+                self.sessions[sequence] = Session()
+            case Expired():
+                for session in record.sessions:
+                    self.sessions.pop(session, None)
+                cut = record.request_ids_before_s
+                self.request_ids = {key: kept for key, kept in self.request_ids.items() if kept[0] >= cut}
+            case _:
+                raise wire.WireError(f"record {sequence} holds a {type(record).__name__}")
+
+    def _apply_turn(self, turn: Turn) -> None:
+        if turn.state is not None:
+            self.states[turn.agent_type, turn.key] = turn.state
+        if turn.request_id:
+            self.request_ids[turn.agent_type, turn.key, turn.request_id] = (turn.at_s, turn.reply)
+        session = self.sessions.get(turn.session)
+        if session is not None:
+            session.note(turn.number, turn.lowest, turn.reply)
+
+    def snapshot(self) -> bytes:
+        """The whole state, the same bytes on every replica."""
+        return wire.pack(
+            _LedgerSnapshot(
+                tuple((agent_type, key, state) for (agent_type, key), state in self.states.items()),
+                tuple(
+                    _SessionSnapshot(number, session.lowest, tuple((session.replies or {}).items()))
+                    for number, session in self.sessions.items()
+                ),
+                tuple((*request_id, at_s, reply) for request_id, (at_s, reply) in self.request_ids.items()),
+            )
+        )
+
+    def restore(self, state: bytes) -> None:
+        """Replace everything; empty bytes are the state before any record.
+
+        Raises:
+            WireError: not a snapshot of this version.
+        """
+        kept = wire.unpack(_LedgerSnapshot, state) if state else _LedgerSnapshot((), (), ())
+        self.states = {(agent_type, key): data for agent_type, key, data in kept.states}
+        self.sessions = {item.session: Session(item.lowest, dict(item.replies) or None) for item in kept.sessions}
+        self.request_ids = {
+            (agent_type, key, request_id): (at_s, reply)
+            for agent_type, key, request_id, at_s, reply in kept.request_ids
+        }

@@ -1,0 +1,75 @@
+"""What callers and primaries say to each other."""
+
+import enum
+from dataclasses import dataclass
+
+from meshnode import wire
+from meshnode.identity import NodeId, PartitionId
+
+
+@wire.message(0x54)
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A caller wants a session in a partition. Answered by `Answer` with the session's id."""
+
+    number: int
+    partition: PartitionId
+
+
+@wire.message(0x55)
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a handler, sent again unchanged (but for ``number`` and ``timeout_s``) until it is answered.
+
+    Attributes:
+        number: pairs it with its `Answer`.
+        arguments: positional list and named map, as CBOR.
+        session, request: the request's identity within a session; ``lowest`` is the lowest one still unanswered.
+        request_id: the caller's own identity for it, in place of a session.
+        timeout_s: how long the caller will wait.
+        chain: the agents, as TYPE/KEY, whose turns wait for this one.
+    """
+
+    number: int
+    partition: PartitionId
+    agent_type: str
+    key: str
+    method: str
+    arguments: bytes
+    timeout_s: float
+    session: int = 0
+    request: int = 0
+    lowest: int = 0
+    request_id: str = ""
+    chain: tuple[str, ...] = ()
+
+
+class Status(enum.Enum):
+    """How a request stands after an answer."""
+
+    DONE = 0
+    """It took effect; ``payload`` is the result."""
+    FAILED = 1
+    """It will not succeed; ``code`` and ``payload`` say why."""
+    TRY_AGAIN = 2
+    """Nothing was changed; another node, or this one later, may do it."""
+    UNKNOWN = 3
+    """It may take effect or have; ask again under the same identity."""
+
+
+@wire.message(0x56)
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to an `OpenSession` or a `Call`.
+
+    Attributes:
+        session: the id of the session that was opened.
+        primary: who serves the partition, as far as the answering node knows; 0 if it does not.
+    """
+
+    number: int
+    status: Status
+    code: str = ""
+    payload: bytes = b""
+    session: int = 0
+    primary: NodeId = NodeId(0)

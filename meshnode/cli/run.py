@@ -1,0 +1,118 @@
+"""``meshnode run``: one node, until a signal or until it has left."""
+
+import signal
+import sys
+
+import click
+import trio
+
+from meshnode.cli.outcome import reported
+from meshnode.config import PORT_DEFAULT, NodeConfig
+from meshnode.identity import Address, parse_address
+from meshnode.log import write_logs_to
+from meshnode.node import Node
+from meshnode.placement import PARTITIONS_DEFAULT, REPLICATION_DEFAULT
+from meshnode.prediction import PredictionConfig
+
+
+class AddressType(click.ParamType[Address]):
+    """HOST:PORT, with a default port."""
+
+    name = "host:port"
+
+    def convert(self, value: str | Address, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, Address):
+            return value
+        try:
+            return parse_address(value, default_port=PORT_DEFAULT)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.option("--name", required=True, help="For people; unique among the live nodes of the mesh.")
+@click.option("--data", required=True, type=click.Path(file_okay=False), help="Data directory of this node alone.")
+@click.option(
+    "--bind", type=AddressType(), default=f"127.0.0.1:{PORT_DEFAULT}", show_default=True, help="Where to listen."
+)
+@click.option("--advertise", type=AddressType(), help="Where others reach this node, if not at --bind.")
+@click.option("--found", is_flag=True, help="Found a new mesh; on exactly one node.")
+@click.option("--join", type=AddressType(), multiple=True, help="A member that lets this node in; may be repeated.")
+@click.option("--app", multiple=True, metavar="MODULE", help="Module whose agents this node offers; may be repeated.")
+@click.option("--insecure", is_flag=True, help="Listen beyond loopback although links are not encrypted yet.")
+@click.option("--weight", type=int, default=1, show_default=True, help="Capacity relative to other nodes.")
+@click.option("--zone", default="", help="What fails together with this node, such as a rack.")
+@click.option("--partitions", type=int, default=PARTITIONS_DEFAULT, show_default=True, help="With --found.")
+@click.option("--replication", type=int, default=REPLICATION_DEFAULT, show_default=True, help="With --found.")
+@click.option("--device", default="", help="Part of an OpenCL device's name, a kind (gpu, cpu), or numpy.")
+@click.option("--kernel-cache", default="", type=click.Path(file_okay=False), help="Where compiled kernels are kept.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.option("--log-json/--log-text", default=None, help="Default: text in a terminal, JSON otherwise.")
+def run(
+    name: str,
+    data: str,
+    bind: Address,
+    advertise: Address | None,
+    found: bool,
+    join: tuple[Address, ...],
+    app: tuple[str, ...],
+    insecure: bool,
+    weight: int,
+    zone: str,
+    partitions: int,
+    replication: int,
+    device: str,
+    kernel_cache: str,
+    log_level: str,
+    log_json: bool | None,
+) -> None:
+    """Run a node."""
+    as_json = not sys.stderr.isatty() if log_json is None else log_json
+    write_logs_to(sys.stderr, level=log_level, as_json=as_json)
+    sys.path.insert(0, "")  # --app MODULE is looked for in the current folder too, as with python -m
+    try:
+        config = NodeConfig(
+            name=name,
+            data=data,
+            bind=bind,
+            advertise=advertise,
+            found=found,
+            join=join,
+            app=app,
+            insecure=insecure,
+            weight=weight,
+            zone=zone,
+            partitions=partitions,
+            replication=replication,
+            prediction=PredictionConfig(device=device, cache_dir=kernel_cache),
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if insecure:
+        click.echo(
+            "meshnode: --insecure: links are not encrypted; whoever reaches the port controls the node", err=True
+        )
+    with reported():
+        trio.run(_serve, config)
+
+
+async def _serve(config: NodeConfig) -> None:
+    """Run the node until SIGINT, SIGTERM, or until it has left the mesh."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def stop_on_signal() -> None:
+                async for _number in signals:
+                    nursery.cancel_scope.cancel()
+
+            async with Node(config) as node:
+                await node.left.wait()
+                await trio.sleep(LEFT_LINGER_S)
+            nursery.cancel_scope.cancel()
+
+
+LEFT_LINGER_S = 0.5
+"""Time for the answer to `meshnode leave`, and for the farewell datagrams, to get out."""

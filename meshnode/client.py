@@ -1,0 +1,169 @@
+"""An outside program's access to a mesh: the same calls as on a node, without being one."""
+
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import trio
+
+from kernels import Mlp
+from meshnode import wire
+from meshnode.agents.caller import Caller
+from meshnode.agents.config import AgentsConfig
+from meshnode.agents.definition import Agent
+from meshnode.agents.messages import Answer, Call, OpenSession
+from meshnode.agents.reference import Reference
+from meshnode.control import AskRoutes, Query, Routes, View
+from meshnode.directory import ClientDirectory
+from meshnode.errors import MeshError, Unavailable, error_from_code
+from meshnode.host import Host, RealHost
+from meshnode.identity import Address, Boot, MeshId, NodeId
+from meshnode.links import Channel, Hello, LinkRefused, Links, LinksConfig, Requests, Role
+from meshnode.prediction.shelf import ModelShelf
+
+A = TypeVar("A", bound=Agent[Any])
+
+VIEW_TIMEOUT_S = 10.0
+MODEL_TIMEOUT_S = 10.0
+
+ROUTES_TIMEOUT_S = 4.0
+"""Twice what a node takes to answer when there is no news."""
+
+PAUSE_S = 0.1
+
+
+class Client:
+    """``async with Client([address]) as client: await client.ref(Counter, "42").add(3)``
+
+    Entering returns at once; calls wait, within their deadline, until a node answers.
+
+    Args:
+        nodes: addresses of any nodes of the mesh. More are learned from the first one that answers.
+    """
+
+    def __init__(self, nodes: Sequence[Address], *, host: Host | None = None) -> None:
+        if not nodes:
+            raise ValueError("name at least one node to connect to")
+        self.host: Host = RealHost() if host is None else host
+        self._nodes = tuple(nodes)
+        self._me = NodeId(self.host.fresh_id(63))
+        self._directory = ClientDirectory()
+        hello = Hello(MeshId(b""), self._me, Boot(0), Role.GUEST, "client")
+        self._links = Links(self.host, LinksConfig(), local=hello, address_of=self._directory.addresses.get)
+        self._answers: Requests[Answer] = Requests(self._links, Channel.CALLS)
+        self._views: Requests[View] = Requests(self._links, Channel.CONTROL)
+        self._routes: Requests[Routes] = Requests(self._links, Channel.CONTROL)
+        self._links.on(Channel.CALLS, self._take_answer)
+        self._links.on(Channel.CONTROL, self._take_control)
+        self._caller = Caller(self.host, self._directory, self._exchange)
+        self._gateway: NodeId | None = None
+        self._problem = "no node has answered yet"
+        self._context: contextlib.AbstractAsyncContextManager[None] | None = None
+
+    def ref(self, agent_type: type[A] | str, key: str, *, timeout_s: float | None = None, request_id: str = "") -> A:
+        """A reference to an agent; see `meshnode.node.Node.ref`."""
+        timeout = AgentsConfig().call_timeout_s if timeout_s is None else timeout_s
+
+        async def invoke(
+            agent_type: str, key: str, method: str, positional: tuple[Any, ...], named: dict[str, Any]
+        ) -> Any:
+            try:
+                return await self._caller.call(
+                    agent_type, key, method, positional, named, timeout_s=timeout, request_id=request_id
+                )
+            except Unavailable as error:
+                if not self._directory.partitions_total:
+                    raise Unavailable(f"no node could be reached: {self._problem}") from error
+                raise
+
+        return cast(A, Reference(agent_type, key, invoke))
+
+    async def publish_model(self, name: str, model: Mlp) -> int:
+        """Publish a model to the whole mesh; its version."""
+        return await self.ref(ModelShelf, name, timeout_s=MODEL_TIMEOUT_S).publish(model.to_bytes())
+
+    async def view(self, name: str, *, timeout_s: float = VIEW_TIMEOUT_S, **arguments: Any) -> Any:
+        """A view of the first node that answers, as plain data; see `meshnode.views`.
+
+        Raises:
+            Unavailable: no node answered in time.
+            MeshError: the node refused.
+        """
+        answer: View | None = None
+        with self.host.deadline(self.host.now() + timeout_s):
+            gateway = await self._any_node()
+            answer = await self._views.ask(gateway, lambda number: Query(number, name, wire.dumps(arguments)))
+        if answer is None:
+            raise Unavailable(f"no answer within {timeout_s:g} s: {self._problem}")
+        if answer.code:
+            raise error_from_code(answer.code, answer.payload.decode(errors="replace"))
+        return wire.loads(answer.payload)
+
+    # ---- life
+
+    async def __aenter__(self) -> Self:
+        self._context = self._live()
+        await self._context.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._context is not None
+        return await self._context.__aexit__(kind, error, trace)
+
+    @contextlib.asynccontextmanager
+    async def _live(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._links.run, None)
+            nursery.start_soon(self._follow_routes)
+            yield
+            nursery.cancel_scope.cancel()
+
+    # ---- inside
+
+    def _take_answer(self, peer: NodeId, message: Any) -> None:
+        if isinstance(message, Answer):
+            self._answers.answered(peer, message.number, message)
+
+    def _take_control(self, peer: NodeId, message: Any) -> None:
+        match message:
+            case Routes():
+                self._routes.answered(peer, message.number, message)
+            case View():
+                self._views.answered(peer, message.number, message)
+
+    async def _exchange(self, primary: NodeId, question: Callable[[int], OpenSession | Call]) -> Answer:
+        return await self._answers.ask(primary, question)
+
+    async def _any_node(self) -> NodeId:
+        """A linked node, the last one that answered if it is still there."""
+        while True:
+            if self._gateway is not None and self._links.is_linked(self._gateway):
+                return self._gateway
+            known = list(dict.fromkeys((*self._nodes, *self._directory.addresses.values())))
+            for address in known:
+                try:
+                    self._gateway = (await self._links.connect(address)).node_id
+                except (OSError, LinkRefused) as error:
+                    self._problem = f"{address}: {getattr(error, 'strerror', None) or error}"
+                else:
+                    return self._gateway
+            await self.host.sleep_until(self.host.now() + PAUSE_S)
+
+    async def _follow_routes(self) -> None:
+        while True:
+            gateway = await self._any_node()
+            routes: Routes | None = None
+            with self.host.deadline(self.host.now() + ROUTES_TIMEOUT_S), contextlib.suppress(MeshError):
+                ask = functools.partial(AskRoutes, version=self._directory.version)
+                routes = await self._routes.ask(gateway, ask)
+            if routes is None:
+                self._gateway = None  # it is silent: perhaps another one is not
+                await self.host.sleep_until(self.host.now() + PAUSE_S)
+            elif routes.version > self._directory.version:
+                self._directory.update(routes.version, routes.primaries, dict(routes.nodes))
+            elif not self._directory.partitions_total:
+                await self.host.sleep_until(self.host.now() + PAUSE_S)

@@ -1,0 +1,93 @@
+"""All that a user can set about a node, composed of the rooms' own settings."""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from meshnode.agents.config import AgentsConfig
+from meshnode.identity import Address
+from meshnode.links.config import LinksConfig
+from meshnode.membership.config import SwimConfig
+from meshnode.metadata.config import AllocatorConfig
+from meshnode.partitions.config import PartitionsConfig
+from meshnode.placement import PARTITIONS_DEFAULT, REPLICATION_DEFAULT, check_partitions
+from meshnode.prediction.config import PredictionConfig
+
+PORT_DEFAULT = 7946
+
+VOTERS_DEFAULT = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """One node.
+
+    Attributes:
+        name: for people; no other live node of the mesh may have it.
+        data: the data directory, of this node alone; made if absent.
+        bind: where to listen, for datagrams and streams alike. Port 0 takes a free one.
+        advertise: where others reach this node; ``bind`` if None.
+        found: found a new mesh, unless the data directory belongs to one already. Exactly one node does.
+        join: addresses of members, any of which lets this node in.
+        app: names of modules whose agents this node offers.
+        insecure: links are not encrypted yet: without this, only loopback addresses are accepted.
+        weight: capacity relative to other nodes.
+        zone: what fails together with this node.
+        partitions, replication: fixed when the mesh is founded; ignored otherwise.
+        voters: how many members vote in the Raft group, at most.
+        election_timeout_s: a leader of the Raft group that is silent for one to two times this is replaced.
+
+    Raises:
+        ValueError: a value is out of its range, or the address is not loopback and ``insecure`` is not set.
+    """
+
+    name: str
+    data: str
+    bind: Address = Address("127.0.0.1", PORT_DEFAULT)
+    advertise: Address | None = None
+    found: bool = False
+    join: Sequence[Address] = ()
+    app: Sequence[str] = ()
+    insecure: bool = False
+    weight: int = 1
+    zone: str = ""
+    partitions: int = PARTITIONS_DEFAULT
+    replication: int = REPLICATION_DEFAULT
+    voters: int = VOTERS_DEFAULT
+    election_timeout_s: float = 1.0
+    links: LinksConfig = field(default_factory=LinksConfig)
+    swim: SwimConfig = field(default_factory=SwimConfig)
+    allocator: AllocatorConfig = field(default_factory=AllocatorConfig)
+    partition: PartitionsConfig = field(default_factory=PartitionsConfig)
+    agents: AgentsConfig = field(default_factory=AgentsConfig)
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
+
+    def __post_init__(self) -> None:
+        if not self.name or len(self.name.encode()) > 255 or not self.name.isprintable():
+            raise ValueError(f"name {self.name!r}: choose 1 to 255 printable bytes, as in --name a")
+        check_partitions(self.partitions)
+        if not 1 <= self.replication <= 7:
+            raise ValueError(f"replication is {self.replication}: choose 1 to 7")
+        if self.voters not in (1, 3, 5, 7):
+            raise ValueError(f"voters is {self.voters}: choose 1, 3, 5 or 7")
+        if not 1 <= self.weight <= 1000:
+            raise ValueError(f"weight is {self.weight}: choose 1 to 1000")
+        if self.election_timeout_s <= 0:
+            raise ValueError(f"election_timeout_s is {self.election_timeout_s}: choose above 0")
+        for address in (self.bind, self.advertise):
+            if address is not None:
+                _check_host(address, insecure=self.insecure)
+        if ipaddress.ip_address(self.bind.host).is_unspecified and self.advertise is None:
+            raise ValueError(f"bind is {self.bind}, which nobody can dial: set advertise to this node's address")
+
+
+def _check_host(address: Address, *, insecure: bool) -> None:
+    try:
+        host = ipaddress.ip_address(address.host)
+    except ValueError:
+        raise ValueError(f"{address}: give an IP address; names are not resolved") from None
+    if not host.is_loopback and not insecure:
+        raise ValueError(
+            f"{address} is not a loopback address, and links are not encrypted yet: whoever reaches the port controls "
+            "the node. Give --insecure if the network keeps strangers out"
+        )

@@ -1,0 +1,87 @@
+"""Who a node is, kept in its data directory (rule 2 of partition replication)."""
+
+import enum
+from dataclasses import dataclass, replace
+
+from consensus.disk import Disk
+from consensus.errors import CorruptLog
+from consensus.records import RecordScan, frame
+from meshnode import wire
+from meshnode.errors import DataDirectoryError
+from meshnode.identity import Boot, MeshId, NodeId
+
+PATH = "identity"
+
+
+class Standing(enum.Enum):
+    """How far a node has come."""
+
+    BORN = 1
+    """It has an id and belongs to no mesh."""
+    FOUNDING = 2
+    """It has drawn a mesh id, and may not have written the first log entry."""
+    MEMBER = 3
+    """It has adopted a mesh id, for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The content of the file."""
+
+    node_id: NodeId
+    boot: Boot
+    standing: Standing
+    mesh_id: MeshId
+
+    @property
+    def owner(self) -> bytes:
+        """Names this node's logs, so that those of another node or mesh are refused."""
+        return self.mesh_id + self.node_id.to_bytes(8, "big")
+
+
+def load_identity(disk: Disk, fresh_id: NodeId) -> Identity:
+    """The identity of this start: read, or drawn in an empty directory; ``boot`` is raised and on disk.
+
+    Raises:
+        DataDirectoryError: the file is damaged, or missing beside a node's data.
+        OSError: the disk refuses.
+    """
+    if not disk.exists(PATH):
+        if disk.exists("raft") or disk.exists("journal"):
+            raise DataDirectoryError(
+                "the data directory has a node's data but no identity: restore it whole, or start with an empty one"
+            )
+        identity = Identity(fresh_id, Boot(1), Standing.BORN, MeshId(b""))
+    else:
+        kept = _read(disk)
+        identity = replace(kept, boot=Boot(kept.boot + 1))
+    save_identity(disk, identity)
+    return identity
+
+
+def save_identity(disk: Disk, identity: Identity) -> None:
+    """Replace the file; returns when the new one is durable."""
+    temporary = f"{PATH}.new"
+    if disk.exists(temporary):
+        disk.remove(temporary)
+    file = disk.open(temporary, create=True)
+    try:
+        file.append(frame(wire.pack(identity)))
+        file.sync()
+    finally:
+        file.close()
+    disk.rename(temporary, PATH)
+    disk.sync_directory("")
+
+
+def _read(disk: Disk) -> Identity:
+    file = disk.open(PATH, create=False)
+    try:
+        records = [payload for _offset, payload in RecordScan(file, PATH)]
+        if len(records) != 1:
+            raise DataDirectoryError(f"{PATH} is cut off: restore the data directory, or start with an empty one")
+        return wire.unpack(Identity, records[0])
+    except (CorruptLog, wire.WireError) as error:
+        raise DataDirectoryError(f"{PATH} is damaged: {error}") from error
+    finally:
+        file.close()

@@ -1,0 +1,86 @@
+"""What the Raft group agrees on, as commands. Each is small, and says by itself whether it still applies."""
+
+import enum
+from dataclasses import dataclass
+
+from meshnode import wire
+from meshnode.identity import Address, Boot, Epoch, MeshId, NodeId, PartitionId
+from meshnode.metadata.rows import Phase
+
+
+@wire.message(0x40)
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The first command of a mesh: what never changes again."""
+
+    mesh_id: MeshId
+    partitions: int
+    replication: int
+
+
+@wire.message(0x41)
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A node has started. ``boot`` must exceed the one registered (rule 2)."""
+
+    node_id: NodeId
+    boot: Boot
+    name: str
+    address: Address
+    weight: int = 1
+    zone: str = ""
+
+
+@wire.message(0x42)
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A node wants to leave: it gets no new partitions, and loses those that it has."""
+
+    node_id: NodeId
+
+
+@wire.message(0x43)
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """A node that no row names is not part of the mesh any more."""
+
+    node_id: NodeId
+
+
+NOBODY = NodeId(0)
+NEVER = Boot(0)
+
+
+class Step(enum.Enum):
+    """The two changes of a row (rule 1)."""
+
+    BEGIN = 1
+    ACTIVATE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """A compare-and-set on (epoch, phase). ``primary``, ``boot``, ``replicas`` and ``reason`` are for BEGIN.
+
+    A partition without a row has epoch 0 and phase ACTIVE.
+    """
+
+    partition: PartitionId
+    step: Step
+    epoch: Epoch
+    phase: Phase
+    primary: NodeId = NOBODY
+    boot: Boot = NEVER
+    replicas: tuple[NodeId, ...] = ()
+    reason: str = ""
+
+
+@wire.message(0x44)
+@dataclass(frozen=True, slots=True)
+class ChangeRows:
+    """Changes of rows, each for itself: one that does not apply is passed over."""
+
+    changes: tuple[RowChange, ...]
+
+
+Command = Found | Register | Leaving | Forget | ChangeRows

@@ -1,0 +1,27 @@
+"""What a user can set about placement in a running mesh."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatorConfig:
+    """Times in seconds.
+
+    Attributes:
+        settle_s: how long the members must stay the same before load is moved.
+        replacement_delay_s: how long a failed node may be away before its replicas are made again elsewhere.
+        stuck_after_s: a reachable node whose main loop is silent this long loses its partitions.
+        stall_s: how long a takeover may take before another replica is named; doubles with each try.
+        moves_max: partitions whose replicas are moved at one time.
+    """
+
+    settle_s: float = 1.0
+    replacement_delay_s: float = 60.0
+    stuck_after_s: float = 6.0
+    stall_s: float = 3.0
+    moves_max: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("settle_s", "replacement_delay_s", "stuck_after_s", "stall_s", "moves_max"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose above 0")

@@ -1,0 +1,189 @@
+"""This node's part in the mesh's one Raft group: the log on disk, the metadata, proposals."""
+
+import trio
+
+from consensus.config import RaftConfig
+from consensus.disk import Disk
+from consensus.driver import RaftNode
+from consensus.errors import CorruptLog, ForeignLog, ProposalDropped, StorageError
+from consensus.errors import OutcomeUnknown as ProposalUnknown
+from consensus.founding import founding
+from consensus.messages import ConfChange, Message, Role
+from consensus.status import Status
+from consensus.storage import DurableLog, open_log
+from meshnode import wire
+from meshnode.errors import DataDirectoryError, StorageFailed, Unavailable, WrongMesh
+from meshnode.host import Host
+from meshnode.identity import Boot, NodeId
+from meshnode.links import Channel, Links
+from meshnode.log import get_logger
+from meshnode.metadata.commands import Command, Register
+from meshnode.metadata.state import Metadata, NodeRecord, Outcome
+
+DIRECTORY = "raft"
+
+PROPOSAL_TIMEOUT_S = 5.0
+"""Several elections: after it a proposal is made again, which a command always allows."""
+
+PAUSE_S = 0.2
+"""Between two tries of a proposal that was dropped, as while there is no leader."""
+
+wire.register(0x20, Message)
+
+
+class MetadataGroup:
+    """The Raft node, its log and the metadata that it applies.
+
+    Args:
+        log: opened by `open_raft_log`.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        metadata: Metadata,
+        log: DurableLog,
+        *,
+        node_id: NodeId,
+        election_timeout_s: float,
+        links: Links,
+    ) -> None:
+        self.metadata = metadata
+        self._host = host
+        self._node_id = node_id
+        self._links = links
+        self._log = log
+        config = RaftConfig(
+            id=node_id, election_timeout_s=election_timeout_s, heartbeat_interval_s=election_timeout_s / 10
+        )
+        self._raft = RaftNode(
+            config,
+            log=log,
+            machine=metadata,
+            clock=host,
+            run_blocking=host.run_blocking,
+            rng=host.rng,
+            send=self._send,
+        )
+        self._logger = get_logger()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Until cancelled.
+
+        Raises:
+            StorageFailed: the disk refused a write.
+            DataDirectoryError: the log went back in time.
+        """
+        try:
+            await self._raft.run(task_status=task_status)
+        except StorageError as error:
+            raise StorageFailed(f"Raft log: {error}. This node stops; nothing acknowledged is lost") from error
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._host.run_blocking(self._log.close)
+
+    def receive(self, sender: NodeId, message: object) -> None:
+        """A message of the channel RAFT."""
+        if isinstance(message, Message) and message.sender == sender:
+            self._raft.receive(message)
+
+    def link_ended(self, peer: NodeId) -> None:
+        """Messages to the peer were lost."""
+        if peer in self.status.configuration.members:
+            self._raft.report_unreachable(peer)
+
+    @property
+    def status(self) -> Status:
+        """The Raft node at this moment."""
+        return self._raft.status()
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who leads, as far as this node knows."""
+        leader = self.status.leader
+        return NodeId(leader) if leader else None
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads."""
+        return self.status.role is Role.LEADER
+
+    async def propose(self, command: Command) -> Outcome:
+        """Have a command applied, on any node; what it did.
+
+        Raises:
+            Unavailable: no quorum agreed in time; it may be agreed on yet.
+        """
+        try:
+            outcome = await self._raft.propose(wire.encode(command), timeout_s=PROPOSAL_TIMEOUT_S)
+        except (ProposalDropped, ProposalUnknown) as error:
+            raise Unavailable(f"the Raft group did not agree: {error}") from error
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    async def change_configuration(self, change: ConfChange) -> None:
+        """Change who votes and who follows; on the leader.
+
+        Raises:
+            Unavailable: it was refused, or no quorum agreed in time.
+        """
+        try:
+            await self._raft.change_configuration(change, timeout_s=PROPOSAL_TIMEOUT_S)
+        except (ProposalDropped, ProposalUnknown) as error:
+            raise Unavailable(f"the configuration was not changed: {error}") from error
+
+    async def hand_over(self) -> None:
+        """As leader, have another voter lead, if there is one; wait until it does, or a moment."""
+        others = [voter for voter in self.status.voters if voter != self._node_id]
+        if not self.is_leader or not others:
+            return
+        matched = {peer.node: peer.match for peer in self.status.progress}
+        self._raft.transfer_leadership(max(others, key=lambda voter: matched.get(voter, 0)))
+        with self._host.deadline(self._host.now() + PROPOSAL_TIMEOUT_S):
+            while self.is_leader:
+                await self._raft.status_changed()
+
+    async def register(self, record: NodeRecord) -> None:
+        """Make this start of the node known; returns when the metadata has it.
+
+        Raises:
+            DataDirectoryError: a later start of this node is known already, so the directory is an old copy.
+        """
+        command = Register(record.node_id, record.boot, record.name, record.address, record.weight, record.zone)
+        while self._registered_boot() < record.boot:
+            try:
+                await self.propose(command)
+            except Unavailable as error:
+                self._logger.debug("not registered yet", reason=str(error))
+                await self._host.sleep_until(self._host.now() + PAUSE_S)
+        if self._registered_boot() > record.boot:
+            raise DataDirectoryError(
+                f"this is start {record.boot} of node {record.node_id:016x}, but the mesh has seen start "
+                f"{self._registered_boot()}: the data directory is an old copy. Start with an empty one"
+            )
+
+    def _registered_boot(self) -> Boot:
+        record = self.metadata.nodes.get(self._node_id)
+        return Boot(0) if record is None else record.boot
+
+    def _send(self, message: Message) -> None:
+        self._links.send(NodeId(message.to), Channel.RAFT, message)
+
+
+def open_raft_log(disk: Disk, owner: bytes, *, founder: NodeId | None) -> DurableLog:
+    """Open the log (blocks); a founder's empty log gets its first entry.
+
+    Raises:
+        DataDirectoryError: it is damaged.
+        WrongMesh: it is of another mesh or node.
+    """
+    try:
+        log = open_log(disk, DIRECTORY, owner=owner)
+    except CorruptLog as error:
+        raise DataDirectoryError(str(error)) from error
+    except ForeignLog as error:
+        raise WrongMesh(str(error)) from error
+    if founder is not None and log.last_index() == 0:
+        log.append(*founding((founder,)))
+        log.sync()
+    return log

@@ -1,0 +1,213 @@
+"""What the leader of the Raft group does: found the mesh, let nodes in and out, choose voters, move partitions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import trio
+
+from consensus.messages import ChangeKind, ConfChange
+from consensus.status import Status
+from meshnode.errors import NameTaken, Unavailable
+from meshnode.host import Host
+from meshnode.identity import Address, Boot, NodeId
+from meshnode.links import Channel, Links
+from meshnode.log import get_logger
+from meshnode.membership.messages import Member, State
+from meshnode.metadata.allocator import Allocator, Health, Move
+from meshnode.metadata.commands import ChangeRows, Forget, Found, Register
+from meshnode.metadata.config import AllocatorConfig
+from meshnode.metadata.group import MetadataGroup
+from meshnode.partitions.driver import CHANGES_MAX
+
+INTERVAL_S = 0.25
+"""How often the leader looks; news of a member makes it look at once."""
+
+UNKNOWN_GRACE_S = 10.0
+"""How long a new leader waits for word of a registered node that membership does not know yet."""
+
+CAUGHT_UP_ENTRIES = 128
+"""A learner this close to the leader's log may vote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node that wants to be let in."""
+
+    node_id: NodeId
+    boot: Boot
+    name: str
+    address: Address
+    weight: int
+    zone: str
+
+
+class Leadership:
+    """The duties; idle on every node but the leader.
+
+    Args:
+        members: who membership knows.
+        on_move: takes a move whose primary is this node.
+        founding: what a founder proposes.
+        voters_max: how many members vote at most.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        config: AllocatorConfig,
+        group: MetadataGroup,
+        *,
+        node_id: NodeId,
+        links: Links,
+        members: Callable[[], Mapping[NodeId, Member]],
+        on_move: Callable[[Move], None],
+        founding: Found | None,
+        voters_max: int,
+    ) -> None:
+        self._host = host
+        self._config = config
+        self._group = group
+        self._metadata = group.metadata
+        self._node_id = node_id
+        self._links = links
+        self._members = members
+        self._on_move = on_move
+        self._founding = founding
+        self._voters_max = voters_max
+        self._heard_at_s: dict[NodeId, float] = {}
+        self._since_s = 0.0
+        self._term = 0
+        self._allocator: Allocator | None = None
+        self._news = trio.Event()
+        self._log = get_logger()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._news = trio.Event()
+            try:
+                await self._look()
+            except Unavailable as error:
+                self._log.debug("leader's duty put off", reason=str(error))
+            with self._host.deadline(self._host.now() + INTERVAL_S):
+                await self._news.wait()
+
+    def look_soon(self) -> None:
+        """A member changed."""
+        self._news.set()
+
+    def heard(self, node_id: NodeId) -> None:
+        """A node's main loop runs."""
+        self._heard_at_s[node_id] = self._host.now()
+
+    async def admit(self, candidate: Candidate) -> None:
+        """As leader, let a node in: it is registered, and follows the log.
+
+        Raises:
+            NameTaken: a live node has its name.
+            Unavailable: this node does not lead, or no quorum agreed.
+        """
+        if not self._group.is_leader:
+            raise Unavailable("this node does not lead")
+        health = self.health()
+        for record in self._metadata.nodes.values():
+            is_other = record.name == candidate.name and record.node_id != candidate.node_id
+            if is_other and health[record.node_id] is Health.LIVE:
+                raise NameTaken(
+                    f"a live node at {record.address} is named {candidate.name!r} already: choose another --name"
+                )
+        await self._group.propose(
+            Register(
+                candidate.node_id,
+                candidate.boot,
+                candidate.name,
+                candidate.address,
+                candidate.weight,
+                candidate.zone,
+            )
+        )
+        if candidate.node_id not in self._group.status.configuration.members:
+            await self._group.change_configuration(ConfChange(ChangeKind.ADD_LEARNER, candidate.node_id))
+
+    def health(self) -> dict[NodeId, Health]:
+        """What this node thinks of each registered node; meaningful on the leader."""
+        now = self._host.now()
+        members = self._members()
+        states = {}
+        for node_id, record in self._metadata.nodes.items():
+            member = members.get(node_id)
+            if node_id == self._node_id:
+                state = Health.LIVE
+            elif member is None:
+                state = Health.LIVE if now < self._since_s + UNKNOWN_GRACE_S else Health.FAILED
+            elif not member.is_live:
+                state = Health.LEFT if member.state is State.LEFT else Health.FAILED
+            elif member.boot > record.boot:
+                state = Health.FAILED  # the process that is registered is gone
+            else:
+                heard_at_s = max(self._heard_at_s.get(node_id, 0.0), self._since_s)
+                state = Health.LIVE if now < heard_at_s + self._config.stuck_after_s else Health.FAILED
+            states[node_id] = state
+        return states
+
+    # ---- one look
+
+    async def _look(self) -> None:
+        status = self._group.status
+        if not self._group.is_leader:
+            self._allocator = None
+            return
+        if self._allocator is None or status.term != self._term:
+            self._term = status.term
+            self._since_s = self._host.now()
+            self._allocator = Allocator(self._metadata, self._config, self._host.now())
+        if self._metadata.founding is None:
+            if self._founding is not None:
+                await self._group.propose(self._founding)
+            return
+        health = self.health()
+        await self._move_partitions(self._allocator, health)
+        await self._choose_voters(status, health)
+        await self._let_go()
+
+    async def _move_partitions(self, allocator: Allocator, health: Mapping[NodeId, Health]) -> None:
+        plan = allocator.plan(health, self._host.now())
+        for move in plan.moves:
+            row = self._metadata.rows[move.partition]
+            if row.primary == self._node_id:
+                self._on_move(move)
+            else:
+                self._links.send(row.primary, Channel.PARTITIONS, move)
+        for begin in range(0, len(plan.changes), CHANGES_MAX):
+            await self._group.propose(ChangeRows(plan.changes[begin : begin + CHANGES_MAX]))
+
+    async def _choose_voters(self, status: Status, health: Mapping[NodeId, Health]) -> None:
+        """Promote one learner that has caught up, while there are fewer voters than wanted."""
+        if len(status.voters) >= self._voters_max:
+            return
+        for peer in status.progress:
+            node_id = NodeId(peer.node)
+            record = self._metadata.nodes.get(node_id)
+            caught_up = peer.match + CAUGHT_UP_ENTRIES >= status.commit and peer.match > 0
+            if not peer.is_learner or not caught_up or record is None or record.is_leaving:
+                continue
+            if health.get(node_id) is Health.LIVE:
+                await self._group.change_configuration(ConfChange(ChangeKind.ADD_VOTER, node_id))
+                return
+
+    async def _let_go(self) -> None:
+        """Forget one node that wants to leave and holds nothing any more; then take it out of the Raft group."""
+        members = self._group.status.configuration.members
+        for node_id in members:
+            if node_id not in self._metadata.nodes:
+                await self._group.change_configuration(ConfChange(ChangeKind.REMOVE, node_id))
+                return
+        leaving = [node_id for node_id, record in self._metadata.nodes.items() if record.is_leaving]
+        if not leaving or len(members) <= len(leaving):
+            return
+        holding = {member for row in self._metadata.rows.values() for member in (*row.replicas, *row.base)}
+        free = [node_id for node_id in leaving if node_id not in holding]
+        if self._node_id in free:
+            await self._group.hand_over()
+        elif free:
+            await self._group.propose(Forget(free[0]))

@@ -1,0 +1,170 @@
+"""The replicated metadata: the same on every node that has applied the same commands."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from meshnode import wire
+from meshnode.identity import Address, Boot, Epoch, MeshId, NodeId, PartitionId
+from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Register, RowChange, Step
+from meshnode.metadata.rows import Phase, Row
+
+GENERATION_SHIFT = 40
+"""An epoch is (recovery generation, number) in one integer, the generation in the high bits (rule 13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """What the mesh knows for good of one of its nodes."""
+
+    node_id: NodeId
+    boot: Boot
+    name: str
+    address: Address
+    weight: int
+    zone: str
+    is_leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """What was fixed when the mesh was founded."""
+
+    mesh_id: MeshId
+    partitions: int
+    replication: int
+
+
+class Outcome(enum.Enum):
+    """What a command did."""
+
+    DONE = "done"
+    STALE = "stale"
+    """It compared with something that is no more; nothing changed."""
+    INVALID = "invalid"
+    """It can't be carried out at all; nothing changed."""
+
+
+class Metadata:
+    """Applies committed commands. Nothing here depends on anything but their order.
+
+    ``on_row`` and ``on_node`` are told of each change, with the new value (None for a forgotten node).
+    """
+
+    def __init__(
+        self,
+        *,
+        on_row: Callable[[PartitionId, Row], None] = lambda _partition, _row: None,
+        on_node: Callable[[NodeId, NodeRecord | None], None] = lambda _node_id, _record: None,
+    ) -> None:
+        self.founding: Founding | None = None
+        self.generation = 0
+        self.version = 0
+        """The log index of the last command that changed anything."""
+        self.nodes: dict[NodeId, NodeRecord] = {}
+        self.rows: dict[PartitionId, Row] = {}
+        self._on_row = on_row
+        self._on_node = on_node
+
+    def apply(self, index: int, data: bytes) -> Outcome:
+        """Carry out the command at log ``index``. Bytes that this version can't read would split the mesh: they raise.
+
+        Raises:
+            WireError: the command is of a newer version than this node: upgrade it.
+        """
+        outcome = self._carry_out(index, data)
+        if outcome is Outcome.DONE:
+            self.version = index
+        return outcome
+
+    def _carry_out(self, index: int, data: bytes) -> Outcome:
+        command = wire.decode(data)
+        match command:
+            case Found():
+                return self._found(command)
+            case Register():
+                return self._register(command)
+            case Leaving():
+                return self._leaving(command.node_id)
+            case Forget():
+                return self._forget(command.node_id)
+            case ChangeRows():
+                outcomes = [self._change_row(change) for change in command.changes]
+                return Outcome.DONE if Outcome.DONE in outcomes or not outcomes else outcomes[0]
+            case _:
+                raise wire.WireError(f"log entry {index} holds a {type(command).__name__}, which is no command")
+
+    def _found(self, command: Found) -> Outcome:
+        if self.founding is not None:
+            return Outcome.STALE
+        self.founding = Founding(command.mesh_id, command.partitions, command.replication)
+        return Outcome.DONE
+
+    def _register(self, command: Register) -> Outcome:
+        known = self.nodes.get(command.node_id)
+        if known is not None and command.boot <= known.boot:
+            return Outcome.STALE
+        return self._set_node(
+            NodeRecord(
+                command.node_id,
+                command.boot,
+                command.name,
+                command.address,
+                command.weight,
+                command.zone,
+            )
+        )
+
+    def _leaving(self, node_id: NodeId) -> Outcome:
+        known = self.nodes.get(node_id)
+        if known is None:
+            return Outcome.STALE
+        return self._set_node(replace(known, is_leaving=True))
+
+    def _forget(self, node_id: NodeId) -> Outcome:
+        if node_id not in self.nodes:
+            return Outcome.STALE
+        if any(node_id in row.replicas or node_id in row.base for row in self.rows.values()):
+            return Outcome.INVALID
+        del self.nodes[node_id]
+        self._on_node(node_id, None)
+        return Outcome.DONE
+
+    def _set_node(self, record: NodeRecord) -> Outcome:
+        self.nodes[record.node_id] = record
+        self._on_node(record.node_id, record)
+        return Outcome.DONE
+
+    def _change_row(self, change: RowChange) -> Outcome:
+        founding = self.founding
+        if founding is None or not 0 <= change.partition < founding.partitions:
+            return Outcome.INVALID
+        row = self.rows.get(change.partition)
+        held = (Epoch(0), Phase.ACTIVE) if row is None else (row.epoch, row.phase)
+        if (change.epoch, change.phase) != held:
+            return Outcome.STALE
+        match change.step:
+            case Step.BEGIN:
+                return self._begin(change, row)
+            case Step.ACTIVATE:
+                if row is None or row.phase is not Phase.SEALING:
+                    return Outcome.INVALID
+                return self._set_row(change.partition, replace(row, phase=Phase.ACTIVE, base=row.replicas))
+
+    def _begin(self, change: RowChange, row: Row | None) -> Outcome:
+        replicas = change.replicas
+        if change.primary not in replicas or len(set(replicas)) != len(replicas):
+            return Outcome.INVALID
+        if any(member not in self.nodes for member in replicas):
+            return Outcome.INVALID
+        if self.nodes[change.primary].boot != change.boot:
+            return Outcome.STALE  # the process that was meant is gone
+        epoch = Epoch(max(change.epoch, self.generation << GENERATION_SHIFT) + 1)
+        base = () if row is None else row.base
+        begun = Row(epoch, change.primary, change.boot, replicas, Phase.SEALING, base, change.reason)
+        return self._set_row(change.partition, begun)
+
+    def _set_row(self, partition: PartitionId, row: Row) -> Outcome:
+        self.rows[partition] = row
+        self._on_row(partition, row)
+        return Outcome.DONE

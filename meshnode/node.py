@@ -1,0 +1,401 @@
+"""A node: its rooms, wired together in one nursery."""
+
+import contextlib
+import functools
+import importlib
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import numpy.typing as npt
+import structlog
+import trio
+
+from consensus.disk import Disk
+from kernels import Mlp
+from meshnode.agents.caller import Caller
+from meshnode.agents.context import TurnContext
+from meshnode.agents.definition import Agent, Application, application_of
+from meshnode.agents.messages import Answer, Call, OpenSession
+from meshnode.agents.reference import Reference
+from meshnode.agents.service import Agents
+from meshnode.config import NodeConfig
+from meshnode.control import Alive, Join, Joined
+from meshnode.data_directory import Identity, Standing, load_identity, save_identity
+from meshnode.directory import NodeDirectory
+from meshnode.errors import OperatorError, Unavailable
+from meshnode.host import Host, RealHost
+from meshnode.identity import Address, MeshId, NodeId, PartitionId
+from meshnode.joining import join_mesh
+from meshnode.links import Channel, Hello, Links, Requests, Role
+from meshnode.log import get_logger
+from meshnode.membership.effects import Changed
+from meshnode.membership.messages import Member, first_incarnation
+from meshnode.membership.seeds import SEEDS_MAX
+from meshnode.membership.udp import Membership
+from meshnode.metadata.commands import ChangeRows, Found, Leaving
+from meshnode.metadata.group import MetadataGroup, open_raft_log
+from meshnode.metadata.leadership import Leadership
+from meshnode.metadata.rows import Row
+from meshnode.metadata.state import Metadata, NodeRecord
+from meshnode.partitions.driver import Partitions
+from meshnode.partitions.journal import Journal
+from meshnode.prediction import EngineBackend, Predictor
+from meshnode.prediction.backend import Rows
+from meshnode.prediction.shelf import ModelShelf, PublishedModel
+from meshnode.reception import Reception
+
+A = TypeVar("A", bound=Agent[Any])
+
+ALIVE_INTERVAL_S = 1.0
+"""How often the main loop shows the leader that it runs."""
+
+LEAVE_POLL_S = 0.1
+
+MODEL_TIMEOUT_S = 10.0
+
+
+class Node:
+    """One node of a mesh, embedded in this program: ``async with Node(config) as node: …``
+
+    Entering returns once the node belongs to a mesh; a node that is to join keeps trying until a seed lets it in. An
+    error of the operator's (`OperatorError`) ends the block as part of an exception group.
+
+    Args:
+        application: agent types to offer beside those of ``config.app``.
+        host: the outside; this machine if None.
+    """
+
+    node_id: NodeId
+    identity: Identity
+    address: Address
+    links: Links
+    metadata: Metadata
+    directory: NodeDirectory
+    group: MetadataGroup
+    membership: Membership
+    leadership: Leadership
+    partitions: Partitions
+    agents: Agents
+    predictor: Predictor
+    caller: Caller
+
+    def __init__(self, config: NodeConfig, *, application: Application | None = None, host: Host | None = None) -> None:
+        self.config = config
+        self.host: Host = RealHost() if host is None else host
+        self.application = load_application(config.app)
+        for definition in application or ():
+            self.application.add(definition.cls)
+        self.application.add(ModelShelf)
+        self.left = trio.Event()
+        """Set when the node has left the mesh."""
+        self._log = get_logger()
+        self._context: contextlib.AbstractAsyncContextManager[None] | None = None
+
+    # ---- what programs use
+
+    def ref(self, agent_type: type[A] | str, key: str, *, timeout_s: float | None = None, request_id: str = "") -> A:
+        """A reference to an agent: ``await node.ref(Counter, "42").add(3)``.
+
+        Args:
+            timeout_s: the deadline of each call.
+            request_id: calls with the same one, to the same agent, take effect once, for 24 hours; it is for one call.
+        """
+        timeout = self.config.agents.call_timeout_s if timeout_s is None else timeout_s
+
+        async def invoke(
+            agent_type: str, key: str, method: str, positional: tuple[Any, ...], named: dict[str, Any]
+        ) -> Any:
+            return await self.caller.call(
+                agent_type, key, method, positional, named, timeout_s=timeout, request_id=request_id
+            )
+
+        return cast(A, Reference(agent_type, key, invoke))
+
+    async def publish_model(self, name: str, model: Mlp) -> int:
+        """Publish a model to the whole mesh; its version. Nodes that use an older one see it within seconds."""
+        return await self.ref(ModelShelf, name, timeout_s=MODEL_TIMEOUT_S).publish(model.to_bytes())
+
+    async def predict(self, model: str, rows: npt.ArrayLike) -> Rows:
+        """See `meshnode.prediction.predictor.Predictor.predict`."""
+        return await self.predictor.predict(model, rows)
+
+    async def leave(self) -> None:
+        """Leave the mesh for good: hand everything over, then be forgotten. The node serves until then.
+
+        Raises:
+            Unavailable: no quorum agrees, or this is the last node.
+        """
+        if len(self.metadata.nodes) <= 1:
+            raise Unavailable("the last node can't leave its mesh: nobody is there to take over; stop it instead")
+        await self.group.propose(Leaving(self.node_id))
+        while self.node_id in self.metadata.nodes:
+            await self.host.sleep_until(self.host.now() + LEAVE_POLL_S)
+        self.membership.leave()
+        self._log.info("left the mesh")
+        self.left.set()
+
+    # ---- life
+
+    async def __aenter__(self) -> Self:
+        self._context = self._live()
+        await self._context.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._context is not None
+        return await self._context.__aexit__(kind, error, trace)
+
+    @contextlib.asynccontextmanager
+    async def _live(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._main)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _main(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """All of the node, in a task of its own, so that its log lines carry its name."""
+        structlog.contextvars.bind_contextvars(node=self.config.name)
+        host, config = self.host, self.config
+        async with host.disk(config.data) as disk:
+            identity = await host.run_blocking(load_identity, disk, NodeId(host.fresh_id(63)))
+            listener, bound = await host.listen(config.bind)
+            async with listener, trio.open_nursery() as nursery:
+                self.node_id = identity.node_id
+                advertised = config.advertise or bound
+                self.address = Address(advertised.host, advertised.port or bound.port)
+                self._open_links(identity)
+                await nursery.start(self.links.run, listener)
+                self.identity, seeds = await self._belong(disk, identity)
+                await self._open_rooms(disk, bound, seeds)
+                await self._start_rooms(nursery)
+                task_status.started()
+
+    def _open_links(self, identity: Identity) -> None:
+        role = Role.NODE if identity.mesh_id else Role.GUEST
+        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, role, self.config.name)
+        self.links = Links(self.host, self.config.links, local=hello, address_of=self._address_of)
+        self.metadata = Metadata(on_row=self._row_changed, on_node=self._node_changed)
+        self.directory = NodeDirectory(self.metadata)
+        self._answers: Requests[Answer] = Requests(self.links, Channel.CALLS)
+        self.reception = Reception(self)
+        self.links.on(Channel.CONTROL, self.reception.receive)
+        self.links.on(Channel.CALLS, self._take_call)
+
+    async def _belong(self, disk: Disk, identity: Identity) -> tuple[Identity, tuple[Address, ...]]:
+        """Found a mesh, join one, or come back to one: the identity, and where members may be."""
+        host, config = self.host, self.config
+        seeds = tuple(config.join)
+        if identity.standing is Standing.BORN and config.found:
+            mesh_id = MeshId(host.fresh_id(128).to_bytes(16, "big"))
+            identity = Identity(identity.node_id, identity.boot, Standing.FOUNDING, mesh_id)
+            await host.run_blocking(save_identity, disk, identity)
+        elif identity.standing is Standing.BORN:
+            if not seeds:
+                raise OperatorError(
+                    f"the data directory {config.data} belongs to no mesh yet: give --found on the first node of a new "
+                    "mesh, --join HOST:PORT on the others"
+                )
+            candidate = Join(0, identity.node_id, identity.boot, config.name, self.address, config.weight, config.zone)
+            joined: Joined = await join_mesh(host, self.links, self.reception.joined, candidate, seeds)
+            identity = Identity(identity.node_id, identity.boot, Standing.MEMBER, joined.mesh_id)
+            await host.run_blocking(save_identity, disk, identity)
+            seeds = (*seeds, *joined.members)
+        self.links.introduce_as(Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name))
+        return identity, seeds[:SEEDS_MAX]
+
+    async def _open_rooms(self, disk: Disk, bound: Address, seeds: tuple[Address, ...]) -> None:
+        host, config, identity = self.host, self.config, self.identity
+        founder = identity.node_id if identity.standing is Standing.FOUNDING else None
+        log = await host.run_blocking(functools.partial(open_raft_log, disk, identity.owner, founder=founder))
+        if founder is not None:
+            self.identity = identity = Identity(identity.node_id, identity.boot, Standing.MEMBER, identity.mesh_id)
+            await host.run_blocking(save_identity, disk, identity)
+        self.group = MetadataGroup(
+            host,
+            self.metadata,
+            log,
+            node_id=self.node_id,
+            election_timeout_s=config.election_timeout_s,
+            links=self.links,
+        )
+        self.agents = Agents(
+            host,
+            config.agents,
+            self.application,
+            partitions_total=lambda: self.directory.partitions_total,
+            primary_of=self.directory.primary_of,
+            surroundings=lambda turn: TurnContext(host, self.caller, self.predict, turn),
+        )
+        journal = Journal(host, disk, config.partition, identity.owner)
+        self.partitions = Partitions(
+            host,
+            config.partition,
+            node_id=self.node_id,
+            boot=identity.boot,
+            links=self.links,
+            journal=journal,
+            tenant=self.agents,
+            propose=self._propose_rows,
+        )
+        self.agents.attach(self.partitions)
+        await host.run_blocking(self.partitions.recover)
+        self.caller = Caller(host, self.directory, self._exchange)
+        prediction = config.prediction
+        backend = EngineBackend(host.run_blocking, device=prediction.device, cache_dir=prediction.cache_dir)
+        self.predictor = Predictor(host, prediction, backend, self._fetch_model)
+        me = Member(
+            self.node_id,
+            config.name,
+            self.address,
+            identity.boot,
+            first_incarnation(identity.boot),
+            weight=config.weight,
+            zone=config.zone,
+        )
+        at = Address(bound.host, bound.port)
+        self.membership = Membership(host, config.swim, me, mesh_id=identity.mesh_id, bind=at, seeds=seeds)
+        self.leadership = Leadership(
+            host,
+            config.allocator,
+            self.group,
+            node_id=self.node_id,
+            links=self.links,
+            members=lambda: self.membership.members,
+            on_move=self.partitions.move,
+            founding=Found(identity.mesh_id, config.partitions, config.replication) if config.found else None,
+            voters_max=config.voters,
+        )
+
+    async def _start_rooms(self, nursery: trio.Nursery) -> None:
+        identity, config = self.identity, self.config
+        self.links.on(Channel.RAFT, self.group.receive)
+        self.links.on(Channel.PARTITIONS, self.partitions.receive)
+        self.links.on_end(self._link_ended)
+        await nursery.start(self.agents.run)
+        nursery.start_soon(self.partitions.run)
+        await nursery.start(self.group.run)
+        await nursery.start(self.host.own_loop, self.membership.run)
+        await nursery.start(self.predictor.run)
+        nursery.start_soon(self.reception.run)
+        nursery.start_soon(self.leadership.run)
+        nursery.start_soon(self._follow_membership)
+        nursery.start_soon(self._show_alive)
+        record = NodeRecord(self.node_id, identity.boot, config.name, self.address, config.weight, config.zone)
+        nursery.start_soon(self.group.register, record)
+        self._log.info(
+            "node runs",
+            node_id=f"{self.node_id:016x}",
+            boot=identity.boot,
+            address=str(self.address),
+            mesh=identity.mesh_id.hex(),
+        )
+
+    # ---- between the rooms
+
+    def _address_of(self, node_id: NodeId) -> Address | None:
+        membership: Membership | None = getattr(self, "membership", None)
+        member = None if membership is None else membership.members.get(node_id)
+        if member is not None and member.is_live:
+            return member.address
+        record = self.metadata.nodes.get(node_id)
+        return None if record is None else record.address
+
+    def _row_changed(self, partition: PartitionId, row: Row) -> None:
+        self.partitions.row_changed(partition, row)
+        self.directory.changed(partition)
+
+    def _node_changed(self, node_id: NodeId, record: NodeRecord | None) -> None:
+        membership: Membership | None = getattr(self, "membership", None)
+        if membership is None or record is None or node_id == self.node_id:
+            return
+        # Whoever is registered is worth a knock while this node knows nobody.
+        known = [other.address for other in self.metadata.nodes.values() if other.node_id != self.node_id]
+        membership.join(known[-SEEDS_MAX:])
+
+    def _link_ended(self, peer: NodeId) -> None:
+        self.group.link_ended(peer)
+        if peer in self.membership.members:
+            self.membership.probe_now(peer)
+
+    def _take_call(self, peer: NodeId, message: Any) -> None:
+        def respond(answer: Answer) -> None:
+            self.links.send(peer, Channel.CALLS, answer)
+
+        match message:
+            case Call():
+                self.agents.call(message, respond)
+            case OpenSession():
+                self.agents.open_session(message, respond)
+            case Answer():
+                self._answers.answered(peer, message.number, message)
+
+    async def _exchange(self, primary: NodeId, question: Callable[[int], OpenSession | Call]) -> Answer:
+        if primary != self.node_id:
+            return await self._answers.ask(primary, question)
+        answered = trio.Event()
+        answers: list[Answer] = []
+
+        def respond(answer: Answer) -> None:
+            answers.append(answer)
+            answered.set()
+
+        match question(0):
+            case Call() as call:
+                self.agents.call(call, respond)
+            case OpenSession() as opening:
+                self.agents.open_session(opening, respond)
+        await answered.wait()
+        return answers[0]
+
+    async def _propose_rows(self, command: ChangeRows) -> None:
+        try:
+            await self.group.propose(command)
+        except Unavailable as error:
+            self._log.debug("rows not changed", reason=str(error))
+
+    async def _fetch_model(self, name: str, known: int) -> PublishedModel | None:
+        return await self.ref(ModelShelf, name, timeout_s=MODEL_TIMEOUT_S).latest(known)
+
+    async def _follow_membership(self) -> None:
+        while True:
+            for event in (await self.membership.events.receive()).values():
+                if isinstance(event, Changed):
+                    self._log.info(
+                        "member",
+                        peer=event.member.name,
+                        state=event.member.state.name.lower(),
+                        term=self.group.status.term,
+                    )
+                    self.leadership.look_soon()
+                else:
+                    self._log.warning("no seed answers; trying again", attempts=event.attempts)
+
+    async def _show_alive(self) -> None:
+        while True:
+            leader = self.group.leader
+            if leader is not None and leader != self.node_id:
+                self.links.send(leader, Channel.CONTROL, Alive(self.identity.boot))
+            await self.host.sleep_until(self.host.now() + ALIVE_INTERVAL_S)
+
+
+def load_application(modules: Any) -> Application:
+    """The agents of all these modules.
+
+    Raises:
+        OperatorError: a module can't be imported, or has no agent.
+    """
+    application = Application()
+    for name in modules:
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            raise OperatorError(f"--app {name}: {error}. Is its folder in PYTHONPATH?") from error
+        found = list(application_of(vars(module)))
+        if not found:
+            raise OperatorError(f"--app {name}: the module has no class decorated with @agent")
+        for definition in found:
+            application.add(definition.cls)
+    return application

@@ -1,0 +1,236 @@
+"""The one journal of a node: what all its partitions must not forget, in one order, with one sync for all that waits.
+
+    journal/00000001.log   owner and number, then batches of entries; each batch is one checksummed record
+    journal/00000002.log   …
+
+A batch is a sequence of `length (4 bytes, big-endian) | entry`. While one batch is being synced the next one fills. Old
+files go once the partitions that still need them have been copied to the end (as in a log-structured store).
+"""
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import trio
+
+from consensus.disk import Disk, File
+from consensus.errors import CorruptLog
+from consensus.records import RecordScan, frame
+from meshnode import wire
+from meshnode.errors import DataDirectoryError, StorageFailed
+from meshnode.host import Host
+from meshnode.identity import PartitionId
+from meshnode.partitions.config import PartitionsConfig
+from meshnode.partitions.messages import Dropped, Entry, Log, Promise, Snapshot
+
+DIRECTORY = "journal"
+_LENGTH = struct.Struct(">I")
+_NAME = re.compile(r"[0-9]{8}\.log")
+
+wire.register(0x3C, Promise)
+wire.register(0x3D, Log)
+wire.register(0x3E, Snapshot)
+wire.register(0x3F, Dropped)
+
+
+@wire.message(0x3B)
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first record of each file: whose it is and which."""
+
+    owner: bytes
+    number: int
+
+
+@dataclass(slots=True)
+class _Segment:
+    number: int
+    size: int
+
+
+class Journal:
+    """Opened once; `write` and `after_sync` on the loop, `run` as a task.
+
+    Raises:
+        DataDirectoryError: a file is damaged or belongs to another owner.
+    """
+
+    def __init__(self, host: Host, disk: Disk, config: PartitionsConfig, owner: bytes) -> None:
+        self._host = host
+        self._disk = disk
+        self._config = config
+        self._owner = owner
+        self._segments: list[_Segment] = []
+        self._file: File | None = None
+        self._oldest: dict[PartitionId, int] = {}
+        self._queue: list[bytes] = []
+        self._waiting: list[Callable[[], None]] = []
+        self._queued = trio.Event()
+
+    # ---- opening (blocks)
+
+    def recover(self) -> Iterator[Entry]:
+        """All entries, oldest first. To be exhausted before anything is written.
+
+        A record that a crash cut off is removed; everything that was acknowledged stands before it.
+        """
+        self._disk.make_directory(DIRECTORY)
+        self._disk.sync_directory("")
+        names = [name for name in self._disk.list(DIRECTORY) if _NAME.fullmatch(name)]
+        numbers = sorted(int(name.removesuffix(".log")) for name in names)
+        for number in numbers:
+            try:
+                yield from self._recover_segment(number, is_last=number == numbers[-1])
+            except CorruptLog as error:
+                raise DataDirectoryError(str(error)) from error
+        if self._file is None:
+            self._start_segment(numbers[-1] + 1 if numbers else 1)
+        else:
+            self._file.sync()  # what the last process had not synced is answered for from now on
+
+    def _recover_segment(self, number: int, *, is_last: bool) -> Iterator[Entry]:
+        path = self._path(number)
+        file = self._disk.open(path, create=False)
+        scan = RecordScan(file, path)
+        header: Header | None = None
+        for offset, payload in scan:
+            if header is None:
+                header = self._checked_header(path, payload)
+                continue
+            try:
+                for entry in _split_batch(payload):
+                    self._note(entry, number)
+                    yield entry
+            except wire.WireError as error:
+                raise DataDirectoryError(
+                    f"{path}: the record at byte {offset} is sound but unreadable: {error}. "
+                    "Was it written by a newer version?"
+                ) from error
+        if not is_last:
+            file.close()
+            if scan.torn_bytes or header is None:
+                raise DataDirectoryError(
+                    f"{path} ends at byte {scan.end} in a torn record, but a newer file follows: it is damaged. "
+                    "Restore it, or start this host with an empty data directory"
+                )
+        elif header is None:  # the crash came before its first record was written
+            file.close()
+            self._disk.remove(path)
+            return
+        else:
+            if scan.torn_bytes:
+                file.truncate(scan.end)
+            self._file = file
+        self._segments.append(_Segment(number, scan.end))
+
+    def _checked_header(self, path: str, payload: bytes) -> Header:
+        try:
+            header = wire.decode(payload)
+        except wire.WireError as error:
+            raise DataDirectoryError(f"{path} does not begin as a journal: {error}") from error
+        if not isinstance(header, Header) or header.owner != self._owner:
+            raise DataDirectoryError(f"{path} belongs to another mesh or node: restore the right data directory")
+        return header
+
+    # ---- writing
+
+    def write(self, entry: Entry) -> None:
+        """Queue an entry."""
+        data = wire.encode(entry)
+        self._note(entry, self._segments[-1].number)
+        self._queue.append(_LENGTH.pack(len(data)))
+        self._queue.append(data)
+        self._queued.set()
+
+    def after_sync(self, action: Callable[[], None]) -> None:
+        """Call ``action`` once everything queued so far is on disk, in the order of these calls."""
+        self._waiting.append(action)
+        self._queued.set()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files together."""
+        return sum(segment.size for segment in self._segments)
+
+    def partitions_to_copy(self, most: int) -> list[PartitionId]:
+        """Partitions that hold up the deletion of the oldest file, while the journal is too large."""
+        if self.size_bytes <= self._config.journal_bytes_max or len(self._segments) < 2:
+            return []
+        oldest = self._segments[0].number
+        return [partition for partition, number in self._oldest.items() if number == oldest][:most]
+
+    async def run(self) -> None:
+        """Write and sync what is queued, until cancelled.
+
+        Raises:
+            StorageFailed: the disk refused; nothing that was not acknowledged before may be acknowledged any more.
+        """
+        while True:
+            if not self._waiting and not self._queue:
+                self._queued = trio.Event()
+                await self._queued.wait()
+            queue, self._queue = self._queue, []
+            waiting, self._waiting = self._waiting, []
+            # All that is noted by now is on disk once this batch is; what is noted meanwhile is not.
+            needed = min(self._oldest.values(), default=self._segments[-1].number)
+            if queue:
+                try:
+                    await self._host.run_blocking(self._write_and_sync, b"".join(queue), needed)
+                except OSError as error:
+                    path = self._path(self._segments[-1].number)
+                    raise StorageFailed(
+                        f"{path}: {error.strerror or error}. This node stops acknowledging; nothing acknowledged is "
+                        "lost. Free space or replace the disk, then start it again"
+                    ) from error
+            for action in waiting:
+                action()
+
+    def _write_and_sync(self, batch: bytes, needed: int) -> None:
+        assert self._file is not None
+        self._append(batch)
+        self._file.sync()
+        if self._segments[-1].size >= self._config.segment_bytes:
+            self._file.close()
+            self._start_segment(self._segments[-1].number + 1)
+        while self._segments[0].number < needed:
+            self._disk.remove(self._path(self._segments[0].number))
+            self._disk.sync_directory(DIRECTORY)
+            del self._segments[0]
+
+    def _append(self, payload: bytes) -> None:
+        assert self._file is not None
+        record = frame(payload)
+        self._file.append(record)
+        self._segments[-1].size += len(record)
+
+    def _start_segment(self, number: int) -> None:
+        self._file = self._disk.open(self._path(number), create=True)
+        self._segments.append(_Segment(number, 0))
+        self._append(wire.encode(Header(self._owner, number)))
+        self._file.sync()
+        self._disk.sync_directory(DIRECTORY)
+
+    def _note(self, entry: Entry, number: int) -> None:
+        """Keep from which file on a partition needs the journal."""
+        if isinstance(entry, Snapshot | Dropped):
+            self._oldest[entry.partition] = number
+        else:
+            self._oldest.setdefault(entry.partition, number)
+
+    def _path(self, number: int) -> str:
+        return f"{DIRECTORY}/{number:08}.log"
+
+
+def _split_batch(batch: bytes) -> Iterator[Entry]:
+    offset = 0
+    while offset < len(batch):
+        if len(batch) - offset < _LENGTH.size:
+            raise wire.WireError("a batch ends in the middle of a length")
+        (length,) = _LENGTH.unpack_from(batch, offset)
+        offset += _LENGTH.size
+        entry = wire.decode(batch[offset : offset + length])
+        if not isinstance(entry, Promise | Log | Snapshot | Dropped):
+            raise wire.WireError(f"{type(entry).__name__} is no entry of a journal")
+        yield entry
+        offset += length

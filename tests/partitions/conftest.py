@@ -1,0 +1,15 @@
+"""Small bounds, so that a few records already need snapshots in parts, windows and copies."""
+
+import pytest
+
+from meshnode.partitions import primary, replica
+
+
+@pytest.fixture(autouse=True)
+def _small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "RECORDS_RETAINED", 3)
+    monkeypatch.setattr(replica, "RETAINED_BYTES_MAX", 100)
+    monkeypatch.setattr(replica, "MESSAGE_BYTES", 24)
+    monkeypatch.setattr(primary, "MESSAGE_BYTES", 24)
+    monkeypatch.setattr(primary, "WINDOW_MESSAGES", 4)
+    monkeypatch.setattr(primary, "TAIL_RECORDS", 2)
