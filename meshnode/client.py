@@ -20,7 +20,7 @@ from meshnode.directory import ClientDirectory
 from meshnode.errors import MeshError, Unavailable, error_from_code
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, Boot, MeshId, NodeId
-from meshnode.links import Channel, Hello, LinkRefused, Links, LinksConfig, Requests, Role
+from meshnode.links import Channel, Hello, LinkLost, LinkRefused, Links, LinksConfig, Requests, Role
 from meshnode.prediction.shelf import ModelShelf
 
 A = TypeVar("A", bound=Agent[Any])
@@ -84,17 +84,28 @@ class Client:
         """Publish a model to the whole mesh; its version."""
         return await self.ref(ModelShelf, name, timeout_s=MODEL_TIMEOUT_S).publish(model.to_bytes())
 
-    async def view(self, name: str, *, timeout_s: float = VIEW_TIMEOUT_S, **arguments: Any) -> Any:
-        """A view of the first node that answers, as plain data; see `meshnode.views`.
+    async def view(
+        self, name: str, *, at: Address | None = None, timeout_s: float = VIEW_TIMEOUT_S, **arguments: Any
+    ) -> Any:
+        """A view of a node, as plain data; see `meshnode.views`.
+
+        Args:
+            at: the one node to ask, once. If None, any node is asked, and another one if it falls silent.
 
         Raises:
-            Unavailable: no node answered in time.
+            Unavailable: no node answered in time, or the one to ask can't be reached.
             MeshError: the node refused.
         """
+        question = functools.partial(Query, view=name, arguments=wire.dumps(arguments))
         answer: View | None = None
         with self.host.deadline(self.host.now() + timeout_s):
-            gateway = await self._any_node()
-            answer = await self._views.ask(gateway, lambda number: Query(number, name, wire.dumps(arguments)))
+            if at is not None:
+                answer = await self._views.ask(await self._connect(at), question)
+            while answer is None:
+                try:
+                    answer = await self._views.ask(await self._any_node(), question)
+                except LinkLost as error:
+                    self._problem = str(error)
         if answer is None:
             raise Unavailable(f"no answer within {timeout_s:g} s: {self._problem}")
         if answer.code:
@@ -112,7 +123,12 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         assert self._context is not None
-        return await self._context.__aexit__(kind, error, trace)
+        try:
+            return await self._context.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if group.exceptions == (error,):
+                return False  # what the block raised, and nothing beside it: it comes out as it is
+            raise
 
     @contextlib.asynccontextmanager
     async def _live(self) -> AsyncIterator[None]:
@@ -146,12 +162,22 @@ class Client:
             known = list(dict.fromkeys((*self._nodes, *self._directory.addresses.values())))
             for address in known:
                 try:
-                    self._gateway = (await self._links.connect(address)).node_id
-                except (OSError, LinkRefused) as error:
-                    self._problem = f"{address}: {getattr(error, 'strerror', None) or error}"
+                    self._gateway = await self._connect(address)
+                except Unavailable as error:
+                    self._problem = str(error)
                 else:
                     return self._gateway
             await self.host.sleep_until(self.host.now() + PAUSE_S)
+
+    async def _connect(self, address: Address) -> NodeId:
+        """Raises Unavailable."""
+        try:
+            return (await self._links.connect(address)).node_id
+        except (OSError, LinkRefused) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise Unavailable(
+                f"node {address} can't be reached: {reason}. Does it run, and is --node right?"
+            ) from error
 
     async def _follow_routes(self) -> None:
         while True:

@@ -27,7 +27,7 @@ def view(node: Address, name: str, *, timeout_s: float = 10.0, **arguments: Any)
 
     async def ask() -> Any:
         async with Client([node]) as client:
-            return await client.view(name, timeout_s=timeout_s, **arguments)
+            return await client.view(name, at=node, timeout_s=timeout_s, **arguments)
 
     return run(ask)
 

@@ -5,6 +5,7 @@ from importlib.metadata import entry_points, version
 import click
 
 from meshnode.cli import ask
+from meshnode.cli.demo import demo
 from meshnode.cli.run import run
 
 COMMANDS_GROUP = "meshnode.commands"
@@ -34,5 +35,5 @@ def main() -> None:
     """An embedded peer-to-peer mesh for Python."""
 
 
-for command in (run, ask.members, ask.raft, ask.agents, ask.call, ask.devices, ask.leave, ask.status):
+for command in (run, demo, ask.members, ask.raft, ask.agents, ask.call, ask.devices, ask.leave, ask.status):
     main.add_command(command)
