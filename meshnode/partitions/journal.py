@@ -7,6 +7,7 @@ A batch is a sequence of `length (4 bytes, big-endian) | entry`. While one batch
 files go once the partitions that still need them have been copied to the end (as in a log-structured store).
 """
 
+import itertools
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.messages import Dropped, Entry, Log, Promise, Snapshot
 
 DIRECTORY = "journal"
+BATCH_BYTES_MAX = 16 * 2**20
+"""Of several entries in one record; a record is read as a whole when the node starts."""
+
 _LENGTH = struct.Struct(">I")
 _NAME = re.compile(r"[0-9]{8}\.log")
 
@@ -79,6 +83,12 @@ class Journal:
         self._disk.sync_directory("")
         names = [name for name in self._disk.list(DIRECTORY) if _NAME.fullmatch(name)]
         numbers = sorted(int(name.removesuffix(".log")) for name in names)
+        for earlier, later in itertools.pairwise(numbers):
+            if later != earlier + 1:  # only the oldest files are ever deleted
+                missing = self._path(earlier + 1)
+                raise DataDirectoryError(
+                    f"{missing} is missing: restore the data directory whole, or start an empty one"
+                )
         for number in numbers:
             try:
                 yield from self._recover_segment(number, is_last=number == numbers[-1])
@@ -139,8 +149,7 @@ class Journal:
         """Queue an entry."""
         data = wire.encode(entry)
         self._note(entry, self._segments[-1].number)
-        self._queue.append(_LENGTH.pack(len(data)))
-        self._queue.append(data)
+        self._queue.append(_LENGTH.pack(len(data)) + data)
         self._queued.set()
 
     def after_sync(self, action: Callable[[], None]) -> None:
@@ -176,7 +185,7 @@ class Journal:
             needed = min(self._oldest.values(), default=self._segments[-1].number)
             if queue:
                 try:
-                    await self._host.run_blocking(self._write_and_sync, b"".join(queue), needed)
+                    await self._host.run_blocking(self._write_and_sync, queue, needed)
                 except OSError as error:
                     path = self._path(self._segments[-1].number)
                     raise StorageFailed(
@@ -186,9 +195,17 @@ class Journal:
             for action in waiting:
                 action()
 
-    def _write_and_sync(self, batch: bytes, needed: int) -> None:
+    def _write_and_sync(self, queue: list[bytes], needed: int) -> None:
         assert self._file is not None
-        self._append(batch)
+        batch: list[bytes] = []
+        size = 0
+        for entry in queue:
+            if size + len(entry) > BATCH_BYTES_MAX and batch:
+                self._append(b"".join(batch))
+                batch, size = [], 0
+            batch.append(entry)
+            size += len(entry)
+        self._append(b"".join(batch))
         self._file.sync()
         if self._segments[-1].size >= self._config.segment_bytes:
             self._file.close()

@@ -1,0 +1,256 @@
+"""The journal on a disk in memory that loses power, fills up and fails."""
+
+import random
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshnode.errors import DataDirectoryError, StorageFailed
+from meshnode.host import Host
+from meshnode.identity import Epoch, PartitionId
+from meshnode.partitions.config import PartitionsConfig
+from meshnode.partitions.journal import Journal
+from meshnode.partitions.messages import Dropped, Entry, Log, Position, Promise, Record, Snapshot
+from tests.consensus.disks import MemoryDisk
+
+OWNER = b"mesh and node"
+SMALL = PartitionsConfig(segment_bytes=2**16, journal_bytes_max=3 * 2**16)
+FIRST = "journal/00000001.log"
+
+
+class InlineHost:
+    """Runs the disk's work at once."""
+
+    async def run_blocking(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return work(*arguments)
+
+
+def journal_on(disk: MemoryDisk, config: PartitionsConfig | None = None, owner: bytes = OWNER) -> Journal:
+    return Journal(cast(Host, InlineHost()), disk, config or PartitionsConfig(), owner)
+
+
+def kept(disk: MemoryDisk) -> list[Entry]:
+    return list(journal_on(disk).recover())
+
+
+def entry(partition: int, sequence: int, size: int = 10) -> Log:
+    return Log(PartitionId(partition), (Record(Epoch(1), sequence, bytes([sequence % 256]) * size),))
+
+
+async def write_all(journal: Journal, batches: list[list[Entry]], acknowledged: list[Entry]) -> None:
+    """Write batch after batch, each after the one before was acknowledged."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.run)
+        for batch in batches:
+            synced = trio.Event()
+            for item in batch:
+                journal.write(item)
+            journal.after_sync(synced.set)
+            await synced.wait()
+            acknowledged.extend(batch)
+        nursery.cancel_scope.cancel()
+
+
+def filled(batches: list[list[Entry]], config: PartitionsConfig | None = None) -> MemoryDisk:
+    disk = MemoryDisk()
+    journal = journal_on(disk, config)
+    assert list(journal.recover()) == []
+    trio.run(write_all, journal, batches, [])
+    return disk
+
+
+entries = st.one_of(
+    st.builds(entry, st.integers(0, 5), st.integers(1, 99), st.integers(0, 200)),
+    st.builds(
+        lambda partition, epoch: Promise(PartitionId(partition), Epoch(epoch)), st.integers(0, 5), st.integers(1, 9)
+    ),
+    st.builds(lambda partition: Dropped(PartitionId(partition), Epoch(3)), st.integers(0, 5)),
+    st.builds(
+        lambda partition, state: Snapshot(PartitionId(partition), Epoch(2), Position(Epoch(1), 7), state),
+        st.integers(0, 5),
+        st.binary(max_size=100),
+    ),
+)
+batches_of_entries = st.lists(st.lists(entries, min_size=1, max_size=4), min_size=1, max_size=8)
+
+
+@given(batches_of_entries)
+def test_what_was_written_is_read_in_order(batches: list[list[Entry]]) -> None:
+    assert kept(filled(batches)) == [item for batch in batches for item in batch]
+
+
+@given(batches_of_entries, st.data())
+def test_a_file_cut_anywhere_gives_back_whole_batches_in_order(batches: list[list[Entry]], data: st.DataObject) -> None:
+    disk = filled(batches)
+    content = disk.bytes_of(FIRST)
+    del content[data.draw(st.integers(0, len(content))) :]
+    found = kept(disk)
+    ends = [[item for batch in batches[:count] for item in batch] for count in range(len(batches) + 1)]
+    assert found in ends
+    assert kept(disk) == found, "recovery is repeatable"
+
+
+@given(batches_of_entries, st.data())
+def test_a_flipped_byte_is_refused_and_nothing_is_changed(batches: list[list[Entry]], data: st.DataObject) -> None:
+    disk = filled(batches)
+    content = disk.bytes_of(FIRST)
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    before = bytes(content)
+    # A length that grew past the end of the file looks like a record that was cut off; its header's checksum says no.
+    with pytest.raises(DataDirectoryError, match=r"journal/00000001\.log"):
+        kept(disk)
+    assert bytes(disk.bytes_of(FIRST)) == before
+
+
+@given(batches_of_entries, st.randoms(use_true_random=False))
+def test_what_was_acknowledged_survives_a_power_failure(batches: list[list[Entry]], rng: random.Random) -> None:
+    disk = MemoryDisk()
+    journal = journal_on(disk)
+    list(journal.recover())
+    acknowledged: list[Entry] = []
+    count = rng.randint(0, len(batches))
+
+    async def crash_in_mid_write() -> None:
+        await write_all(journal, batches[:count], acknowledged)
+        for item in batches[count] if count < len(batches) else ():
+            journal.write(item)
+        with trio.move_on_after(0):
+            await journal.run()
+
+    trio.run(crash_in_mid_write)
+    found = kept(disk.after_power_failure(rng))
+    assert found[: len(acknowledged)] == acknowledged
+    everything = [item for batch in batches for item in batch]
+    assert found == everything[: len(found)]
+
+
+def test_writing_goes_on_after_recovery() -> None:
+    disk = filled([[entry(0, 1)], [entry(1, 1)]])
+    journal = journal_on(disk)
+    assert len(list(journal.recover())) == 2
+    trio.run(write_all, journal, [[entry(0, 2)]], [])
+    assert kept(disk) == [entry(0, 1), entry(1, 1), entry(0, 2)]
+
+
+def test_actions_run_in_order_and_only_after_the_sync() -> None:
+    disk = MemoryDisk()
+    journal = journal_on(disk)
+    list(journal.recover())
+    seen: list[tuple[str, bool]] = []
+
+    def note(name: str) -> Callable[[], None]:
+        return lambda: seen.append((name, entry(0, 1) in kept(disk.after_power_failure(random.Random(1)))))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            journal.after_sync(note("before anything is queued"))
+            journal.write(entry(0, 1))
+            journal.after_sync(note("first"))
+            journal.after_sync(note("second"))
+            done = trio.Event()
+            journal.after_sync(done.set)
+            assert seen == []
+            nursery.start_soon(journal.run)
+            await done.wait()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert seen == [("before anything is queued", True), ("first", True), ("second", True)]
+
+
+def test_an_old_file_goes_once_nobody_needs_it_and_no_earlier() -> None:
+    disk = MemoryDisk()
+    journal = journal_on(disk, SMALL)
+    list(journal.recover())
+    state = b"state of one"
+
+    async def main() -> None:
+        await write_all(journal, [[entry(1, 1)]], [])
+        for sequence in range(2, 40):
+            await write_all(journal, [[entry(2, sequence, 2**14)]], [])
+        assert disk.exists(FIRST)
+        assert PartitionId(1) in journal.partitions_to_copy(10)
+        copies: list[Entry] = []
+        while wanted := journal.partitions_to_copy(10):
+            copies = [Snapshot(partition, Epoch(1), Position(Epoch(1), 1), state) for partition in wanted]
+            await write_all(journal, [copies], [])
+            await write_all(journal, [[entry(2, 40)]], [])
+        assert not disk.exists(FIRST)
+        assert journal.size_bytes <= SMALL.journal_bytes_max + SMALL.segment_bytes
+
+    trio.run(main)
+    survivor = disk.after_power_failure(random.Random(3))
+    assert Snapshot(PartitionId(1), Epoch(1), Position(Epoch(1), 1), state) in kept(survivor)
+
+
+def test_a_missing_file_in_the_middle_is_refused() -> None:
+    disk = MemoryDisk()
+    journal = journal_on(disk, SMALL)
+    list(journal.recover())
+    trio.run(write_all, journal, [[entry(1, number, 2**15)] for number in range(1, 8)], [])
+    disk.remove("journal/00000002.log")
+    with pytest.raises(DataDirectoryError, match=r"00000002\.log is missing"):
+        kept(disk)
+
+
+def test_a_torn_file_that_is_not_the_last_is_refused() -> None:
+    disk = MemoryDisk()
+    journal = journal_on(disk, SMALL)
+    list(journal.recover())
+    trio.run(write_all, journal, [[entry(1, number, 2**15)] for number in range(1, 8)], [])
+    content = disk.bytes_of(FIRST)
+    del content[-3:]
+    with pytest.raises(DataDirectoryError, match="a newer file follows"):
+        kept(disk)
+
+
+def test_a_crash_while_a_new_file_is_begun_loses_nothing() -> None:
+    disk = MemoryDisk()
+    journal = journal_on(disk, SMALL)
+    list(journal.recover())
+    batches: list[list[Entry]] = [[entry(1, number, 2**15)] for number in range(1, 3)]
+    trio.run(write_all, journal, batches, [])
+    assert disk.exists("journal/00000002.log")
+    del disk.bytes_of("journal/00000002.log")[5:]
+    assert kept(disk) == [batch[0] for batch in batches]
+
+
+@pytest.mark.parametrize("owner", [b"another node", b""])
+def test_the_journal_of_another_node_is_refused(owner: bytes) -> None:
+    disk = filled([[entry(0, 1)]])
+    with pytest.raises(DataDirectoryError, match="another mesh or node"):
+        list(journal_on(disk, owner=owner).recover())
+
+
+@pytest.mark.parametrize("fault", ["full", "sync"])
+def test_a_disk_error_ends_the_journal_and_nothing_is_acknowledged_any_more(fault: str) -> None:
+    disk = MemoryDisk()
+    journal = journal_on(disk)
+    list(journal.recover())
+    acknowledged: list[Entry] = []
+
+    async def main() -> None:
+        await write_all(journal, [[entry(0, 1)]], acknowledged)
+        disk.space_left = 20 if fault == "full" else None
+        disk.fail_sync = fault == "sync"
+        await write_all(journal, [[entry(0, 2, 100)], [entry(0, 3)]], acknowledged)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(main)
+    (error,) = caught.value.exceptions
+    assert isinstance(error, StorageFailed)
+    assert "journal/00000001.log" in str(error)
+    assert "stops acknowledging" in str(error)
+    assert acknowledged == [entry(0, 1)]
+    assert kept(disk.after_process_death())[:1] == [entry(0, 1)]
+
+
+def test_a_batch_larger_than_a_record_is_split_and_comes_back_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshnode.partitions.journal.BATCH_BYTES_MAX", 1000)
+    batch: list[Entry] = [entry(0, number, 300) for number in range(1, 20)]
+    assert kept(filled([batch])) == batch
