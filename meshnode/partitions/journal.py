@@ -86,9 +86,7 @@ class Journal:
         for earlier, later in itertools.pairwise(numbers):
             if later != earlier + 1:  # only the oldest files are ever deleted
                 missing = self._path(earlier + 1)
-                raise DataDirectoryError(
-                    f"{missing} is missing: restore the data directory whole, or start an empty one"
-                )
+                raise DataDirectoryError(f"{missing} is missing: restore the whole data directory")
         for number in numbers:
             try:
                 yield from self._recover_segment(number, is_last=number == numbers[-1])

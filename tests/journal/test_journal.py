@@ -38,7 +38,7 @@ def kept(disk: MemoryDisk) -> list[Entry]:
     return list(journal_on(disk).recover())
 
 
-def entry(partition: int, sequence: int, size: int = 10) -> Log:
+def entry(partition: int, sequence: int, size: int = 10) -> Entry:
     return Log(PartitionId(partition), (Record(Epoch(1), sequence, bytes([sequence % 256]) * size),))
 
 
@@ -66,9 +66,7 @@ def filled(batches: list[list[Entry]], config: PartitionsConfig | None = None) -
 
 entries = st.one_of(
     st.builds(entry, st.integers(0, 5), st.integers(1, 99), st.integers(0, 200)),
-    st.builds(
-        lambda partition, epoch: Promise(PartitionId(partition), Epoch(epoch)), st.integers(0, 5), st.integers(1, 9)
-    ),
+    st.builds(Promise, st.integers(0, 5).map(PartitionId), st.integers(1, 9).map(Epoch)),
     st.builds(lambda partition: Dropped(PartitionId(partition), Epoch(3)), st.integers(0, 5)),
     st.builds(
         lambda partition, state: Snapshot(PartitionId(partition), Epoch(2), Position(Epoch(1), 7), state),
