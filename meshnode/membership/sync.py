@@ -16,7 +16,7 @@ from meshnode.identity import NODE_ID_MAX, Address
 from meshnode.membership.config import SwimConfig
 from meshnode.membership.effects import Counters, Effect, Send
 from meshnode.membership.gossip import record_bytes
-from meshnode.membership.messages import SEQUENCE_MAX, Member, State, SyncPage, SyncPush, SyncRequest
+from meshnode.membership.messages import SEQUENCE_MAX, Member, SyncPage, SyncPush, SyncRequest
 from meshnode.membership.roster import MEMBERS_MAX, supersedes
 from meshnode.membership.view import View
 
@@ -150,7 +150,7 @@ class Sync:
         """What is held here that overrides what ``members`` say."""
         for member in members:
             held = self._view.roster.get(member.node_id)
-            if held is not None and supersedes(held, member) and not _is_doubt(held, member):
+            if held is not None and supersedes(held, member):
                 yield held
 
     def _push(self, members: Iterable[Member], to: Address, effects: list[Effect]) -> None:
@@ -169,8 +169,3 @@ class Sync:
             bytes_left -= size
         if page:
             effects.append(Send(to, SyncPush(tuple(page))))
-
-
-def _is_doubt(held: Member, shown: Member) -> bool:
-    """Whether ``held`` only doubts what is ``shown``: gossip spreads suspicions, at once and to all."""
-    return held.state is State.SUSPECT and shown.state is State.ALIVE and held.incarnation == shown.incarnation

@@ -111,13 +111,14 @@ class View:
         self._suspicions.extend(by_s)
 
     def depart(self, now: float) -> None:
-        """This node leaves: from now on it claims so and refutes nothing."""
+        """This node leaves: from now on it claims so, and must not hear anything more."""
         self._claim(replace(self.me, state=State.LEFT), now)
 
     def _hear_of_myself(self, rumour: Member, now: float, effects: list[Effect]) -> None:
         if rumour.incarnation == self.me.incarnation and rumour.address != self.me.address:
             self._counters.conflicts += 1
-        if self.me.state is State.LEFT or not supersedes(rumour, self.me):
+        assert self.me.state is State.ALIVE, "who has left hears nothing"
+        if not supersedes(rumour, self.me):
             return
         if rumour.incarnation + 1 >= INCARNATION_LIMIT:
             self._counters.refused += 1  # nobody would take the refutation; no honest node said this

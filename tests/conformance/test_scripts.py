@@ -1,7 +1,8 @@
 """Scripts that pin down, message by message, what a Raft core does.
 
-The scripts are not part of the repository: ``pytest --scripts DIR``, where DIR has the folders ``quorum``,
-``confchange`` and ``interaction``.
+The scripts are not part of the repository: ``pytest tests/conformance --scripts DIR``, or ``pytest --scripts=DIR`` for
+the whole suite, where DIR has the folders ``quorum``, ``confchange`` and ``interaction``. (Without ``=`` and without a
+path, pytest takes DIR for the path to test, and looks there for its settings.)
 """
 
 from collections.abc import Callable

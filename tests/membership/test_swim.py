@@ -327,6 +327,7 @@ def test_a_rumour_that_nobody_could_refute_is_refused() -> None:
 def test_a_suspect_hears_of_its_suspicion_first_with_each_ping() -> None:
     swim = core(1, 2)
     swim.receive(Gossip((member(2, state=State.SUSPECT), *[member(n) for n in range(10, 60)])), address(2), 0.0)
+    swim._view.gossip.discard(NodeId(2))
     (ping,) = messages_of(swim.probe_now(NodeId(2), 0.01), Ping)
     assert isinstance(ping, Ping)
     assert len(ping.updates) > 10

@@ -128,7 +128,7 @@ def test_two_lists_are_the_same_after_one_comparison(known_to_one: list[Member],
         after = [one.members.get(node_id), other.members.get(node_id)]
         for held in after:
             if newest.is_live:
-                # Doubt may be left to gossip, and a death that only one has heard of becomes doubt; nothing gets lost.
+                # Suspicion alone starts no exchange, and a death that only one has heard of becomes one.
                 assert held is not None
                 assert held.incarnation == newest.incarnation
                 assert held.is_live
@@ -178,8 +178,10 @@ def test_the_departed_stay_departed_in_both_lists() -> None:
 
 def test_tombstones_do_not_pass_to_who_never_heard_of_the_member() -> None:
     one, other = core(1, [member(2), member(5)]), core(2, [member(1), member(3, state=State.DEAD)])
-    converse(one, other, begin(one, address(2)))
     converse(other, one, begin(other, address(1)))
+    assert NodeId(5) in other.members
+    assert NodeId(3) not in one.members
+    converse(one, other, begin(one, address(2)))
     assert NodeId(3) not in one.members
 
 
