@@ -139,19 +139,17 @@ class Links:
 
     def send(self, to: NodeId, channel: Channel, message: object) -> bool:
         """Queue a message; False when it was dropped. Never waits."""
-        return self.send_encoded(to, channel, wire.encode(message))
-
-    def send_encoded(self, to: NodeId, channel: Channel, data: bytes) -> bool:
-        """Queue what `wire.encode` made: for a message that goes to several peers."""
         assert to != self._local.node_id, "a node does not link to itself"
         peer = self._peers.get(to)
         if peer is None or peer.link is None:
             peer = self._dial_on_demand(to)
-        if peer is None or len(data) + HEAD_BYTES > self._config.frame_bytes_max or not peer.queue.put(channel, data):
-            self.counters.messages_dropped += 1
-            return False
-        peer.queued.set()
-        return True
+        if peer is not None:
+            data = wire.encode(message)
+            if len(data) + HEAD_BYTES <= self._config.frame_bytes_max and peer.queue.put(channel, data):
+                peer.queued.set()
+                return True
+        self.counters.messages_dropped += 1
+        return False
 
     async def wait_for_room(self, to: NodeId, channel: Channel) -> None:
         """Return when the peer's queue is less than half full, or the peer is gone."""

@@ -155,12 +155,15 @@ class Leadership:
     async def _look(self) -> None:
         status = self._group.status
         if not self._group.is_leader:
+            if self._allocator is not None:
+                self._log.info("leads the Raft group no more", term=status.term, leader=f"{status.leader:016x}")
             self._allocator = None
             return
         if self._allocator is None or status.term != self._term:
             self._term = status.term
             self._since_s = self._host.now()
             self._allocator = Allocator(self._metadata, self._config, self._host.now())
+            self._log.info("leads the Raft group", term=status.term)
         if self._metadata.founding is None:
             if self._founding is not None:
                 await self._group.propose(self._founding)

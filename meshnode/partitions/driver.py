@@ -11,6 +11,7 @@ import trio
 from meshnode.host import Host
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
 from meshnode.links import Channel, Links
+from meshnode.log import get_logger
 from meshnode.metadata.allocator import Move
 from meshnode.metadata.commands import ChangeRows, RowChange, Step
 from meshnode.metadata.rows import Phase, Row
@@ -105,6 +106,7 @@ class Partitions:
         self._sleeping = trio.CancelScope()
         self._todo: deque[Effect] = deque()
         self._performing = False
+        self._log = get_logger()
 
     # ---- the node's life
 
@@ -233,10 +235,12 @@ class Partitions:
             case ReadReady():
                 self._tenant.read_ready(effect.partition, effect.token)
             case Serving():
+                self._log.debug("serving", partition=effect.partition, epoch=effect.epoch)
                 self._tenant.serving(effect.partition, effect.epoch, self.partitions[effect.partition].replica.machine)
                 self._reading[effect.partition] = None  # the lease starts with a confirmation
                 self._reads_wait.set()
             case Deposed():
+                self._log.debug("deposed", partition=effect.partition, epoch=effect.epoch)
                 self._moves.pop(effect.partition, None)
                 self._tenant.deposed(effect.partition, effect.epoch)
             case Activate():
