@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test coverage lint clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("meshnode needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'
@@ -17,6 +17,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
+
+# Branch coverage of what must be right: membership, consensus, placement, partitions, metadata.
+coverage: $(STAMP)
+	$(BIN)/coverage run -m pytest -q tests/membership tests/consensus tests/placement tests/partitions tests/journal tests/metadata tests/node $(ARGS)
+	$(BIN)/coverage report --skip-covered --fail-under=95
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
