@@ -76,8 +76,8 @@ class Takeover:
             return []
         replica = self._replica
         if not replica.log.contains(message.previous):
-            is_stale = message.previous >= self._after
-            return [] if is_stale else self._fetch(replica.log.last_common(message.previous) or replica.log.start, now)
+            common = replica.log.last_common(message.previous) or replica.log.start
+            return self._fetch(common, now) if common < self._after else []
         if not message.records or message.records[-1].position <= self._after:
             return []
         if not is_consecutive(message.previous, message.records):

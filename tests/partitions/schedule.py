@@ -16,6 +16,8 @@ DELIVERIES_MAX = 20_000
 
 def settle(world: World) -> None:
     """No more faults: each partition becomes active, and takes a write, a read and all its replicas with it."""
+    world.cut.clear()
+    world.uninformed.clear()
     for node in world.nodes.values():
         node.is_paused = False
         if not node.is_up:
@@ -118,6 +120,9 @@ class Explorer:
             self._repeat: rng.choice([0, 0.5]),
             self._copy_forward: rng.choice([0, 0.2]),
             self._calm: rng.choice([0.1, 0.3, 1]),
+            self._take_over_behind_its_back: rng.choice([0, 0.1, 0.3]),
+            self._heal_links: 0.2,
+            self._inform: 0.2,
         }
         self._is_ordered = rng.random() < 0.5
 
@@ -176,7 +181,7 @@ class Explorer:
     def _propose(self) -> None:
         partition = self._partition()
         for node in self.world.serving(partition):
-            for _ in range(self._rng.choice([1, 1, 3])):
+            for _ in range(self._rng.choice([0, 1, 1, 3])):
                 self.world.propose(node.node_id, partition)
 
     def _read(self) -> None:
@@ -218,6 +223,32 @@ class Explorer:
     def _calm(self) -> None:
         """Long enough for something to be at stake when the next fault comes."""
         quiet_round(self.world)
+
+    def _take_over_behind_its_back(self) -> None:
+        """A primary that is cut off, perhaps but for one link, writes on and reads while another one takes over."""
+        partition = self._partition()
+        for node in self.world.serving(partition):
+            self._cut_off(node.node_id)
+            if self._rng.random() < 0.5:
+                self._propose()
+            row = self.world.row(partition)
+            assert row is not None
+            self.world.begin(partition, self._rng.choice(row.replicas), row.replicas)
+        for action in (self._calm, self._calm, self._propose, self._calm, self._heal_links, self._read, self._confirm):
+            if self._rng.random() < 0.8:
+                action()
+
+    def _cut_off(self, node: NodeId) -> None:
+        others = [other for other in self.world.nodes if other != node]
+        lost = self._rng.sample(others, len(others) - self._rng.choice([0, 0, 1]))
+        self.world.cut |= {(node, other) for other in lost} | {(other, node) for other in lost}
+        self.world.uninformed.add(node)
+
+    def _heal_links(self) -> None:
+        self.world.cut.clear()
+
+    def _inform(self) -> None:
+        self.world.uninformed.clear()
 
     def _copy_forward(self) -> None:
         self.world.copy_forward(self._node().node_id, self._partition())

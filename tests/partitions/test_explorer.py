@@ -18,5 +18,7 @@ def test_no_random_schedule_breaks_an_invariant_or_ends_without_service(first: i
         try:
             explorer.run(events=400)
         except Exception as error:
-            error.add_note(f"replay: PARTITION_FIRST_SEED={seed} PARTITION_SEEDS=1 pytest {__file__}")
+            error.add_note(
+                f"replay: PARTITION_FIRST_SEED={seed} PARTITION_SEEDS=1 pytest tests/partitions/test_explorer.py"
+            )
             raise

@@ -7,6 +7,7 @@ from meshnode.metadata.rows import Phase, Row
 from meshnode.partitions import replica
 from meshnode.partitions.messages import Append, Appended, Fetch, Position, Refused, Seal, Sealed
 from meshnode.partitions.takeover import Stage
+from tests.partitions.copies import Wanted, at
 from tests.partitions.schedule import quiet_round, settle
 from tests.partitions.world import Flight, World
 
@@ -24,28 +25,10 @@ def serving_world(nodes: int = 3, replicas: tuple[NodeId, ...] = (A, B, C)) -> W
     return world
 
 
-class Wanted:
-    """Selects messages by sender, receiver and class."""
-
-    def __init__(self, *kinds: type, senders: tuple[NodeId, ...] = (), to: tuple[NodeId, ...] = ()) -> None:
-        self._kinds, self._senders, self._to = kinds, senders, to
-
-    def __call__(self, flight: Flight) -> bool:
-        return (
-            (not self._kinds or isinstance(flight.message, self._kinds))
-            and (not self._senders or flight.sender in self._senders)
-            and (not self._to or flight.to in self._to)
-        )
-
-
 def tell_rows(world: World, *nodes: NodeId) -> None:
     for node in nodes:
         while world.learn_row(node, P):
             pass
-
-
-def at(epoch: int, sequence: int) -> Position:
-    return Position(Epoch(epoch), sequence)
 
 
 def row_of(world: World) -> Row:

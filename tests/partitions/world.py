@@ -95,6 +95,8 @@ class World:
             node.rounds = Rounds(node.node_id)
         self.partition_ids = [PartitionId(number) for number in range(partitions)]
         self.network: list[Flight] = []
+        self.cut: set[tuple[NodeId, NodeId]] = set()
+        self.uninformed: set[NodeId] = set()
         self.rows: dict[PartitionId, list[Row]] = {partition: [] for partition in self.partition_ids}
         self.proposals: list[Activate | Begin] = []
         self.targets: dict[PartitionId, Begin] = {}
@@ -134,11 +136,14 @@ class World:
                     self.rows[partition].append(Row(Epoch(epoch + 1), primary, boot, replicas, Phase.SEALING, base))
 
     def learn_row(self, node_id: NodeId, partition: PartitionId, skip: int = 0) -> bool:
-        """The node is told the next row that it does not know, or one ``skip`` further on; whether there was one."""
+        """The node is told the next row that it does not know, or one ``skip`` further on; whether it was.
+
+        The ``uninformed`` are not: Raft does not reach them.
+        """
         node = self.nodes[node_id]
         rows = self.rows[partition]
         seen = node.rows_seen.get(partition, 0)
-        if not node.can_act or seen >= len(rows):
+        if not node.can_act or seen >= len(rows) or node_id in self.uninformed:
             return False
         index = min(seen + skip, len(rows) - 1)
         node.rows_seen[partition] = index + 1
@@ -212,10 +217,10 @@ class World:
     # ---- network and time
 
     def deliver(self, index: int = 0, *, keep: bool = False) -> None:
-        """One message arrives; with ``keep`` it will arrive again. A node that is down or paused loses it."""
+        """One message arrives; with ``keep`` it will arrive again. It is lost where a link is cut or a node is down."""
         flight = self.network[index] if keep else self.network.pop(index)
         node = self.nodes[flight.to]
-        if node.can_act:
+        if node.can_act and (flight.sender, flight.to) not in self.cut:
             self._perform(node, self._receive(node, flight.sender, flight.message))
 
     def deliver_where(self, wanted: Callable[[Flight], bool]) -> int:
