@@ -59,6 +59,10 @@ class Client:
         self._links.on(Channel.CONTROL, self._take_control)
         self._caller = Caller(self.host, self._directory, self._exchange)
         self._gateway: NodeId | None = None
+        self._silences = 0
+        # Both have at most an entry for each address that the mesh's nodes ever had.
+        self._dialling: dict[Address, trio.Lock] = {}
+        self._reached: dict[Address, NodeId] = {}
         self._problem = "no node has answered yet"
         self._context: contextlib.AbstractAsyncContextManager[None] | None = None
 
@@ -160,7 +164,8 @@ class Client:
             if self._gateway is not None and self._links.is_linked(self._gateway):
                 return self._gateway
             known = list(dict.fromkeys((*self._nodes, *self._directory.addresses.values())))
-            for address in known:
+            begin = self._silences % len(known)  # one that was silent accepts connections, and would be taken again
+            for address in (*known[begin:], *known[:begin]):
                 try:
                     self._gateway = await self._connect(address)
                 except Unavailable as error:
@@ -171,13 +176,19 @@ class Client:
 
     async def _connect(self, address: Address) -> NodeId:
         """Raises Unavailable."""
-        try:
-            return (await self._links.connect(address)).node_id
-        except (OSError, LinkRefused) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise Unavailable(
-                f"node {address} can't be reached: {reason}. Does it run, and is --node right?"
-            ) from error
+        async with self._dialling.setdefault(address, trio.Lock()):  # one link serves all who want this node at once
+            await trio.lowlevel.checkpoint()  # the lock may come when this client is being closed: then dial no more
+            reached = self._reached.get(address)
+            if reached is not None and self._links.is_linked(reached):
+                return reached
+            try:
+                self._reached[address] = (await self._links.connect(address)).node_id
+            except (OSError, LinkRefused) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                raise Unavailable(
+                    f"node {address} can't be reached: {reason}. Does it run, and is --node right?"
+                ) from error
+            return self._reached[address]
 
     async def _follow_routes(self) -> None:
         while True:
@@ -188,6 +199,7 @@ class Client:
                 routes = await self._routes.ask(gateway, ask)
             if routes is None:
                 self._gateway = None  # it is silent: perhaps another one is not
+                self._silences += 1
                 await self.host.sleep_until(self.host.now() + PAUSE_S)
             elif routes.version > self._directory.version:
                 self._directory.update(routes.version, routes.primaries, dict(routes.nodes))

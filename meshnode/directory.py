@@ -70,6 +70,7 @@ class ClientDirectory(Watches):
         """Take what a node told."""
         before, self._primaries = self._primaries, primaries
         self.version = version
+        self.addresses.clear()  # in place: the links look there
         self.addresses.update(addresses)
         for number, primary in enumerate(primaries):
             if number >= len(before) or before[number] != primary:

@@ -136,7 +136,11 @@ class Host(Protocol):
         ...
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Run ``work`` where it does not hold up the loop. It is not interrupted by a cancellation."""
+        """Run ``work`` where it does not hold up the loop; what it returns or raises comes out here.
+
+        Work that has begun is not interrupted by a cancellation, and its result is not lost to one: the next checkpoint
+        notices.
+        """
         ...
 
     async def own_loop(
@@ -147,13 +151,17 @@ class Host(Protocol):
     ) -> None:
         """Run ``main`` on an event loop of its own until it returns, raises or this call is cancelled.
 
-        ``main`` is given a function to call when it is ready: `nursery.start` of this method then returns. What
-        ``main`` raises comes out here.
+        ``main`` is given a function to call once, when it is ready: `nursery.start` of this method then returns. What
+        ``main`` raises comes out here, as from a nursery: in exception groups.
         """
         ...
 
     def mailbox(self, bound: int) -> Mailbox[K, T]:
-        """A mailbox of at most ``bound`` subjects."""
+        """A mailbox of at most ``bound`` subjects.
+
+        Raises:
+            ValueError: the bound is below 1.
+        """
         ...
 
 
@@ -166,8 +174,9 @@ class RealDatagrams:
         self.address = Address(host, port)
 
     async def send(self, data: bytes, to: Address) -> None:
-        # A full buffer, an unreachable network, a datagram over the limit: lost, like any other.
-        with contextlib.suppress(OSError):
+        # A full buffer, an unreachable network, a datagram over the limit: lost, like any other. So is one to an
+        # address that is none (a port out of range, a host that can't be a name): addresses come from other nodes.
+        with contextlib.suppress(OSError, OverflowError, ValueError):
             await self._socket.sendto(data, (to.host, to.port))
 
     async def receive(self) -> tuple[bytes, Address]:
@@ -185,6 +194,8 @@ class RealMailbox(Generic[K, T]):
     """A mailbox between threads."""
 
     def __init__(self, bound: int) -> None:
+        if bound < 1:
+            raise ValueError(f"a mailbox of {bound} subjects would drop everything: give it room for at least one")
         self.dropped = 0
         self._bound = bound
         self._events: dict[K, T] = {}
@@ -208,6 +219,8 @@ class RealMailbox(Generic[K, T]):
         self._arrived.set()
 
     async def receive(self) -> dict[K, T]:
+        # Before anything is taken, so that a cancellation loses nothing and busy senders don't starve the loop.
+        await trio.lowlevel.checkpoint()
         while True:
             with self._lock:
                 self._token = trio.lowlevel.current_trio_token()
@@ -223,7 +236,7 @@ class RealHost:
 
     def __init__(self) -> None:
         self.rng = random.Random(os.urandom(32))
-        self._threads = trio.CapacityLimiter(BLOCKING_THREADS_MAX)
+        self._threads: trio.lowlevel.RunVar[trio.CapacityLimiter | None] = trio.lowlevel.RunVar("threads", None)
 
     def now(self) -> float:
         # Not trio's clock: each trio.run starts its own at a random offset, and the loops of a node compare times.
@@ -233,10 +246,14 @@ class RealHost:
         return time.time()
 
     async def sleep_until(self, at: float) -> None:
-        await trio.sleep(max(0.0, at - self.now()))
+        while True:
+            await trio.sleep(max(0.0, at - self.now()))
+            if not self.now() < at:  # trio counts from another origin, and rounds differently
+                return
 
     def deadline(self, at: float) -> trio.CancelScope:
-        return trio.CancelScope(deadline=trio.current_time() + (at - self.now()))
+        left = at - self.now()  # read first: a scope may be cancelled late, but not before the time
+        return trio.CancelScope(deadline=trio.current_time() + left)
 
     def fresh_id(self, bits: int) -> int:
         return random.SystemRandom().randrange(1, 2**bits)
@@ -246,22 +263,30 @@ class RealHost:
         family = trio.socket.AF_INET6 if ":" in bind.host else trio.socket.AF_INET
         with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as socket:
             try:
+                if family == trio.socket.AF_INET6:  # as the listeners are: an address has one form, not two
+                    socket.setsockopt(trio.socket.IPPROTO_IPV6, trio.socket.IPV6_V6ONLY, 1)
+                _check_port(bind.port)
                 await socket.bind((bind.host, bind.port))
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise _bind_error(error, bind) from error
             yield RealDatagrams(socket)
 
     async def listen(self, bind: Address) -> tuple[trio.abc.Listener[trio.abc.HalfCloseableStream], Address]:
         try:
+            _check_port(bind.port)
             listeners = await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=CONNECTS_PENDING_MAX)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _bind_error(error, bind) from error
         for surplus in listeners[1:]:  # a name with several addresses: the first one counts, for datagrams too
             await surplus.aclose()
         return listeners[0], Address(bind.host, listeners[0].socket.getsockname()[1])
 
     async def dial(self, to: Address) -> trio.abc.HalfCloseableStream:
-        return await trio.open_tcp_stream(to.host, to.port)
+        try:
+            _check_port(to.port)
+            return await trio.open_tcp_stream(to.host, to.port)
+        except ValueError as error:  # no address at all; it may have come from another node
+            raise OSError(errno.EINVAL, f"{to} can't be dialled: {error}") from error
 
     @contextlib.asynccontextmanager
     async def disk(self, root: str) -> AsyncIterator[RealDisk]:
@@ -272,7 +297,7 @@ class RealHost:
             disk.close()
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        return await trio.to_thread.run_sync(work, *arguments, limiter=self._threads)
+        return await trio.to_thread.run_sync(work, *arguments, limiter=self._limiter())
 
     async def own_loop(
         self,
@@ -280,6 +305,7 @@ class RealHost:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
         loop = _OwnLoop(main, task_status.started)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(loop.stop_when_cancelled)
@@ -290,6 +316,14 @@ class RealHost:
 
     def mailbox(self, bound: int) -> RealMailbox[K, T]:
         return RealMailbox(bound)
+
+    def _limiter(self) -> trio.CapacityLimiter:
+        """One for each loop: a limiter wakes tasks of its own loop only."""
+        limiter = self._threads.get()
+        if limiter is None:
+            limiter = trio.CapacityLimiter(BLOCKING_THREADS_MAX)
+            self._threads.set(limiter)
+        return limiter
 
 
 class _OwnLoop:
@@ -302,6 +336,7 @@ class _OwnLoop:
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
         self._stopping = False
+        self._is_ready = False
 
     def run(self) -> None:
         trio.run(self._inner)
@@ -311,7 +346,13 @@ class _OwnLoop:
         if self._stopping:  # set before or after the token was: one of the two sides sees the other
             self._scope.cancel()
         with self._scope:
-            await self._main(lambda: self._parent.run_sync_soon(self._started))
+            await self._main(self._ready)
+
+    def _ready(self) -> None:
+        # Here, where the caller gets the error: in the parent's loop a second start would end the whole run.
+        assert not self._is_ready, "ready was called twice"
+        self._is_ready = True
+        self._parent.run_sync_soon(self._started)
 
     async def stop_when_cancelled(self) -> None:
         try:
@@ -323,7 +364,16 @@ class _OwnLoop:
                     self._token.run_sync_soon(self._scope.cancel)
 
 
-def _bind_error(error: OSError, bind: Address) -> OperatorError:
-    if error.errno == errno.EADDRINUSE:
-        return AddressInUse(f"{bind} is in use by another process: stop it, or choose another port with --bind")
-    return OperatorError(f"can't bind {bind}: {error.strerror or error}. Is it an address of this machine?")
+def _check_port(port: int) -> None:
+    # The resolver takes the last sixteen bits of any number, and so would lead somewhere else.
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port {port} is not from 0 to 65535")
+
+
+def _bind_error(error: OSError | ValueError, bind: Address) -> OperatorError:
+    reason = str(error)
+    if isinstance(error, OSError):
+        if error.errno == errno.EADDRINUSE:
+            return AddressInUse(f"{bind} is in use by another process: stop it, or choose another port with --bind")
+        reason = error.strerror or reason
+    return OperatorError(f"can't bind {bind}: {reason}. Give an address of this machine, and a port that it may use")

@@ -1,14 +1,21 @@
-"""How a node that belongs to no mesh is let into one."""
+"""How a node that belongs to no mesh is let into one, and one that does finds out that it is sent to another."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from meshnode.control import Join, Joined
-from meshnode.errors import MeshError, OperatorError, Unavailable, error_from_code
+from meshnode.errors import MeshError, OperatorError, Unavailable, WrongMesh, error_from_code
 from meshnode.host import Host
 from meshnode.identity import Address
 from meshnode.links import LinkRefused, Links, Requests
 from meshnode.log import get_logger
+from meshnode.membership.messages import check_address
+
+
+class NoMesh(OperatorError):
+    """The data directory belongs to no mesh, and nobody says which one to found or to join."""
+
 
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 5.0
@@ -40,6 +47,35 @@ async def join_mesh(
         log.warning("no seed let this node in; trying again", seeds=problems, pause_s=round(pause_s, 1))
         await host.sleep_until(host.now() + pause_s * host.rng.uniform(0.5, 1.0))
         pause_s = min(PAUSE_MAX_S, pause_s * 2)
+
+
+def literal_addresses(seeds: Sequence[Address]) -> list[Address]:
+    """The seeds at which membership can knock with datagrams; names serve for joining only, where they are resolved."""
+    literal = []
+    for seed in seeds:
+        with contextlib.suppress(ValueError):
+            check_address(seed)
+            literal.append(seed)
+    return literal
+
+
+async def check_mesh(links: Links, data: str, seeds: Sequence[Address]) -> None:
+    """Ask each seed once, as a node that belongs to a mesh already. A seed that does not answer says nothing.
+
+    Raises:
+        WrongMesh: a seed is of another mesh than the data directory.
+    """
+    for seed in seeds:
+        try:
+            await links.connect(seed)
+        except LinkRefused as error:
+            if isinstance(error.refusal, WrongMesh):
+                raise WrongMesh(
+                    f"--join {seed}: {error.refusal}, the one that the data directory {data} belongs to. Give a member "
+                    "of its own mesh with --join, or an empty directory with --data"
+                ) from error
+        except OSError:
+            pass
 
 
 async def _ask(host: Host, links: Links, requests: Requests[Joined], candidate: Join, seed: Address) -> Joined:

@@ -26,7 +26,7 @@ from meshnode.directory import NodeDirectory
 from meshnode.errors import OperatorError, Unavailable
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, MeshId, NodeId, PartitionId
-from meshnode.joining import join_mesh
+from meshnode.joining import NoMesh, check_mesh, join_mesh, literal_addresses
 from meshnode.links import Channel, Hello, Links, Requests, Role
 from meshnode.log import get_logger
 from meshnode.membership.effects import Changed
@@ -146,7 +146,12 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         assert self._context is not None
-        return await self._context.__aexit__(kind, error, trace)
+        try:
+            return await self._context.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if group.exceptions == (error,):
+                return False  # what the block raised, and nothing beside it: it comes out as it is
+            raise
 
     @contextlib.asynccontextmanager
     async def _live(self) -> AsyncIterator[None]:
@@ -171,6 +176,8 @@ class Node:
                 self.identity, seeds = await self._belong(disk, identity)
                 await self._open_rooms(disk, bound, seeds)
                 await self._start_rooms(nursery)
+                if identity.standing is not Standing.BORN:
+                    nursery.start_soon(check_mesh, self.links, config.data, config.join)
                 task_status.started()
 
     def _open_links(self, identity: Identity) -> None:
@@ -194,7 +201,7 @@ class Node:
             await host.run_blocking(save_identity, disk, identity)
         elif identity.standing is Standing.BORN:
             if not seeds:
-                raise OperatorError(
+                raise NoMesh(
                     f"the data directory {config.data} belongs to no mesh yet: give --found on the first node of a new "
                     "mesh, --join HOST:PORT on the others"
                 )
@@ -204,7 +211,7 @@ class Node:
             await host.run_blocking(save_identity, disk, identity)
             seeds = (*seeds, *joined.members)
         self.links.introduce_as(Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name))
-        return identity, seeds[:SEEDS_MAX]
+        return identity, tuple(literal_addresses(seeds)[:SEEDS_MAX])
 
     async def _open_rooms(self, disk: Disk, bound: Address, seeds: tuple[Address, ...]) -> None:
         host, config, identity = self.host, self.config, self.identity

@@ -1,6 +1,6 @@
 """A directory of this machine as a `consensus.disk.Disk`, locked for one process."""
 
-import contextlib
+import errno
 import fcntl
 import os
 
@@ -62,18 +62,26 @@ class RealDisk:
         self.root = os.path.abspath(root)
         try:
             os.makedirs(self.root, mode=0o700, exist_ok=True)
-            self._lock = os.open(os.path.join(self.root, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self._path(LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise DataDirectoryError(
-                f"can't use data directory {self.root}: {error.strerror}. Give a writable directory with --data"
-            ) from error
+            raise self._unusable(error) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
+            if not os.access(self.root, os.W_OK | os.X_OK):  # the lock may be left from when it was writable
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except BlockingIOError as error:
+            self.close()
             raise DataDirectoryError(
                 f"data directory {self.root} is locked by a running node: stop it, or give another one with --data"
             ) from error
+        except OSError as error:
+            self.close()
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> DataDirectoryError:
+        return DataDirectoryError(
+            f"can't use data directory {self.root}: {error.strerror}. Give a writable directory with --data"
+        )
 
     def _path(self, path: str) -> str:
         return os.path.join(self.root, path)
@@ -105,5 +113,6 @@ class RealDisk:
 
     def close(self) -> None:
         """Unlock. Files that are still open stay usable, which only a node that is going down may do."""
-        with contextlib.suppress(OSError):
+        if self._lock >= 0:
             os.close(self._lock)
+            self._lock = -1

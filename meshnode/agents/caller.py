@@ -7,15 +7,24 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
-import msgspec
 import trio
 
 from meshnode import wire
-from meshnode.agents.ledger import OUTSTANDING_MAX
+from meshnode.agents import plain
+from meshnode.agents.definition import check_key
+from meshnode.agents.ledger import OUTSTANDING_MAX, REQUEST_ID_CHARACTERS_MAX, REQUEST_ID_S
 from meshnode.agents.messages import Answer, Call, OpenSession, Status
-from meshnode.errors import InvalidArgument, MeshError, OutcomeUnknown, Overloaded, Unavailable, error_from_code
+from meshnode.errors import (
+    InvalidArgument,
+    MeshError,
+    OutcomeUnknown,
+    Overloaded,
+    Unavailable,
+    UnknownSession,
+    error_from_code,
+)
 from meshnode.host import Host
 from meshnode.identity import NodeId, PartitionId
 from meshnode.links import LinkLost
@@ -65,12 +74,17 @@ class _Session:
 
 @dataclass(slots=True)
 class _Attempts:
-    """What is known of one request so far."""
+    """What is known of one request so far: of its last attempt ``code`` and ``reason``, why there is no answer yet."""
 
     may_have_run: bool = False
+    code: str = ""
     reason: str = "nobody was asked yet"
-    is_overloaded: bool = False
     pause_s: float = PAUSE_MIN_S
+
+    def failed(self, reason: str, code: str = "") -> None:
+        """An attempt brought no answer."""
+        self.reason = reason
+        self.code = code
 
 
 class Caller:
@@ -93,9 +107,14 @@ class Caller:
         *,
         timeout_s: float,
         request_id: str = "",
+        keep_s: float = REQUEST_ID_S,
         chain: tuple[str, ...] = (),
     ) -> Any:
         """The handler's result, as plain data.
+
+        Args:
+            request_id: calls of the agent with the same one take effect once; its reply is kept for ``keep_s``.
+            chain: the agents, as TYPE/KEY, whose turns wait for this call.
 
         Raises:
             CallerError: the call is wrong; nothing was changed.
@@ -103,38 +122,38 @@ class Caller:
             Unavailable: no answer in time; nothing was changed.
             OutcomeUnknown: no answer in time; it may take effect yet, or have.
         """
-        arguments = _plain_arguments(positional, named or {})
+        arguments = _encode_arguments(positional, named or {})
+        _check(key, request_id, timeout_s)
+        what = f"{agent_type}/{key}.{method}"
         attempts = _Attempts()
         deadline_s = self._host.now() + timeout_s
         with self._host.deadline(deadline_s):
             partition = await self._partition_of(agent_type, key, attempts)
 
-            async def attempt(session: int, request: int, lowest: int) -> bytes:
+            async def attempt(session: int, request: int, lowest: int) -> Any:
                 def question(number: int) -> Call:
                     left_s = max(0.0, deadline_s - self._host.now())
                     return Call(
                         number, partition, agent_type, key, method, arguments, left_s,
-                        session, request, lowest, request_id, chain,
+                        session, request, lowest, request_id, chain, keep_s if request_id else 0.0,
                     )  # fmt: skip
 
                 answer = await self._until_answered(partition, question, attempts)
-                return answer.payload
+                return _result(what, answer, attempts)
 
             if request_id:
-                return wire.loads(await attempt(0, 0, 0))
+                return await attempt(0, 0, 0)
             while True:
                 async with self._request(partition, attempts) as (session, request):
                     try:
-                        return wire.loads(await attempt(session.session, request, session.lowest()))
-                    except _SessionExpired as error:
+                        return await attempt(session.session, request, session.lowest())
+                    except _SessionExpired:
                         if self._sessions.get(partition) is session:
                             del self._sessions[partition]
-                        if attempts.may_have_run:
-                            raise OutcomeUnknown(f"{agent_type}/{key}.{method}: {error}") from error
-        raise _give_up(f"{agent_type}/{key}.{method}", timeout_s, attempts)
+        raise _give_up(what, timeout_s, attempts)
 
     async def _partition_of(self, agent_type: str, key: str, attempts: _Attempts) -> PartitionId:
-        attempts.reason = "this side has not learned yet how the mesh is partitioned"
+        attempts.failed("this side has not learned yet how the mesh is partitioned")
         while not self._directory.partitions_total:
             await self._host.sleep_until(self._host.now() + PAUSE_MIN_S)
         return partition_of(agent_type, key, self._directory.partitions_total)
@@ -147,8 +166,7 @@ class Caller:
             async with self._opening.setdefault(partition, trio.Lock()):
                 session = self._sessions.get(partition)
                 if session is None:
-                    opened = await self._open_session(partition, attempts)
-                    session = self._sessions[partition] = _Session(opened.session)
+                    session = self._sessions[partition] = _Session(await self._open_session(partition, attempts))
         if len(session.outstanding) >= OUTSTANDING_MAX // 2:
             raise Overloaded(f"{len(session.outstanding)} calls to partition {partition} are under way already")
         request = session.next_request
@@ -159,41 +177,26 @@ class Caller:
         finally:
             del session.outstanding[request]
 
-    async def _open_session(self, partition: PartitionId, attempts: _Attempts) -> Answer:
+    async def _open_session(self, partition: PartitionId, attempts: _Attempts) -> int:
         opening = _Attempts()  # of its own: a session that was opened and is not used does nothing
         try:
-            return await self._until_answered(partition, lambda number: OpenSession(number, partition), opening)
+            answer = await self._until_answered(partition, lambda number: OpenSession(number, partition), opening)
+            return answer.session
         finally:
-            attempts.reason = opening.reason
-            attempts.is_overloaded = opening.is_overloaded
+            attempts.failed(opening.reason, opening.code)
 
     async def _until_answered(
         self, partition: PartitionId, question: Callable[[int], OpenSession | Call], attempts: _Attempts
     ) -> Answer:
-        """Ask whoever is the primary until the request is done. Raises the error that it ended with."""
+        """Ask whoever is the primary until it has an answer that another attempt would not change."""
         while True:
             primary = self._directory.primary_of(partition)
             if primary is None:
-                attempts.reason = f"partition {partition} has no active primary: a majority of its replicas is missing"
-                await self._pause(partition, attempts)
-                continue
-            answer = await self._ask(primary, partition, question, attempts)
-            if answer is None:
-                await self._pause(partition, attempts, primary)
-                continue
-            text = answer.payload.decode(errors="replace")
-            match answer.status:
-                case Status.DONE:
+                attempts.failed(f"partition {partition} has no active primary: a majority of its replicas is missing")
+            else:
+                answer = await self._ask(primary, partition, question, attempts)
+                if answer is not None:
                     return answer
-                case Status.FAILED if answer.code == "unknown_session":
-                    raise _SessionExpired(text)
-                case Status.FAILED:
-                    raise error_from_code(answer.code, text)
-                case Status.TRY_AGAIN:
-                    attempts.is_overloaded = answer.code == Overloaded.code
-                case Status.UNKNOWN:
-                    attempts.may_have_run = True
-            attempts.reason = text
             await self._pause(partition, attempts, primary)
 
     async def _ask(
@@ -203,7 +206,9 @@ class Caller:
         question: Callable[[int], OpenSession | Call],
         attempts: _Attempts,
     ) -> Answer | None:
-        """One attempt; None when the primary can't be reached, or is not the primary any more."""
+        """One attempt; None when another one is worth while."""
+        attempts.failed(f"node {primary:016x} did not answer")
+        answer: Answer | None = None
         with trio.CancelScope() as scope:
 
             def moved() -> None:
@@ -212,18 +217,28 @@ class Caller:
 
             with self._directory.on_change(partition, moved):
                 try:
-                    return await self._exchange(primary, question)
+                    answer = await self._exchange(primary, question)
                 except LinkLost as error:
-                    attempts.reason = str(error)
+                    attempts.failed(str(error))
                     attempts.may_have_run |= error.was_sent
-                    return None
                 except trio.Cancelled:
                     attempts.may_have_run = True
-                    attempts.reason = f"node {primary:016x} did not answer"
                     raise
+        if answer is None:
+            return None
+        match answer.status:
+            case Status.DONE | Status.FAILED | Status.REFUSED:
+                return answer
+            case Status.TRY_AGAIN:
+                attempts.failed(_text(answer), answer.code)
+            case Status.UNKNOWN:
+                attempts.may_have_run = True
+                attempts.failed(_text(answer), answer.code)
+            case _:
+                assert_never(answer.status)
         return None
 
-    async def _pause(self, partition: PartitionId, attempts: _Attempts, asked: NodeId | None = None) -> None:
+    async def _pause(self, partition: PartitionId, attempts: _Attempts, asked: NodeId | None) -> None:
         """Wait a moment, growing and jittered, or until the partition's primary changes."""
         pause_s = attempts.pause_s * self._host.rng.uniform(0.5, 1.0)
         attempts.pause_s = min(PAUSE_MAX_S, attempts.pause_s * 2)
@@ -235,26 +250,52 @@ class Caller:
                     scope.cancel()
 
             with self._directory.on_change(partition, moved):
+                moved()  # it may have while the attempt ended
                 await trio.sleep_forever()
 
 
 class _SessionExpired(Exception):
-    """The primary does not know the session (any more)."""
+    """The primary does not know the session any more, and the request surely never ran: another session will do."""
 
 
-def _plain_arguments(positional: tuple[Any, ...], named: dict[str, Any]) -> bytes:
-    try:
-        data = wire.dumps(msgspec.to_builtins([list(positional), named], builtin_types=(bytes,)))
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"an argument can't cross the mesh: {error}") from error
+def _check(key: str, request_id: str, timeout_s: float) -> None:
+    check_key(key)
+    if len(request_id) > REQUEST_ID_CHARACTERS_MAX:
+        raise InvalidArgument(f"request id {request_id!r:.80}: at most {REQUEST_ID_CHARACTERS_MAX} characters")
+    if not timeout_s >= 0:
+        raise InvalidArgument(f"timeout_s is {timeout_s}: choose above 0")
+
+
+def _encode_arguments(positional: tuple[Any, ...], named: dict[str, Any]) -> bytes:
+    data = plain.encode([positional, named], "an argument")
     if len(data) > ARGUMENTS_BYTES_MAX:
         raise InvalidArgument(f"the arguments have {len(data)} bytes; at most {ARGUMENTS_BYTES_MAX}")
     return data
 
 
+def _result(what: str, answer: Answer, attempts: _Attempts) -> Any:
+    """What the call returns. Raises the error that it ended with."""
+    if answer.status is Status.DONE:
+        try:
+            return wire.loads(answer.payload)
+        except wire.WireError as error:
+            raise MeshError(f"{what}: the result is unreadable: {error}") from error
+    ended_with = error_from_code(answer.code, _text(answer))
+    if answer.status is Status.REFUSED:
+        if attempts.may_have_run:
+            raise OutcomeUnknown(f"{what}: it may have taken effect before; asked again, the answer is: {ended_with}")
+        if isinstance(ended_with, UnknownSession):
+            raise _SessionExpired
+    raise ended_with
+
+
+def _text(answer: Answer) -> str:
+    return answer.payload.decode(errors="replace")
+
+
 def _give_up(what: str, timeout_s: float, attempts: _Attempts) -> MeshError:
     if attempts.may_have_run:
         return OutcomeUnknown(f"{what}: no answer within {timeout_s:g} s; it may take effect yet. {attempts.reason}")
-    if attempts.is_overloaded:
+    if attempts.code == Overloaded.code:
         return Overloaded(f"{what}: {attempts.reason}")
     return Unavailable(f"{what}: no answer within {timeout_s:g} s. {attempts.reason}")

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+RECORD_BYTES_MAX = 12 * 2**20
+"""What one turn may write, state and result together: a record crosses to the replicas in one frame of a link."""
+
 
 @dataclass(frozen=True, slots=True)
 class AgentsConfig:
@@ -10,7 +13,7 @@ class AgentsConfig:
     Attributes:
         call_timeout_s: the deadline of a call whose caller gives none.
         mailbox_max: calls that wait for one agent; past it a caller is told to come back later.
-        state_bytes_max: the largest state of an agent.
+        state_bytes_max: the largest state of an agent, up to `RECORD_BYTES_MAX`.
         idle_s: an agent's object is let go after this time without a call; its state stays.
         session_s: a caller's session is forgotten after this time without a call.
     """
@@ -25,3 +28,5 @@ class AgentsConfig:
         for name in ("call_timeout_s", "mailbox_max", "state_bytes_max", "idle_s", "session_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose above 0")
+        if self.state_bytes_max > RECORD_BYTES_MAX:
+            raise ValueError(f"state_bytes_max is {self.state_bytes_max}: choose up to {RECORD_BYTES_MAX}")

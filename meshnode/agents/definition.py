@@ -6,10 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
-import msgspec
-import msgspec.inspect
-
 from meshnode import wire
+from meshnode.agents import plain
 from meshnode.errors import InvalidArgument, UnknownAgentType, UnknownMethod
 from meshnode.identity import Epoch
 
@@ -70,23 +68,22 @@ class Handler:
     types: Mapping[str, Any]
     returns: Any
 
-    def bind(self, positional: list[Any], named: dict[str, Any]) -> dict[str, Any]:
+    def bind(self, positional: list[Any], named: dict[str, Any]) -> inspect.BoundArguments:
         """The arguments as the handler's types.
 
         Raises:
             InvalidArgument: too many, too few, unknown, or of another type.
         """
         try:
-            given = self.signature.bind(*positional, **named).arguments
+            bound = self.signature.bind(*positional, **named)
         except TypeError as error:
             raise InvalidArgument(f"{self.name}{self.signature}: {error}") from error
-        arguments = {}
-        for name, value in given.items():
+        for name, value in bound.arguments.items():
             try:
-                arguments[name] = msgspec.convert(value, self.types[name])
-            except msgspec.ValidationError as error:
+                bound.arguments[name] = plain.convert(value, self.types[name])
+            except InvalidArgument as error:
                 raise InvalidArgument(f"{self.name}{self.signature}: argument {name!r}: {error}") from error
-        return arguments
+        return bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,29 +107,38 @@ class Definition:
         """The state in ``data``; a new one for empty bytes.
 
         Raises:
-            InvalidArgument: the kept state does not fit the type, which must have changed incompatibly.
+            InvalidArgument: it does not fit the class, which must have changed incompatibly if the state was kept.
         """
         if not data:
             return self.state()
         try:
-            return msgspec.convert(wire.loads(data), self.state)
-        except msgspec.ValidationError as error:
+            return plain.convert(wire.loads(data), self.state)
+        except InvalidArgument as error:
             raise InvalidArgument(
-                f"the kept state of an agent of type {self.name!r} does not fit {self.state.__name__}: {error}. "
-                "Give new fields a default, and do not change the type of old ones"
+                f"the state of an agent of type {self.name!r} does not fit {self.state.__name__}: {error}. "
+                "Assign what the class declares; give new fields a default, and do not change the type of old ones"
             ) from error
 
 
 class Application:
-    """The agent types that a node offers."""
+    """The agent types that a node offers.
+
+    Raises:
+        TypeError: two classes have one name.
+    """
 
     def __init__(self, definitions: typing.Iterable[Definition] = ()) -> None:
-        self._definitions = {definition.name: definition for definition in definitions}
+        self._definitions: dict[str, Definition] = {}
+        for definition in definitions:
+            self.add(definition.cls)
 
     def add(self, cls: type[Agent[Any]]) -> None:
-        """Offer the class as well."""
+        """Offer the class as well. Raises as the constructor does."""
         definition = definition_of(cls)
-        self._definitions[definition.name] = definition
+        present = self._definitions.setdefault(definition.name, definition)
+        if present is not definition:
+            names = " and ".join(f"{other.__module__}.{other.__qualname__}" for other in (present.cls, cls))
+            raise TypeError(f"{names} are both agent type {definition.name!r}: give one another name")
 
     def __iter__(self) -> typing.Iterator[Definition]:
         return iter(self._definitions.values())
@@ -167,6 +173,20 @@ def definition_of(cls: type[Agent[Any]]) -> Definition:
     return definition
 
 
+def check_key(key: object) -> None:
+    """Accept what can be the key of an agent.
+
+    Raises:
+        InvalidArgument: it can't.
+    """
+    if not isinstance(key, str) or not 1 <= len(key) <= KEY_CHARACTERS_MAX:
+        raise InvalidArgument(f"key {key!r:.80}: a key is a string of 1 to {KEY_CHARACTERS_MAX} characters")
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"key {key!r:.80}: character {error.start} has no UTF-8 form") from error
+
+
 def agent(name: str, *, state: type[Any]) -> Callable[[type[A]], type[A]]:
     """Class decorator: an agent type under a name that is fixed for the life of the mesh.
 
@@ -177,13 +197,16 @@ def agent(name: str, *, state: type[Any]) -> Callable[[type[A]], type[A]]:
     Raises:
         TypeError: the name, the state or a handler's annotations can't be used; the message says why.
     """
-    if not name or len(name) > NAME_CHARACTERS_MAX or "/" in name:
-        raise TypeError(f"agent type {name!r}: a name has 1 to {NAME_CHARACTERS_MAX} characters and no '/'")
+    if not 1 <= len(name) <= NAME_CHARACTERS_MAX or not name.isprintable() or "/" in name:
+        raise TypeError(f"agent type {name!r}: a name has 1 to {NAME_CHARACTERS_MAX} printable characters and no '/'")
 
     def decorate(cls: type[A]) -> type[A]:
+        if not issubclass(cls, Agent):
+            raise TypeError(f"{cls.__qualname__} is no agent: derive it from Agent[{state.__name__}]")
         try:
-            msgspec.convert(msgspec.to_builtins(state(), builtin_types=(bytes,)), state)
-        except (TypeError, msgspec.ValidationError) as error:
+            plain.check_declared(state)
+            plain.convert(wire.loads(plain.encode(state(), "a new one")), state)
+        except (TypeError, InvalidArgument) as error:
             raise TypeError(f"agent type {name!r}: {state!r} can't be a state: {error}") from error
         members = inspect.getmembers(cls, inspect.isfunction)
         handlers = {method: _handler(cls, function) for method, function in members if hasattr(function, _MARK)}
@@ -213,7 +236,10 @@ def _handler(cls: type[Agent[Any]], function: Callable[..., Any]) -> Handler:
         raise TypeError(f"{where} is a handler: write it as 'async def'")
     if function.__name__.startswith("_"):
         raise TypeError(f"{where} is a handler: its name must not begin with '_'")
-    hints = typing.get_type_hints(function, include_extras=True)
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"{where}: {error}; its types must be known where the module is imported") from error
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())[1:]
     for parameter in parameters:
@@ -221,8 +247,12 @@ def _handler(cls: type[Agent[Any]], function: Callable[..., Any]) -> Handler:
             raise TypeError(f"{where}: *{parameter.name} can't be checked; take a list or a dict instead")
         if parameter.name not in hints:
             raise TypeError(f"{where}: parameter {parameter.name!r} needs a type")
-        if isinstance(msgspec.inspect.type_info(hints[parameter.name]), msgspec.inspect.CustomType):
-            raise TypeError(f"{where}: parameter {parameter.name!r}: {hints[parameter.name]!r} can't cross the mesh")
+    for name, declared in hints.items():
+        try:
+            plain.check_declared(declared)
+        except TypeError as error:
+            what = "what it returns" if name == "return" else f"parameter {name!r}"
+            raise TypeError(f"{where}: {what}: {error}") from error
     return Handler(
         name=function.__name__,
         is_read_only=getattr(function, _MARK),

@@ -1,7 +1,7 @@
 """The replicated state of one partition: agents' states, and what became of requests.
 
 A pure state machine over records. Replies are kept as long as a caller may ask for them again: within a session, those
-above the lowest number that the caller still waits for; under a request id that the caller chose, for `REQUEST_ID_S`.
+from the lowest number on that the caller still waits for; under a request id, as long as the record says.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from meshnode import wire
 
 REQUEST_ID_S = 24 * 3600.0
-"""How long the reply to a request id that the caller chose is kept."""
+"""How long the reply to a request id that a user chose is kept."""
 
 REQUEST_IDS_MAX = 65_536
 """Request ids kept in one partition: past it a call is refused, since forgetting one could run it twice."""
+
+REQUEST_ID_CHARACTERS_MAX = 256
+"""Of one request id; room for any form of a UUID with words around it."""
 
 SESSIONS_MAX = 16_384
 """Sessions open in one partition at a time, for the same reason."""
@@ -37,7 +40,7 @@ class Turn:
     Attributes:
         state: the agent's new state; None where the turn did not change it.
         session, number, lowest: who asked; session 0 for a request id.
-        request_id, at_s: the caller's own id, and the wall clock when the turn ended.
+        request_id, keep_until_s: the caller's own id, and until when by the wall clock its reply is kept.
     """
 
     agent_type: str
@@ -48,7 +51,7 @@ class Turn:
     number: int = 0
     lowest: int = 0
     request_id: str = ""
-    at_s: float = 0.0
+    keep_until_s: float = 0.0
 
 
 @wire.message(0x51)
@@ -60,7 +63,7 @@ class SessionOpened:
 @wire.message(0x52)
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """Record: these sessions, and request ids that ended before a time, are forgotten."""
+    """Record: these sessions, and the request ids that were to be kept until before a time, are forgotten."""
 
     sessions: tuple[int, ...] = ()
     request_ids_before_s: float = 0.0
@@ -74,13 +77,16 @@ class Session:
     replies: dict[int, Reply] | None = None
 
     def note(self, number: int, lowest: int, reply: Reply) -> None:
-        """Keep a reply; forget those below ``lowest``."""
+        """Keep a reply that may be asked for again; forget those below ``lowest``, which will not."""
         replies = self.replies = self.replies or {}
-        replies[number] = reply
         if lowest > self.lowest:
+            # Callers move it in small steps; a step that skips more than there is was made by something else.
+            is_step = lowest - self.lowest <= len(replies)
+            for old in range(self.lowest, lowest) if is_step else [kept for kept in replies if kept < lowest]:
+                replies.pop(old, None)
             self.lowest = lowest
-            for old in [known for known in replies if known < lowest]:
-                del replies[old]
+        if number >= self.lowest:
+            replies[number] = reply
 
 
 AgentId = tuple[str, str]
@@ -136,7 +142,7 @@ class Ledger:
         if turn.state is not None:
             self.states[turn.agent_type, turn.key] = turn.state
         if turn.request_id:
-            self.request_ids[turn.agent_type, turn.key, turn.request_id] = (turn.at_s, turn.reply)
+            self.request_ids[turn.agent_type, turn.key, turn.request_id] = (turn.keep_until_s, turn.reply)
         session = self.sessions.get(turn.session)
         if session is not None:
             session.note(turn.number, turn.lowest, turn.reply)
@@ -150,7 +156,7 @@ class Ledger:
                     _SessionSnapshot(number, session.lowest, tuple((session.replies or {}).items()))
                     for number, session in self.sessions.items()
                 ),
-                tuple((*request_id, at_s, reply) for request_id, (at_s, reply) in self.request_ids.items()),
+                tuple((*request_id, until_s, reply) for request_id, (until_s, reply) in self.request_ids.items()),
             )
         )
 
@@ -164,6 +170,6 @@ class Ledger:
         self.states = {(agent_type, key): data for agent_type, key, data in kept.states}
         self.sessions = {item.session: Session(item.lowest, dict(item.replies) or None) for item in kept.sessions}
         self.request_ids = {
-            (agent_type, key, request_id): (at_s, reply)
-            for agent_type, key, request_id, at_s, reply in kept.request_ids
+            (agent_type, key, request_id): (until_s, reply)
+            for agent_type, key, request_id, until_s, reply in kept.request_ids
         }

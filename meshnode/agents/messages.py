@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from meshnode import wire
-from meshnode.identity import NodeId, PartitionId
+from meshnode.identity import PartitionId
 
 
 @wire.message(0x54)
@@ -28,6 +28,7 @@ class Call:
         request_id: the caller's own identity for it, in place of a session.
         timeout_s: how long the caller will wait.
         chain: the agents, as TYPE/KEY, whose turns wait for this one.
+        keep_s: for how long the reply is kept under ``request_id``.
     """
 
     number: int
@@ -42,6 +43,11 @@ class Call:
     lowest: int = 0
     request_id: str = ""
     chain: tuple[str, ...] = ()
+    keep_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.timeout_s >= 0 and self.keep_s >= 0):  # neither is true of a NaN
+            raise ValueError(f"timeout_s is {self.timeout_s} and keep_s is {self.keep_s}: neither is below 0")
 
 
 class Status(enum.Enum):
@@ -50,11 +56,14 @@ class Status(enum.Enum):
     DONE = 0
     """It took effect; ``payload`` is the result."""
     FAILED = 1
-    """It will not succeed; ``code`` and ``payload`` say why."""
+    """It ended in an error, which is its recorded end; ``code`` and ``payload`` say which."""
     TRY_AGAIN = 2
     """Nothing was changed; another node, or this one later, may do it."""
     UNKNOWN = 3
     """It may take effect or have; ask again under the same identity."""
+    REFUSED = 4
+    """It was not taken, and would not be if asked again; ``code`` and ``payload`` say why. This question changed
+    nothing, but says nothing of an earlier one that was not answered."""
 
 
 @wire.message(0x56)
@@ -64,7 +73,6 @@ class Answer:
 
     Attributes:
         session: the id of the session that was opened.
-        primary: who serves the partition, as far as the answering node knows; 0 if it does not.
     """
 
     number: int
@@ -72,4 +80,3 @@ class Answer:
     code: str = ""
     payload: bytes = b""
     session: int = 0
-    primary: NodeId = NodeId(0)

@@ -3,9 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
-from meshnode.agents.definition import KEY_CHARACTERS_MAX, Agent, Definition, definition_of
+from meshnode.agents import plain
+from meshnode.agents.definition import Agent, Definition, check_key, definition_of
 from meshnode.errors import InvalidArgument, MeshError
 
 Invoke = Callable[[str, str, str, tuple[Any, ...], dict[str, Any]], Awaitable[Any]]
@@ -18,8 +17,7 @@ class Reference:
     __slots__ = ("_definition", "_invoke", "_key", "_type")
 
     def __init__(self, agent_type: type[Agent[Any]] | str, key: str, invoke: Invoke) -> None:
-        if not 1 <= len(key) <= KEY_CHARACTERS_MAX:
-            raise InvalidArgument(f"key {key!r:.80}: a key is a string of 1 to {KEY_CHARACTERS_MAX} characters")
+        check_key(key)
         self._definition: Definition | None = None if isinstance(agent_type, str) else definition_of(agent_type)
         self._type = agent_type if isinstance(agent_type, str) else definition_of(agent_type).name
         self._key = key
@@ -38,8 +36,8 @@ class Reference:
             if handler is None:
                 return result
             try:
-                return msgspec.convert(result, handler.returns)
-            except msgspec.ValidationError as error:
+                return plain.convert(result, handler.returns)
+            except InvalidArgument as error:
                 raise MeshError(
                     f"{self._type}/{self._key}.{method} returned something else than {handler.returns}: {error}. "
                     "Do both sides run the same application?"

@@ -7,20 +7,22 @@ committed → its answer leaves. A turn whose record was never committed leaves 
 import functools
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
-import msgspec
 import trio
 
 from meshnode import wire
+from meshnode.agents.activation import Activation, Ended
 from meshnode.agents.config import AgentsConfig
-from meshnode.agents.definition import Agent, Application, Definition, Handler, Surroundings
+from meshnode.agents.definition import Application, Surroundings, check_key
 from meshnode.agents.ledger import (
     OUTSTANDING_MAX,
+    REQUEST_ID_CHARACTERS_MAX,
     REQUEST_ID_S,
     REQUEST_IDS_MAX,
     SESSIONS_MAX,
+    AgentId,
     Expired,
     Ledger,
     Reply,
@@ -28,33 +30,34 @@ from meshnode.agents.ledger import (
     Turn,
 )
 from meshnode.agents.messages import Answer, Call, OpenSession, Status
-from meshnode.errors import (
-    AgentError,
-    CallerError,
-    InvalidArgument,
-    MeshError,
-    Overloaded,
-    TurnTimeout,
-    Unavailable,
-    UnknownSession,
+from meshnode.agents.request import (
+    Identity,
+    Request,
+    Respond,
+    check_chain,
+    identity_of,
+    known_reply,
+    recorded,
+    refusal,
+    split_arguments,
 )
+from meshnode.errors import InvalidArgument, MeshError, Overloaded, Unavailable, UnknownSession
 from meshnode.host import Host
-from meshnode.identity import Epoch, NodeId, PartitionId
-from meshnode.log import get_logger
+from meshnode.identity import Epoch, NodeId, PartitionId, node_id_text
 from meshnode.partitions.replica import Machine
 from meshnode.placement import partition_of
 
 SWEEP_INTERVAL_S = 30.0
 """How often what has expired is looked for."""
 
-CHAIN_MAX = 32
-"""Turns that may wait for one another: deeper is a loop that no check of names finds."""
+RUNNING_MAX = 16_384
+"""Calls under way in one partition, all mailboxes together: past it callers are told to come back later."""
 
-JOINED_MAX = 16
-"""Questions that one running request answers."""
+PENDING_MAX = 16_384
+"""Records of one partition that wait for their majority; small ones would not reach the bound in bytes."""
 
-Respond = Callable[[Answer], None]
-Identity = tuple[int, int] | tuple[str, str, str]
+DEADLINE_FACTOR = 10
+"""A turn runs no longer than this many times the usual deadline, whatever its caller says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,45 +80,24 @@ class Primaries(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Request:
-    """A call under way, with everybody who waits for it."""
-
-    call: Call
-    identity: Identity
-    handler: Handler
-    arguments: dict[str, Any]
-    deadline_s: float
-    waiting: list[tuple[int, Respond]]
-
-    def respond(self, answer: Answer) -> None:
-        """Answer everybody who waits, once."""
-        for number, respond in self.waiting:
-            respond(replace(answer, number=number))
-        self.waiting.clear()
-
-
-@dataclass(slots=True, eq=False)
-class _Activation:
-    """An agent in memory."""
-
-    definition: Definition
-    agent: Agent[Any]
-    kept: bytes
-    used_at_s: float
-    mailbox: deque[_Request] = field(default_factory=deque)
-    turns: trio.CancelScope | None = None
-    """Set while turns run."""
-
-
-@dataclass(slots=True, eq=False)
 class _Serving:
-    """One partition in one epoch of which this process is the primary."""
+    """One partition in one epoch of which this process is the primary.
+
+    Attributes:
+        activations: agents in memory; those without a state only while their turns run.
+        running: calls that were admitted and are not answered.
+        openings: who waits for a session, by the sequence of its record.
+        pending: what to do once a record is committed, by its sequence, in order.
+        reads: what to do once a read is confirmed, by its token.
+        session_used_at_s: when each session was last heard of; one that is about to expire is not here any more.
+    """
 
     partition: PartitionId
     epoch: Epoch
     ledger: Ledger
-    activations: dict[tuple[str, str], _Activation] = field(default_factory=dict)
-    running: dict[Identity, _Request] = field(default_factory=dict)
+    activations: dict[AgentId, Activation] = field(default_factory=dict)
+    running: dict[Identity, Request] = field(default_factory=dict)
+    openings: dict[int, tuple[int, Respond]] = field(default_factory=dict)
     pending: deque[tuple[int, Callable[[], None]]] = field(default_factory=deque)
     reads: dict[int, Callable[[], None]] = field(default_factory=dict)
     session_used_at_s: dict[int, float] = field(default_factory=dict)
@@ -150,7 +132,6 @@ class Agents:
         self._nursery: trio.Nursery | None = None
         self._serving: dict[PartitionId, _Serving] = {}
         self._last_token = 0
-        self._log = get_logger()
 
     def attach(self, primaries: Primaries) -> None:
         """Give it the partitions in which it lives."""
@@ -164,7 +145,9 @@ class Agents:
             while True:
                 await self._host.sleep_until(self._host.now() + SWEEP_INTERVAL_S)
                 for serving in list(self._serving.values()):
-                    self._sweep(serving)
+                    if self._serving.get(serving.partition) is serving:
+                        self._sweep(serving)
+                    await trio.lowlevel.checkpoint()  # many partitions together would hold up the loop
 
     def agents(self) -> Iterator[tuple[PartitionId, str, str]]:
         """All agents with a state whose primary is this process."""
@@ -188,12 +171,18 @@ class Agents:
     def deposed(self, partition: PartitionId, epoch: Epoch) -> None:
         """No answer leaves any more; whoever waits asks the next primary under the same identity."""
         serving = self._serving.pop(partition)
+        unchanged = self._not_primary(0, partition)
         for activation in serving.activations.values():
             if activation.turns is not None:
                 activation.turns.cancel()
+            for request in activation.mailbox:  # its turn has not begun
+                request.respond(unchanged)
+            activation.mailbox.clear()
         unknown = Answer(0, Status.UNKNOWN, "not_primary", b"the partition moved while the call was under way")
         for request in serving.running.values():
             request.respond(unknown)
+        for number, respond in serving.openings.values():
+            respond(self._not_primary(number, partition))
 
     def committed(self, partition: PartitionId, through: int) -> None:
         """Answers of records up to ``through`` may leave."""
@@ -212,19 +201,23 @@ class Agents:
     def open_session(self, request: OpenSession, respond: Respond) -> None:
         """Open a session; answered once its record is committed."""
         serving = self._serving.get(request.partition)
-        if serving is None or self._primaries is None:
+        if serving is None:
             respond(self._not_primary(request.number, request.partition))
             return
-        if len(serving.ledger.sessions) >= SESSIONS_MAX or not self._primaries.has_room(request.partition):
-            respond(_refusal(request.number, Overloaded(f"partition {request.partition} has too many sessions")))
+        try:
+            self._check_may_start(serving)
+            if len(serving.ledger.sessions) + len(serving.openings) >= SESSIONS_MAX:
+                raise Overloaded(f"partition {request.partition} has {SESSIONS_MAX} sessions already")
+        except MeshError as error:
+            respond(refusal(request.number, error))
             return
-        sequence = self._primaries.propose(request.partition, wire.encode(SessionOpened()))
+        sequence = self._propose(serving, SessionOpened(), lambda sequence: self._opened(serving, sequence))
+        serving.openings[sequence] = (request.number, respond)
 
-        def opened() -> None:
-            serving.session_used_at_s[sequence] = self._host.now()
-            respond(Answer(request.number, Status.DONE, session=sequence))
-
-        serving.pending.append((sequence, opened))
+    def _opened(self, serving: _Serving, sequence: int) -> None:
+        serving.session_used_at_s[sequence] = self._host.now()
+        number, respond = serving.openings.pop(sequence)
+        respond(Answer(number, Status.DONE, session=sequence))
 
     def call(self, call: Call, respond: Respond) -> None:
         """Take a call; ``respond`` is called once, now or later."""
@@ -232,181 +225,143 @@ class Agents:
         if serving is None:
             respond(self._not_primary(call.number, call.partition))
             return
-        try:
-            request = self._admit(serving, call, respond)
-        except MeshError as error:
-            respond(_refusal(call.number, error))
-            return
-        if request is not None:
-            self._enqueue(serving, request)
+        if call.session in serving.session_used_at_s:
+            serving.session_used_at_s[call.session] = self._host.now()
+        # What is known of a request comes first: a refusal after that says that it did not take effect.
+        running = serving.running.get(identity_of(call))
+        reply = known_reply(serving.ledger, call)
+        if running is not None:
+            running.join(call.number, respond)
+        elif reply is not None:
+            respond(recorded(call.number, reply))
+        else:
+            try:
+                self._enqueue(serving, self._admit(serving, call, respond))
+            except MeshError as error:
+                respond(refusal(call.number, error))
 
-    def _admit(self, serving: _Serving, call: Call, respond: Respond) -> _Request | None:
-        """The request to run; None when it is answered or joined to a running one. Raises what refuses it."""
-        assert self._primaries is not None
+    def _admit(self, serving: _Serving, call: Call, respond: Respond) -> Request:
+        """A new request. Raises what refuses it."""
+        check_key(call.key)
         if partition_of(call.agent_type, call.key, self._partitions_total()) != call.partition:
             raise InvalidArgument(f"{call.agent_type}/{call.key} does not belong to partition {call.partition}")
-        definition = self.application.definition(call.agent_type)
-        handler = definition.handler(call.method)
-        identity = self._identity(call, handler)
-        if not handler.is_read_only:
-            reply = self._known_reply(serving, call, definition.name)
-            if reply is not None:
-                respond(_answer(call.number, reply))
-                return None
-            running = serving.running.get(identity)
-            if running is not None:
-                # A caller asks again only after it lost a connection: older questions of its are dead.
-                del running.waiting[: -JOINED_MAX + 1]
-                running.waiting.append((call.number, respond))
-                return None
-        if not self._primaries.holds_lease(call.partition):
-            raise Unavailable("the primary's lease has run out: a majority of its replicas did not answer of late")
-        if not self._primaries.has_room(call.partition):
-            raise Overloaded(f"partition {call.partition}: too much waits for its replicas")
-        arguments = handler.bind(*_split_arguments(call.arguments))
-        _check_chain(call)
-        deadline_s = self._host.now() + min(call.timeout_s, 10 * self._config.call_timeout_s)
-        request = _Request(call, identity, handler, arguments, deadline_s, [(call.number, respond)])
-        serving.running[identity] = request
-        return request
-
-    def _identity(self, call: Call, handler: Handler) -> Identity:
+        handler = self.application.definition(call.agent_type).handler(call.method)
+        identity = identity_of(call)
         if handler.is_read_only:
             self._last_token += 1
-            return (0, self._last_token)  # no session is 0, so reads never join
-        if call.request_id:
-            return (call.agent_type, call.key, call.request_id)
-        return (call.session, call.request)
+            identity = (0, self._last_token)
+        else:
+            _check_identity(serving, call)
+        check_chain(call)
+        arguments = handler.bind(*split_arguments(call.arguments))
+        self._check_may_start(serving)
+        deadline_s = self._host.now() + min(call.timeout_s, DEADLINE_FACTOR * self._config.call_timeout_s)
+        return Request(call, identity, handler, arguments, deadline_s, [(call.number, respond)])
 
-    def _known_reply(self, serving: _Serving, call: Call, agent_type: str) -> Reply | None:
-        """The recorded reply of a request that has ended already. Raises what refuses a new one."""
-        if call.request_id:
-            kept = serving.ledger.request_ids.get((agent_type, call.key, call.request_id))
-            if kept is None and len(serving.ledger.request_ids) >= REQUEST_IDS_MAX:
-                raise Overloaded(f"partition {call.partition} keeps {REQUEST_IDS_MAX} request ids already")
-            return None if kept is None else kept[1]
-        session = serving.ledger.sessions.get(call.session)
-        if session is None:
-            raise UnknownSession(f"session {call.session} of partition {call.partition} has expired")
-        serving.session_used_at_s[call.session] = self._host.now()
-        replies = session.replies or {}
-        if call.request in replies:
-            return replies[call.request]
-        if call.request < session.lowest:
-            raise UnknownSession(f"request {call.request} of session {call.session} was answered and forgotten")
-        if len(replies) >= OUTSTANDING_MAX:
-            raise Overloaded(f"session {call.session} has {OUTSTANDING_MAX} replies that were not acknowledged")
-        return None
+    def _check_may_start(self, serving: _Serving) -> None:
+        """Raises what keeps a record from being made now."""
+        assert self._primaries is not None
+        if not self._primaries.holds_lease(serving.partition):
+            raise Unavailable("the primary's lease has run out: a majority of its replicas did not answer of late")
+        if not self._primaries.has_room(serving.partition) or len(serving.pending) >= PENDING_MAX:
+            raise Overloaded(f"partition {serving.partition}: too much waits for its replicas")
 
     # ---- turns
 
-    def _enqueue(self, serving: _Serving, request: _Request) -> None:
+    def _enqueue(self, serving: _Serving, request: Request) -> None:
+        """Raises Overloaded."""
         assert self._nursery is not None
         call = request.call
         agent_id = (call.agent_type, call.key)
         activation = serving.activations.get(agent_id)
-        try:
-            if activation is None:
-                activation = serving.activations[agent_id] = self._activate(serving, call)
-            if len(activation.mailbox) >= self._config.mailbox_max:
-                raise Overloaded(f"{call.agent_type}/{call.key} has {self._config.mailbox_max} calls waiting")
-        except MeshError as error:
-            self._finish(serving, request, _refusal(0, error))
-            return
+        if len(serving.running) >= RUNNING_MAX:
+            raise Overloaded(f"partition {serving.partition} has {RUNNING_MAX} calls under way")
+        if activation is None:
+            definition = self.application.definition(call.agent_type)
+            # Whatever this epoch has not committed yet was written by an activation that is still here.
+            kept = serving.ledger.states.get(agent_id, b"")
+            activation = Activation(definition, call.key, kept, self._host.now())
+            serving.activations[agent_id] = activation
+        if len(activation.mailbox) >= self._config.mailbox_max:
+            raise Overloaded(f"{call.agent_type}/{call.key} has {self._config.mailbox_max} calls waiting")
+        serving.running[request.identity] = request
         activation.mailbox.append(request)
         if activation.turns is None:
             activation.turns = trio.CancelScope()
             self._nursery.start_soon(self._drain, serving, activation)
 
-    def _activate(self, serving: _Serving, call: Call) -> _Activation:
-        definition = self.application.definition(call.agent_type)
-        agent = definition.cls()
-        agent.key = call.key
-        # Whatever this epoch has not committed yet was written by an activation that is still here.
-        kept = serving.ledger.states.get((call.agent_type, call.key), b"")
-        agent.state = definition.decode_state(kept)
-        return _Activation(definition, agent, kept, self._host.now())
-
-    async def _drain(self, serving: _Serving, activation: _Activation) -> None:
+    async def _drain(self, serving: _Serving, activation: Activation) -> None:
         """Run one turn after the other until the mailbox is empty."""
         assert activation.turns is not None
         with activation.turns:
             while activation.mailbox:
                 request = activation.mailbox.popleft()
                 activation.used_at_s = self._host.now()
-                await self._take_turn(serving, activation, request)
+                try:
+                    self._check_may_start(serving)
+                    if activation.used_at_s >= request.deadline_s:
+                        raise Unavailable("the call waited for its turn as long as its caller waits")
+                except MeshError as error:
+                    self._finish(serving, request, refusal(0, error))
+                else:
+                    await self._take_turn(serving, activation, request)
+                await trio.lowlevel.checkpoint()  # handlers that wait for nothing must not hold up the loop
         activation.turns = None
+        if not activation.kept:
+            serving.activations.pop((activation.definition.name, activation.key), None)
 
-    async def _take_turn(self, serving: _Serving, activation: _Activation, request: _Request) -> None:
-        call = request.call
-        agent = activation.agent
-        agent.node = self._surroundings(TurnInfo(serving.epoch, call, request.deadline_s, request.handler.is_read_only))
-        reply: Reply | None = None
-        state = activation.kept
-        with self._host.deadline(request.deadline_s):
-            try:
-                result = await getattr(agent, call.method)(**request.arguments)
-                payload = _plain(result)
-                state = _plain(agent.state)
-                if len(state) > self._config.state_bytes_max:
-                    raise InvalidArgument(f"the state has {len(state)} bytes; at most {self._config.state_bytes_max}")
-                if request.handler.is_read_only and state != (activation.kept or _plain(activation.definition.state())):
-                    raise InvalidArgument(f"{call.method} is read-only, but changed the state")
-                reply = Reply("", payload)
-            except MeshError as error:
-                reply = Reply(error.code, str(error).encode())
-            except Exception as error:  # noqa: BLE001 - whatever user code raises is an answer
-                self._log.info(
-                    "handler raised", agent=f"{call.agent_type}/{call.key}", method=call.method, exc_info=True
-                )
-                reply = Reply(AgentError.code, f"{type(error).__name__}: {error}".encode())
-        if reply is None:
-            late = f"{call.agent_type}/{call.key}.{call.method} took longer than its caller waits"
-            reply = Reply(TurnTimeout.code, late.encode())
-        if reply.code:
-            agent.state = activation.definition.decode_state(activation.kept)
-            state = activation.kept
+    async def _take_turn(self, serving: _Serving, activation: Activation, request: Request) -> None:
+        is_read_only = request.handler.is_read_only
+        surroundings = self._surroundings(TurnInfo(serving.epoch, request.call, request.deadline_s, is_read_only))
+        ended = await activation.take_turn(
+            request, surroundings, host=self._host, state_bytes_max=self._config.state_bytes_max
+        )
         if self._serving.get(serving.partition) is not serving:
             return  # deposed between the turn's last wait and now
-        if request.handler.is_read_only:
-            self._answer_read(serving, request, reply)
+        if is_read_only:
+            self._answer_read(serving, request, ended.reply)
         else:
-            self._record(serving, activation, request, reply, state)
+            self._record(serving, activation, request, ended)
 
-    def _record(
-        self, serving: _Serving, activation: _Activation, request: _Request, reply: Reply, state: bytes
-    ) -> None:
-        assert self._primaries is not None
+    def _record(self, serving: _Serving, activation: Activation, request: Request, ended: Ended) -> None:
         call = request.call
+        keep_until_s = self._host.wall_clock() + min(call.keep_s, REQUEST_ID_S) if call.request_id else 0.0
         turn = Turn(
             call.agent_type,
             call.key,
-            None if state == activation.kept else state,
-            reply,
+            ended.state,
+            ended.reply,
             session=0 if call.request_id else call.session,
             number=call.request,
             lowest=call.lowest,
             request_id=call.request_id,
-            at_s=self._host.wall_clock() if call.request_id else 0.0,
+            keep_until_s=keep_until_s,
         )
-        activation.kept = state
-        sequence = self._primaries.propose(serving.partition, wire.encode(turn))
 
-        def committed() -> None:
+        def committed(_sequence: int) -> None:
             self.turns_committed += 1
-            self._finish(serving, request, _answer(0, reply))
+            self._finish(serving, request, recorded(0, ended.reply))
 
-        serving.pending.append((sequence, committed))
+        sequence = self._propose(serving, turn, committed)
+        if ended.state is not None:
+            activation.keep(ended.state, sequence)
 
-    def _answer_read(self, serving: _Serving, request: _Request, reply: Reply) -> None:
+    def _propose(self, serving: _Serving, record: object, committed: Callable[[int], None]) -> int:
+        """Append a record; its sequence, with which ``committed`` is called once it is."""
+        assert self._primaries is not None
+        sequence = self._primaries.propose(serving.partition, wire.encode(record))
+        serving.pending.append((sequence, functools.partial(committed, sequence)))
+        return sequence
+
+    def _answer_read(self, serving: _Serving, request: Request, reply: Reply) -> None:
         """Answer once what the turn saw is committed, and this process was the primary after it saw it (rule 11)."""
         assert self._primaries is not None
         token = request.identity[1]
         assert isinstance(token, int)
-        serving.reads[token] = functools.partial(self._finish, serving, request, _answer(0, reply))
+        serving.reads[token] = functools.partial(self._finish, serving, request, recorded(0, reply))
         self._primaries.read(serving.partition, token)
 
-    def _finish(self, serving: _Serving, request: _Request, answer: Answer) -> None:
+    def _finish(self, serving: _Serving, request: Request, answer: Answer) -> None:
         serving.running.pop(request.identity, None)
         request.respond(answer)
 
@@ -415,58 +370,46 @@ class Agents:
     def _sweep(self, serving: _Serving) -> None:
         assert self._primaries is not None
         now = self._host.now()
+        committed = serving.pending[0][0] - 1 if serving.pending else float("inf")
         idle = [
             agent_id
             for agent_id, activation in serving.activations.items()
-            if activation.turns is None and now >= activation.used_at_s + self._config.idle_s
+            # A record that is not committed yet is known to its activation alone.
+            if activation.turns is None
+            and activation.recorded <= committed
+            and now >= activation.used_at_s + self._config.idle_s
         ]
-        if not serving.pending:  # a record that is not committed yet is known to its activation alone
-            for agent_id in idle:
-                del serving.activations[agent_id]
+        for agent_id in idle:
+            del serving.activations[agent_id]
+        if not self._primaries.has_room(serving.partition):
+            return  # what has expired can wait
         used = serving.session_used_at_s
-        sessions = tuple(
-            session for session in serving.ledger.sessions if now >= used.get(session, now) + self._config.session_s
-        )
-        cut = self._host.wall_clock() - REQUEST_ID_S
-        has_old = any(at_s < cut for at_s, _reply in serving.ledger.request_ids.values())
+        sessions = tuple(session for session, at_s in used.items() if now >= at_s + self._config.session_s)
+        wall_clock_s = self._host.wall_clock()
+        has_old = any(until_s < wall_clock_s for until_s, _reply in serving.ledger.request_ids.values())
         if sessions or has_old:
-            sequence = self._primaries.propose(serving.partition, wire.encode(Expired(sessions, cut)))
-            serving.pending.append((sequence, lambda: None))
             for session in sessions:
-                used.pop(session, None)
+                del used[session]
+            self._propose(serving, Expired(sessions, wall_clock_s), lambda _sequence: None)
 
     def _not_primary(self, number: int, partition: PartitionId) -> Answer:
-        primary = self._primary_of(partition) or NodeId(0)
-        return Answer(number, Status.TRY_AGAIN, "not_primary", b"this node is not the primary", primary=primary)
+        primary = self._primary_of(partition)
+        text = "this node is not the primary" + ("" if primary is None else f"; node {node_id_text(primary)} is")
+        return Answer(number, Status.TRY_AGAIN, "not_primary", text.encode())
 
 
-def _answer(number: int, reply: Reply) -> Answer:
-    return Answer(number, Status.FAILED if reply.code else Status.DONE, reply.code, reply.payload)
-
-
-def _refusal(number: int, error: MeshError) -> Answer:
-    status = Status.FAILED if isinstance(error, CallerError) else Status.TRY_AGAIN
-    return Answer(number, status, error.code, str(error).encode())
-
-
-def _split_arguments(data: bytes) -> tuple[list[Any], dict[str, Any]]:
-    try:
-        match wire.loads(data):
-            case [list() as positional, dict() as named] if all(isinstance(name, str) for name in named):
-                return positional, named
-    except wire.WireError as error:
-        raise InvalidArgument(f"the arguments are unreadable: {error}") from error
-    raise InvalidArgument("the arguments are not a list and a map of names")
-
-
-def _check_chain(call: Call) -> None:
-    agent = f"{call.agent_type}/{call.key}"
-    if agent in call.chain:
-        raise InvalidArgument(f"{' → '.join((*call.chain, agent))} would wait for itself")
-    if len(call.chain) >= CHAIN_MAX:
-        raise InvalidArgument(f"{CHAIN_MAX} turns wait for one another already: {' → '.join(call.chain)}")
-
-
-def _plain(value: object) -> bytes:
-    """A result or a state as CBOR. Raises what a type that can't cross the mesh raises: TypeError, ValueError."""
-    return wire.dumps(msgspec.to_builtins(value, builtin_types=(bytes,)))
+def _check_identity(serving: _Serving, call: Call) -> None:
+    """Refuse a request whose reply could not be kept, or that may have ended and been forgotten."""
+    if call.request_id:
+        if len(call.request_id) > REQUEST_ID_CHARACTERS_MAX:
+            raise InvalidArgument(f"request id {call.request_id!r:.80}: at most {REQUEST_ID_CHARACTERS_MAX} characters")
+        if len(serving.ledger.request_ids) >= REQUEST_IDS_MAX:
+            raise Overloaded(f"partition {call.partition} keeps {REQUEST_IDS_MAX} request ids already")
+        return
+    session = serving.ledger.sessions.get(call.session)
+    if session is None or call.session not in serving.session_used_at_s:
+        raise UnknownSession(f"session {call.session} of partition {call.partition} has expired")
+    if call.request < session.lowest:
+        raise UnknownSession(f"request {call.request} of session {call.session} was answered and forgotten")
+    if session.replies is not None and len(session.replies) >= OUTSTANDING_MAX:
+        raise Overloaded(f"session {call.session} has {OUTSTANDING_MAX} replies that were not acknowledged")

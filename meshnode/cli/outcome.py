@@ -18,6 +18,7 @@ from meshnode.errors import (
     UnknownAgentType,
     UnknownMethod,
 )
+from meshnode.joining import NoMesh
 
 T = TypeVar("T")
 
@@ -33,6 +34,8 @@ INTERRUPTED = 130
 def exit_code(error: BaseException) -> int:
     """The exit code for an error."""
     match error:
+        case NoMesh():
+            return USAGE
         case NotFound() | UnknownAgentType() | UnknownMethod():
             return NOT_FOUND
         case OutcomeUnknown() | TurnTimeout():

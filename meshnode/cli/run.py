@@ -8,6 +8,7 @@ import trio
 
 from meshnode.cli.outcome import reported
 from meshnode.config import PORT_DEFAULT, NodeConfig
+from meshnode.errors import OperatorError
 from meshnode.identity import Address, parse_address
 from meshnode.log import write_logs_to
 from meshnode.node import Node
@@ -72,6 +73,10 @@ def run(
     as_json = not sys.stderr.isatty() if log_json is None else log_json
     write_logs_to(sys.stderr, level=log_level, as_json=as_json)
     sys.path.insert(0, "")  # --app MODULE is looked for in the current folder too, as with python -m
+    if found and join:
+        raise click.UsageError(
+            "--found and --join exclude each other: found on the first node of a new mesh, join on the others"
+        )
     try:
         config = NodeConfig(
             name=name,
@@ -88,17 +93,18 @@ def run(
             replication=replication,
             prediction=PredictionConfig(device=device, cache_dir=kernel_cache),
         )
-    except ValueError as error:
+        node = Node(config)
+    except (ValueError, OperatorError) as error:
         raise click.UsageError(str(error)) from error
     if insecure:
         click.echo(
             "meshnode: --insecure: links are not encrypted; whoever reaches the port controls the node", err=True
         )
     with reported():
-        trio.run(_serve, config)
+        trio.run(_serve, node)
 
 
-async def _serve(config: NodeConfig) -> None:
+async def _serve(node: Node) -> None:
     """Run the node until SIGINT, SIGTERM, or until it has left the mesh."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
@@ -108,7 +114,7 @@ async def _serve(config: NodeConfig) -> None:
                 async for _number in signals:
                     nursery.cancel_scope.cancel()
 
-            async with Node(config) as node:
+            async with node:
                 await node.left.wait()
                 await trio.sleep(LEFT_LINGER_S)
             nursery.cancel_scope.cancel()

@@ -1,16 +1,18 @@
 """The leader's duty towards the rows: who takes over, what moves, in which order.
 
 A core without I/O. It only proposes: each change compares with the row that it was made for, so a leader with an old
-view does no harm. Three cares, in this order:
+view does no harm. Four cares, in this order:
 
 1. A primary that failed, restarted or is stuck: name a living replica, at once.
-2. A takeover that stalls: name another living replica; wait twice as long each time.
-3. When all members that count are alive and have been the same for a while: walk from the committed rows to
+2. A takeover that stalls: name another living replica; wait twice as long each time. One that lacks a majority of the
+   new replicas while the old ones have theirs: begin again with the old ones. One that can't succeed is left alone.
+3. A partition that never was active, and has nobody who could make it so: give it to members that are alive.
+4. When all members that count are alive and have been the same for a while: walk from the committed rows to
    `placement.next_table`, a bounded number of partitions at a time.
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from meshnode import wire
@@ -22,10 +24,14 @@ from meshnode.metadata.state import Metadata, NodeRecord
 from meshnode.placement import MemberSpec, Reason, Table, moves, next_table, successors
 
 STALL_MAX_S = 60.0
-"""A takeover that lacks a majority is tried again at least this often."""
+"""The most patience with a takeover; also how long a partition whose takeover stalled, or whose move was asked for
+again and again, is not moved: what stands in its way is unlikely to be gone sooner, and others get their turn."""
 
 MOVE_TIMEOUT_S = 10.0
 """When a move that shows no effect is asked for again: the primary that was asked may have changed."""
+
+MOVE_ATTEMPTS = 6
+"""How often a move is asked for in a row: a minute is enough to copy all but the largest partitions."""
 
 _GONE = NodeId(0)
 
@@ -61,9 +67,54 @@ class Plan:
 
 @dataclass(slots=True)
 class _Stall:
+    """A takeover that is watched.
+
+    Attributes:
+        epoch: of the row.
+        since_s: since when it could have succeeded.
+        patience_s: how long it may take.
+        has_stalled: whether it took longer.
+    """
+
     epoch: Epoch
     since_s: float
     patience_s: float
+    has_stalled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Vacancy:
+    """A partition that needs a new primary: ``heirs`` of ``replicas`` could be it."""
+
+    replicas: tuple[NodeId, ...]
+    heirs: tuple[NodeId, ...]
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A step of one partition towards the goal, not seen to be done yet."""
+
+    epoch: Epoch
+    at_s: float
+    attempts: int
+
+
+@dataclass(slots=True)
+class _Goal:
+    """The table that the rows are brought to. It stays until it is reached or the members change: to work it out anew
+    after each step would cost more than the steps, and a moving target may never be reached.
+
+    Attributes:
+        pending: the partitions that are not there yet, and why they move.
+    """
+
+    table: Table
+    pending: dict[PartitionId, Reason]
+
+
+_Records = Mapping[NodeId, NodeRecord]
+_Processes = frozenset[tuple[NodeId, Boot]]
 
 
 class Allocator:
@@ -72,11 +123,16 @@ class Allocator:
     def __init__(self, metadata: Metadata, config: AllocatorConfig, now: float) -> None:
         self._metadata = metadata
         self._config = config
+        # All of these have at most one entry for each partition or node.
         self._stalls: dict[PartitionId, _Stall] = {}
+        self._left_alone_until: dict[PartitionId, float] = {}
+        self._asked: dict[PartitionId, _Asked] = {}
         self._failed_since: dict[NodeId, float] = {}
-        self._moving: dict[PartitionId, tuple[Epoch, float]] = {}
-        self._settled_members: frozenset[tuple[NodeId, Boot]] = frozenset()
+        self._settled_members: _Processes = frozenset()
         self._settled_at_s = now + config.settle_s
+        self._goal: _Goal | None = None
+        # What was found in order: until the metadata or who is alive changes, it needn't be looked at again.
+        self._served: tuple[int, _Processes] | None = None
         self._balanced: tuple[int, frozenset[NodeId]] | None = None
 
     def plan(self, health: Mapping[NodeId, Health], now: float) -> Plan:
@@ -85,11 +141,7 @@ class Allocator:
         if self._metadata.founding is None:
             return Plan()
         live = {node_id: record for node_id, record in nodes.items() if health[node_id] is Health.LIVE}
-        for node_id in nodes:
-            if node_id in live:
-                self._failed_since.pop(node_id, None)
-            else:
-                self._failed_since.setdefault(node_id, now)
+        self._failed_since = {node_id: self._failed_since.get(node_id, now) for node_id in nodes if node_id not in live}
         urgent = self._takeovers(live, health, now)
         if urgent:
             return Plan(changes=tuple(urgent))
@@ -97,113 +149,227 @@ class Allocator:
 
     # ---- takeovers
 
-    def _takeovers(
-        self, live: Mapping[NodeId, NodeRecord], health: Mapping[NodeId, Health], now: float
-    ) -> list[RowChange]:
-        rows = self._metadata.rows
-        bereft: dict[PartitionId, Reason] = {}
-        for partition, row in rows.items():
-            if row.phase is Phase.ACTIVE:
-                self._stalls.pop(partition, None)
-            if row.primary not in live or live[row.primary].boot != row.boot:
-                left = health.get(row.primary) is Health.LEFT
-                bereft[partition] = Reason.NODE_LEFT if left else Reason.NODE_FAILED
-            elif row.phase is Phase.SEALING and self._has_stalled(partition, row, now):
-                bereft[partition] = Reason.NODE_FAILED
-        if not bereft:
+    def _takeovers(self, live: _Records, health: Mapping[NodeId, Health], now: float) -> list[RowChange]:
+        processes = _processes(live.values())
+        seen = (self._metadata.version, processes)
+        if seen == self._served:
             return []
-        # For the partitions in need the present primary counts as gone, even where its node restarted or only stalls.
-        candidates = {
-            partition: (_GONE, *self._candidates(row)) if partition in bereft else (row.primary,)
-            for partition, row in rows.items()
-        }
-        specs = {node_id: _spec(record) for node_id, record in live.items()}
-        heirs = successors(candidates, failed={_GONE}, alive=specs)
-        changes = []
-        for partition, heir in heirs.items():
-            row = rows[partition]
-            stall = self._stalls.get(partition)
-            patience_s = self._config.stall_s if stall is None else min(STALL_MAX_S, stall.patience_s * 2)
-            self._stalls[partition] = _Stall(Epoch(row.epoch + 1), now, patience_s)
-            changes.append(self._begin(partition, row, heir, row.replicas, bereft[partition]))
-        return changes
+        rows = self._metadata.rows
+        vacancies: dict[PartitionId, _Vacancy] = {}
+        is_served = True
+        for partition, row in rows.items():
+            is_orphan = (row.primary, row.boot) not in processes
+            if row.phase is Phase.ACTIVE and not is_orphan:
+                self._stalls.pop(partition, None)
+                continue
+            is_served = False
+            left = health.get(row.primary) is Health.LEFT
+            reason = Reason.NODE_LEFT if left else Reason.NODE_FAILED
+            vacancy = self._vacancy(row, live, processes, reason)
+            if vacancy is None:
+                self._stalls.pop(partition, None)  # whoever takes over can't be blamed; it gets all its time after this
+            elif row.phase is Phase.SEALING and self._has_stalled(partition, row, now):
+                self._left_alone_until[partition] = now + STALL_MAX_S
+                vacancies[partition] = vacancy
+            elif is_orphan:
+                vacancies[partition] = vacancy
+        self._served = seen if is_served and len(rows) == self._partitions else None
+        return self._fill(vacancies, live)
 
-    def _candidates(self, row: Row) -> tuple[NodeId, ...]:
-        """Who may be named instead; the present one only where nobody else can, and as a process that is new."""
-        record = self._metadata.nodes.get(row.primary)
-        is_new_process = record is not None and record.boot != row.boot
-        return tuple(member for member in row.replicas if member != row.primary or is_new_process)
+    def _vacancy(self, row: Row, live: _Records, processes: _Processes, reason: Reason) -> _Vacancy | None:
+        """What a takeover of the row could be; None if none can succeed now.
+
+        It takes a majority of the base, who have what was acknowledged, and one of the replicas, who are to have it.
+        Where the new replicas lack theirs, those of the base, who have the log anyway, become the replicas again.
+        """
+        if row.base and not _has_majority(row.base, live):
+            return None
+        replicas = row.replicas
+        if not _has_majority(replicas, live):
+            if not row.base:
+                return None
+            replicas = row.base
+        # A process that stalls is passed over, unless it is the set that it lacked. A new process of its node is not.
+        stalled = row.primary if (row.primary, row.boot) in processes and replicas == row.replicas else _GONE
+        heirs = tuple(member for member in replicas if member in live and member != stalled)
+        staying = tuple(heir for heir in heirs if not live[heir].is_leaving)
+        return _Vacancy(replicas, staying or heirs, reason)
 
     def _has_stalled(self, partition: PartitionId, row: Row, now: float) -> bool:
         stall = self._stalls.get(partition)
         if stall is None or stall.epoch != row.epoch:
             patience_s = self._config.stall_s if stall is None else stall.patience_s
-            self._stalls[partition] = _Stall(row.epoch, now, patience_s)
-            return False
-        return now >= stall.since_s + stall.patience_s
+            if stall is not None and stall.has_stalled:
+                patience_s = min(2 * patience_s, max(STALL_MAX_S, self._config.stall_s))
+            stall = self._stalls[partition] = _Stall(row.epoch, now, patience_s)
+        stall.has_stalled = stall.has_stalled or now >= stall.since_s + stall.patience_s
+        return stall.has_stalled
+
+    def _fill(self, vacancies: Mapping[PartitionId, _Vacancy], live: _Records) -> list[RowChange]:
+        if not any(vacancy.heirs for vacancy in vacancies.values()):
+            return []
+        rows = self._metadata.rows
+        candidates = {
+            partition: (_GONE, *vacancies[partition].heirs) if partition in vacancies else (row.primary,)
+            for partition, row in rows.items()
+        }
+        heirs = successors(candidates, failed={_GONE}, alive=_specs(live))
+        return [
+            self._begin(partition, rows[partition], heir, vacancies[partition].replicas, vacancies[partition].reason)
+            for partition, heir in heirs.items()
+        ]
+
+    # ---- partitions that never were active
+
+    def _unfounded(self, live: _Records) -> list[PartitionId]:
+        """Partitions without a row, or whose first replicas are gone: nothing was ever acknowledged there."""
+        if self._served is not None:
+            return []
+        rows = self._metadata.rows
+        return [
+            partition
+            for partition in map(PartitionId, range(self._partitions))
+            if (row := rows.get(partition)) is None
+            or (row.phase is Phase.SEALING and not row.base and not _has_majority(row.replicas, live))
+        ]
+
+    def _found(self, unfounded: Collection[PartitionId], staying: _Records) -> Plan:
+        table = self._next_table(self._current_table(without=unfounded), _specs(staying))
+        rows = self._metadata.rows
+        return Plan(
+            changes=tuple(
+                self._begin(partition, rows.get(partition), row[0], row, Reason.FOUNDED)
+                for partition in unfounded
+                for row in (table.rows[partition],)
+            )
+        )
 
     # ---- rebalancing
 
-    def _rebalancing(self, live: Mapping[NodeId, NodeRecord], health: Mapping[NodeId, Health], now: float) -> Plan:
-        members = self._members_that_count(now)
-        present = frozenset((node_id, live[node_id].boot) for node_id in members if node_id in live)
-        if present != self._settled_members:
-            self._settled_members = present
+    def _rebalancing(self, live: _Records, health: Mapping[NodeId, Health], now: float) -> Plan:
+        staying = {node_id: record for node_id, record in live.items() if not record.is_leaving}
+        processes = _processes(staying.values())
+        if processes != self._settled_members:
+            self._settled_members = processes
             self._settled_at_s = now + self._config.settle_s
-        if not members or len(present) < len(members) or now < self._settled_at_s:
+            self._goal = None
+        if not staying or now < self._settled_at_s:
             return Plan()
-        seen = (self._metadata.version, frozenset(members))
-        if seen == self._balanced:
+        if unfounded := self._unfounded(live):
+            return self._found(unfounded, staying)
+        members = self._members_that_count(live, now)
+        if not members.keys() <= staying.keys():
             return Plan()
+        if self._goal is None:
+            seen = (self._metadata.version, frozenset(members))
+            if seen == self._balanced:
+                return Plan()
+            self._goal = self._next_goal(members, health, now)
+            if not self._goal.pending:
+                self._goal = None
+                self._balanced = seen
+                return Plan()
+        return self._steps(self._goal, live, now)
+
+    def _members_that_count(self, live: _Records, now: float) -> dict[NodeId, MemberSpec]:
+        """Who is to hold the replicas: not who leaves, nor who failed so long ago that its replicas are made again.
+
+        Where that would leave fewer members than a partition has replicas, there is nobody to make them on: they wait
+        for the return of their node, whose copies are worth more than none. A node that wants to leave, though, is not
+        kept by those that failed.
+        """
         founding = self._metadata.founding
         assert founding is not None
-        current = Table(tuple(self._row_of(PartitionId(number)) for number in range(founding.partitions)))
-        target = next_table(current, members, partitions=founding.partitions, replication=founding.replication)
-        if current == target:
-            self._balanced = seen
-            return Plan()
-        failed = {node_id for node_id, state in health.items() if state is Health.FAILED}
-        reasons: dict[PartitionId, Reason] = {}
-        for move in moves(current, target, failed=failed):
-            reasons.setdefault(move.partition, move.reason)
-        return self._steps(target, reasons, now)
-
-    def _steps(self, target: Table, reasons: Mapping[PartitionId, Reason], now: float) -> Plan:
-        rows = self._metadata.rows
-        self._moving = {
-            partition: (epoch, since_s)
-            for partition, (epoch, since_s) in self._moving.items()
-            if partition in rows and rows[partition].epoch == epoch and now < since_s + MOVE_TIMEOUT_S
+        staying = {node_id: record for node_id, record in self._metadata.nodes.items() if not record.is_leaving}
+        lost_at_s = now - self._config.replacement_delay_s
+        kept = {
+            node_id: record for node_id, record in staying.items() if self._failed_since.get(node_id, now) > lost_at_s
         }
+        if len(kept) < founding.replication and not any(record.is_leaving for record in live.values()):
+            return _specs(staying)
+        return _specs(kept)
+
+    def _next_goal(self, members: Mapping[NodeId, MemberSpec], health: Mapping[NodeId, Health], now: float) -> _Goal:
+        failed = {node_id for node_id, state in health.items() if state is Health.FAILED}
+        current = self._current_table()
+        target = self._next_table(current, members)
+        pending: dict[PartitionId, Reason] = {}
+        for move in moves(current, target, failed=failed):
+            pending.setdefault(move.partition, move.reason)
+        self._asked = {}
+        self._left_alone_until = {
+            partition: until_s for partition, until_s in self._left_alone_until.items() if now < until_s
+        }
+        return _Goal(target, pending)
+
+    def _steps(self, goal: _Goal, live: _Records, now: float) -> Plan:
+        """The next steps towards the goal, as many as may be under way at a time."""
+        under_way = self._take_stock(goal, now)
+        processes = _processes(live.values())
         changes: list[RowChange] = []
         asked: list[Move] = []
-        for partition, reason in reasons.items():
-            row = rows.get(partition)
-            wanted = target.rows[partition]
-            if row is None:
-                changes.append(self._begin(partition, None, wanted[0], wanted, reason))
-            elif row.phase is Phase.ACTIVE and partition not in self._moving:
-                if len(self._moving) >= self._config.moves_max:
-                    continue
-                self._moving[partition] = (row.epoch, now)
-                if set(wanted) == set(row.replicas):
-                    changes.append(self._begin(partition, row, wanted[0], row.replicas, reason))
-                else:
-                    boot = self._metadata.nodes[wanted[0]].boot
-                    asked.append(Move(partition, row.epoch, wanted[0], boot, wanted, reason.value))
+        for partition, reason in goal.pending.items():
+            if under_way >= self._config.moves_max:
+                break
+            row = self._metadata.rows[partition]
+            last = self._asked.get(partition, _Asked(row.epoch, now - MOVE_TIMEOUT_S, attempts=0))
+            is_led = row.phase is Phase.ACTIVE and (row.primary, row.boot) in processes
+            if not is_led or now < last.at_s + MOVE_TIMEOUT_S or now < self._left_alone_until.get(partition, now):
+                continue
+            if last.attempts == MOVE_ATTEMPTS:
+                del self._asked[partition]
+                self._left_alone_until[partition] = now + STALL_MAX_S
+                continue
+            self._asked[partition] = _Asked(row.epoch, now, last.attempts + 1)
+            under_way += 1
+            wanted = goal.table.rows[partition]
+            if set(wanted) == set(row.replicas):
+                changes.append(self._begin(partition, row, wanted[0], row.replicas, reason))
+            else:
+                boot = self._metadata.nodes[wanted[0]].boot
+                asked.append(Move(partition, row.epoch, wanted[0], boot, wanted, reason.value))
         return Plan(tuple(changes), tuple(asked))
 
-    def _members_that_count(self, now: float) -> dict[NodeId, MemberSpec]:
-        delay_s = self._config.replacement_delay_s
-        return {
-            node_id: _spec(record)
-            for node_id, record in self._metadata.nodes.items()
-            if not record.is_leaving and now < self._failed_since.get(node_id, now) + delay_s
-        }
+    def _take_stock(self, goal: _Goal, now: float) -> int:
+        """Strike off what is done; how many steps are under way."""
+        under_way = 0
+        for partition in list(goal.pending):
+            row, wanted, asked = self._metadata.rows[partition], goal.table.rows[partition], self._asked.get(partition)
+            is_active = row.phase is Phase.ACTIVE
+            if is_active and row.primary == wanted[0] and set(row.replicas) == set(wanted):
+                del goal.pending[partition]
+                self._asked.pop(partition, None)
+            elif asked is not None and is_active and row.epoch != asked.epoch:
+                del self._asked[partition]  # it came to something else
+            elif asked is not None and now < asked.at_s + MOVE_TIMEOUT_S:
+                under_way += 1
+        if not goal.pending:
+            self._goal = None
+        return under_way
 
-    def _row_of(self, partition: PartitionId) -> tuple[NodeId, ...]:
-        row = self._metadata.rows.get(partition)
-        return () if row is None else (row.primary, *(member for member in row.replicas if member != row.primary))
+    # ---- tables and rows
+
+    @property
+    def _partitions(self) -> int:
+        founding = self._metadata.founding
+        assert founding is not None
+        return founding.partitions
+
+    def _current_table(self, without: Collection[PartitionId] = ()) -> Table:
+        """The committed rows, those of the partitions in ``without`` empty."""
+        rows = self._metadata.rows
+        left_out = frozenset(without)
+        return Table(
+            tuple(
+                () if partition in left_out else _in_order(rows[partition])
+                for partition in map(PartitionId, range(self._partitions))
+            )
+        )
+
+    def _next_table(self, current: Table, members: Mapping[NodeId, MemberSpec]) -> Table:
+        founding = self._metadata.founding
+        assert founding is not None
+        return next_table(current, members, partitions=founding.partitions, replication=founding.replication)
 
     def _begin(
         self, partition: PartitionId, row: Row | None, primary: NodeId, replicas: tuple[NodeId, ...], reason: Reason
@@ -220,5 +386,18 @@ class Allocator:
         )
 
 
-def _spec(record: NodeRecord) -> MemberSpec:
-    return MemberSpec(float(record.weight), record.zone)
+def _processes(records: Iterable[NodeRecord]) -> _Processes:
+    return frozenset((record.node_id, record.boot) for record in records)
+
+
+def _specs(records: _Records) -> dict[NodeId, MemberSpec]:
+    return {node_id: MemberSpec(float(record.weight), record.zone) for node_id, record in records.items()}
+
+
+def _has_majority(members: Collection[NodeId], live: _Records) -> bool:
+    return 2 * sum(member in live for member in members) > len(members)
+
+
+def _in_order(row: Row) -> tuple[NodeId, ...]:
+    """The replicas, the primary first."""
+    return (row.primary, *(member for member in row.replicas if member != row.primary))

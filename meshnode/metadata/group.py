@@ -5,7 +5,7 @@ import trio
 from consensus.config import RaftConfig
 from consensus.disk import Disk
 from consensus.driver import RaftNode
-from consensus.errors import CorruptLog, ForeignLog, ProposalDropped, StorageError
+from consensus.errors import CorruptLog, ForeignLog, LostLog, ProposalDropped, StorageError
 from consensus.errors import OutcomeUnknown as ProposalUnknown
 from consensus.founding import founding
 from consensus.messages import ConfChange, Message, Role
@@ -76,6 +76,10 @@ class MetadataGroup:
         """
         try:
             await self._raft.run(task_status=task_status)
+        except LostLog as error:
+            raise DataDirectoryError(
+                f"the data directory is an old copy, or another node runs on a copy of it: {error}"
+            ) from error
         except StorageError as error:
             raise StorageFailed(f"Raft log: {error}. This node stops; nothing acknowledged is lost") from error
         finally:

@@ -3,11 +3,13 @@
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from meshnode import wire
-from meshnode.identity import Address, Boot, Epoch, MeshId, NodeId, PartitionId
+from meshnode.identity import NODE_ID_MAX, Address, Boot, Epoch, MeshId, NodeId, PartitionId
 from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Register, RowChange, Step
 from meshnode.metadata.rows import Phase, Row
+from meshnode.placement import check_partitions
 
 GENERATION_SHIFT = 40
 """An epoch is (recovery generation, number) in one integer, the generation in the high bits (rule 13)."""
@@ -97,10 +99,19 @@ class Metadata:
     def _found(self, command: Found) -> Outcome:
         if self.founding is not None:
             return Outcome.STALE
+        try:
+            check_partitions(command.partitions)
+        except ValueError:
+            return Outcome.INVALID
+        if command.replication < 1:
+            return Outcome.INVALID
         self.founding = Founding(command.mesh_id, command.partitions, command.replication)
         return Outcome.DONE
 
     def _register(self, command: Register) -> Outcome:
+        # What is registered goes into everyone's placement, which has no answer to ids and weights that are none.
+        if not 0 < command.node_id <= NODE_ID_MAX or command.boot < 1 or command.weight < 1:
+            return Outcome.INVALID
         known = self.nodes.get(command.node_id)
         if known is not None and command.boot <= known.boot:
             return Outcome.STALE
@@ -150,6 +161,8 @@ class Metadata:
                 if row is None or row.phase is not Phase.SEALING:
                     return Outcome.INVALID
                 return self._set_row(change.partition, replace(row, phase=Phase.ACTIVE, base=row.replicas))
+            case _:
+                assert_never(change.step)
 
     def _begin(self, change: RowChange, row: Row | None) -> Outcome:
         replicas = change.replicas

@@ -53,7 +53,9 @@ class EngineBackend:
         self._device = device
         self._cache_dir = Path(cache_dir) if cache_dir else None
         self._engine: Engine | None = None
-        self._handles: dict[bytes, ModelHandle] = {}
+        # By identity, since a digest of a model takes longer than a batch. The model is kept, so that no other one gets
+        # its identity.
+        self._handles: dict[int, tuple[Mlp, ModelHandle]] = {}
         self._alone = trio.Lock()
         self._log = get_logger()
 
@@ -90,16 +92,29 @@ class EngineBackend:
         except DeviceError as error:
             self._log.error("device failed; predictions go on with numpy", device=self.description, error=str(error))
             self._engine.close()
-            self._engine = NumpyEngine(f"{self._engine.description.device} failed: {error}")
             self._handles.clear()
+            self._engine = NumpyEngine(f"{self._engine.description.device} failed: {error}")
             return reference_path.forward(model, rows)
 
     def _handle(self, model: Mlp) -> ModelHandle:
-        assert self._engine is not None
-        digest = model.digest()
-        handle = self._handles.get(digest)
-        if handle is None:
+        if id(model) not in self._handles:
             if len(self._handles) >= MODELS_LOADED_MAX:
-                self._engine.unload(self._handles.pop(next(iter(self._handles))))
-            handle = self._handles[digest] = self._engine.load(model)
-        return handle
+                self._unload_oldest()
+            self._handles[id(model)] = (model, self._load(model))
+        return self._handles[id(model)][1]
+
+    def _load(self, model: Mlp) -> ModelHandle:
+        """Raises DeviceError when the device has no room for this model alone."""
+        assert self._engine is not None
+        while True:
+            try:
+                return self._engine.load(model)
+            except DeviceError:
+                if not self._handles or not self._engine.healthy:
+                    raise
+                self._unload_oldest()
+
+    def _unload_oldest(self) -> None:
+        assert self._engine is not None
+        _model, handle = self._handles.pop(next(iter(self._handles)))
+        self._engine.unload(handle)

@@ -50,6 +50,7 @@ class BatchQueue(Generic[W]):
             Overloaded: too many rows wait already.
         """
         count = len(rows)
+        assert count > 0  # a request without rows would wait for nothing, and be bounded by nothing
         if count > self._batch_rows_max:
             raise InvalidArgument(f"{count} rows: at most {self._batch_rows_max} in one request")
         if self._waiting_rows + count > self._waiting_rows_max:
@@ -58,7 +59,8 @@ class BatchQueue(Generic[W]):
         self._waiting_rows += count
 
     def take(self) -> Batch[W]:
-        """All that waits, up to the size of a batch; never splits a request."""
+        """All that waits, up to the size of a batch; never splits a request. Something has to wait."""
+        assert self._waiting
         taken: list[tuple[W, Rows]] = []
         total = 0
         while self._waiting and total + len(self._waiting[0][1]) <= self._batch_rows_max:

@@ -2,23 +2,24 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import trio
 
-from kernels import Mlp
-from meshnode.errors import InvalidArgument, MeshError, NotFound
+from kernels import Mlp, ModelError
+from meshnode.errors import InvalidArgument, MeshError, NotFound, Unavailable
 from meshnode.host import Host
 from meshnode.log import get_logger
 from meshnode.prediction.backend import Backend, Rows
-from meshnode.prediction.batch import BatchQueue
+from meshnode.prediction.batch import Batch, BatchQueue
 from meshnode.prediction.config import PredictionConfig
 from meshnode.prediction.shelf import PublishedModel
 
 MODELS_KNOWN_MAX = 256
-"""Models that this node keeps in memory; the one that was fetched first, and is not in use, makes room."""
+"""Models that this node keeps in memory; the one that was fetched first makes room, and can be fetched again."""
+
+STOPPING = "the node stops: it makes no more predictions"
 
 Fetch = Callable[[str, int], Awaitable[PublishedModel | None]]
 """The latest version of a model by name, None where that is the given one."""
@@ -28,12 +29,12 @@ class _Waiter:
     def __init__(self) -> None:
         self.event = trio.Event()
         self.answer: Rows | None = None
-        self.error: Exception | None = None
+        self.error: MeshError | None = None
 
 
 @dataclass(slots=True, eq=False)
 class _Known:
-    """A model that this node has."""
+    """One version of a model, and who waits for its answers: rows are answered by the version that they came for."""
 
     model: Mlp
     version: int
@@ -53,9 +54,10 @@ class Predictor:
         self._fetch = fetch
         self._known: dict[str, _Known] = {}
         self._fetching: dict[str, trio.Lock] = {}
-        self._work: dict[str, None] = {}
+        self._work: dict[_Known, None] = {}
         self._work_wanted = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._has_stopped = False
         self._log = get_logger()
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -68,22 +70,29 @@ class Predictor:
                 while True:
                     await self._compute_next()
             finally:
+                self._stop()
                 await self.backend.aclose()
 
     async def predict(self, name: str, rows: npt.ArrayLike) -> Rows:
         """Probabilities, float32 (n, outputs), for rows (n, inputs), or (outputs,) for one row (inputs,).
 
+        An array of float32 is not copied: it must stay as it is until the answer is there.
+
         Raises:
             NotFound: no such model was published.
             InvalidArgument: the rows do not fit the model, or are too many.
             Overloaded: too many rows wait already.
-            Unavailable: the model could not be fetched.
+            Unavailable: the model could not be fetched, or the node stops.
         """
         known = await self._model(name)
         checked = _checked_rows(name, rows, known.model)
+        if not checked.size:
+            return np.empty((0, known.model.outputs), np.float32)
+        if self._has_stopped:
+            raise Unavailable(STOPPING)
         waiter = _Waiter()
         known.queue.put(waiter, np.atleast_2d(checked))
-        self._work[name] = None
+        self._work[known] = None
         self._work_wanted.set()
         await waiter.event.wait()
         if waiter.error is not None:
@@ -91,76 +100,92 @@ class Predictor:
         assert waiter.answer is not None
         return waiter.answer if checked.ndim == 2 else waiter.answer[0]
 
+    # ---- models
+
     async def _model(self, name: str) -> _Known:
         known = self._known.get(name)
         if known is None:
-            async with self._fetching.setdefault(name, trio.Lock()):
-                if name not in self._known:
-                    await self._refresh(name, None)
-            self._fetching.pop(name, None)
-            return self._known[name]
-        if self._host.now() >= known.checked_at_s + self._config.refresh_s:
+            lock = self._fetching.setdefault(name, trio.Lock())  # one entry for each call under way at most
+            try:
+                async with lock:
+                    known = self._known.get(name)
+                    if known is None:
+                        known = await self._first_version(name)
+            finally:
+                self._fetching.pop(name, None)
+        elif self._host.now() >= known.checked_at_s + self._config.refresh_s and not self._has_stopped:
             assert self._nursery is not None
             known.checked_at_s = self._host.now()
-            self._nursery.start_soon(self._refresh_quietly, name, known)
+            self._nursery.start_soon(self._refresh, name, known)
         return known
 
-    async def _refresh(self, name: str, known: _Known | None) -> None:
-        published = await self._fetch(name, 0 if known is None else known.version)
+    async def _first_version(self, name: str) -> _Known:
+        published = await self._fetch(name, 0)
         if published is None:
-            if known is None:
-                raise NotFound(f"no model {name!r} was published: publish it with Node.publish_model")
-            return
-        model = Mlp.from_bytes(published.data)
+            raise NotFound(f"no model {name!r} was published: publish it with Node.publish_model")
+        return self._keep(name, published)
+
+    async def _refresh(self, name: str, known: _Known) -> None:
+        try:
+            published = await self._fetch(name, known.version)
+            if published is not None:
+                self._keep(name, published)
+        except MeshError as error:
+            self._log.info("model not refreshed", model=name, version=known.version, error=str(error))
+
+    def _keep(self, name: str, published: PublishedModel) -> _Known:
+        """The version to use from now on: the published one, unless a fetch that began later brought a newer one."""
+        present = self._known.get(name)
+        if present is not None and present.version >= published.version:
+            return present
+        try:
+            model = Mlp.from_bytes(published.data)
+        except ModelError as error:
+            raise MeshError(f"model {name!r} version {published.version} can't be used: {error}") from error
+        if present is None and len(self._known) >= MODELS_KNOWN_MAX:
+            del self._known[next(iter(self._known))]
         config = self._config
         queue: BatchQueue[_Waiter] = BatchQueue(
             batch_rows_max=config.batch_rows_max, waiting_rows_max=config.waiting_rows_max
         )
-        if known is not None and known.model.inputs == model.inputs:
-            queue = known.queue  # rows that wait fit the new version too
-        elif known is not None and known.queue:
-            await self._finish(known)
-        if len(self._known) >= MODELS_KNOWN_MAX and name not in self._known:
-            del self._known[next(idle for idle, other in self._known.items() if not other.queue)]
-        self._known[name] = _Known(model, published.version, self._host.now(), queue)
+        known = self._known[name] = _Known(model, published.version, self._host.now(), queue)
+        return known
 
-    async def _refresh_quietly(self, name: str, known: _Known) -> None:
-        try:
-            await self._refresh(name, known)
-        except MeshError as error:
-            self._log.info("model not refreshed", model=name, version=known.version, error=str(error))
+    # ---- batches
 
     async def _compute_next(self) -> None:
         if not self._work:
             self._work_wanted = trio.Event()
             await self._work_wanted.wait()
-        name = next(iter(self._work))
-        del self._work[name]
-        known = self._known[name]
-        await self._compute(known)
-        if known.queue:
-            self._work[name] = None  # behind the models that waited meanwhile
-
-    async def _finish(self, known: _Known) -> None:
-        while known.queue:
-            await self._compute(known)
-
-    async def _compute(self, known: _Known) -> None:
-        if not known.queue:
-            return
+        known = next(iter(self._work))
         batch = known.queue.take()
+        del self._work[known]
+        if known.queue:
+            self._work[known] = None  # behind the models that waited meanwhile
         self.batches += 1
         self.rows += len(batch.rows)
+        answers: Rows | None = None
         try:
-            answers: Any = await self.backend.predict(known.model, batch.rows)
-        except BaseException as error:
-            for waiter, _count in batch.waiters:
-                waiter.error = error if isinstance(error, Exception) else MeshError("the node is stopping")
-                waiter.event.set()
-            raise
+            answers = await self.backend.predict(known.model, batch.rows)
+        finally:
+            if answers is None:
+                _fail(batch)
         for waiter, answer in batch.shares(answers):
             waiter.answer = answer
             waiter.event.set()
+
+    def _stop(self) -> None:
+        """Nobody may wait for ever."""
+        self._has_stopped = True
+        for known in self._work:
+            while known.queue:
+                _fail(known.queue.take())
+
+
+def _fail(batch: Batch[_Waiter]) -> None:
+    for waiter, _count in batch.waiters:
+        waiter.error = Unavailable(STOPPING)
+        waiter.event.set()
 
 
 def _checked_rows(name: str, rows: npt.ArrayLike, model: Mlp) -> Rows:

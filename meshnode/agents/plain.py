@@ -1,0 +1,52 @@
+"""The values of a user's program as bytes that cross the mesh, and back as the types that the program declares."""
+
+from typing import Any
+
+import msgspec
+
+from meshnode import wire
+from meshnode.errors import InvalidArgument
+
+
+def encode(value: object, what: str) -> bytes:
+    """``value`` as CBOR of plain data, which `wire.loads` reads everywhere.
+
+    Args:
+        what: names the value in the error, as in "the result".
+
+    Raises:
+        InvalidArgument: a part of it is of no type that can cross the mesh.
+    """
+    try:
+        data = wire.dumps(msgspec.to_builtins(value, builtin_types=(bytes, bytearray)))
+        wire.loads(data)  # what nobody could read has to be found by whoever made it
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(
+            f"{what} can't cross the mesh: {error}. Use numbers (integers of 64 bits), text, bytes, dates, enums, "
+            f"lists, dicts and classes of these, nested up to {wire.DEPTH_MAX} deep"
+        ) from error
+    return data
+
+
+def convert(value: object, declared: Any) -> Any:
+    """Plain data as the type that is declared for it. Text is never taken for bytes.
+
+    Raises:
+        InvalidArgument: it does not fit.
+    """
+    try:
+        return msgspec.convert(value, declared, builtin_types=(bytes,))
+    except Exception as error:  # a declared class may check its own fields, and raise anything
+        raise InvalidArgument(str(error) or type(error).__name__) from error
+
+
+def check_declared(declared: Any) -> None:
+    """Refuse a type whose values can't be told from plain data.
+
+    Raises:
+        TypeError: it is one, or has one inside.
+    """
+    try:
+        msgspec.json.schema(declared)
+    except TypeError as error:
+        raise TypeError(f"{declared!r} can't cross the mesh: {str(error).partition(' requires')[0]}") from error

@@ -1,0 +1,205 @@
+"""How a node begins and ends, and what it says when it can't."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, TypeVarTuple
+
+import pytest
+import trio
+
+from meshnode import Address, Application, Client, Node, OperatorError, OutcomeUnknown, Unavailable
+from meshnode.agents.definition import Agent, agent, definition_of
+from meshnode.errors import DataDirectoryError, NameTaken, WrongMesh
+from meshnode.host import RealHost
+from meshnode.identity import Boot, MeshId, NodeId
+from meshnode.links import Hello, Links, LinksConfig, Role
+from meshnode.metadata.group import open_raft_log
+from tests.node.mesh import GUARD_S, Counter, Mesh, Tally, application, client_of, config_of, mesh_of
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+async def raised_by(node: Node) -> BaseException:
+    """The one error that ends the node, out of whatever groups."""
+    with trio.fail_after(GUARD_S):
+        try:
+            async with node:
+                await trio.sleep_forever()
+        except BaseException as error:
+            leaf: BaseException = error
+            while isinstance(leaf, BaseExceptionGroup):
+                (leaf,) = leaf.exceptions
+            if isinstance(leaf, trio.Cancelled | trio.TooSlowError):
+                raise
+            return leaf
+    raise AssertionError("the node did not end")
+
+
+async def test_two_live_nodes_can_not_have_one_name(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a") as mesh:
+        config = dataclasses.replace(config_of("a", tmp_path / "other"), join=[mesh.node("a").address])
+        error = await raised_by(Node(config))
+        assert isinstance(error, NameTaken)
+        assert "is named 'a' already: choose another --name" in str(error)
+        assert (await mesh.node("a").ref(Counter, "x").add()).total == 1
+
+
+async def test_a_data_directory_serves_one_node_at_a_time(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a"):
+        error = await raised_by(Node(config_of("a", tmp_path, found=True)))
+        assert isinstance(error, DataDirectoryError)
+        assert str(tmp_path / "a") in str(error)
+
+
+async def test_an_empty_data_directory_needs_a_mesh(tmp_path: Path) -> None:
+    error = await raised_by(Node(config_of("a", tmp_path)))
+    assert isinstance(error, OperatorError)
+    assert "give --found on the first node" in str(error)
+
+
+async def test_an_address_is_bound_once(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a") as mesh:
+        error = await raised_by(Node(config_of("b", tmp_path, bind=mesh.node("a").address, found=True)))
+        assert isinstance(error, OperatorError)
+        assert "is in use by another process" in str(error)
+
+
+async def test_a_node_of_another_mesh_is_not_let_in(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path / "one", "a") as one:
+        async with mesh_of(tmp_path / "two", "x") as two:
+            await two.stop("x")
+        host = RealHost()
+        hello = Hello(MeshId(b"y" * 16), NodeId(5), Boot(1), Role.NODE, "stranger")
+        links = Links(host, LinksConfig(), local=hello, address_of=lambda _node_id: None)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(links.run, None)
+            with pytest.raises(Exception, match="mesh") as caught:
+                await links.connect(one.node("a").address)
+            assert isinstance(getattr(caught.value, "refusal", None), WrongMesh)
+            nursery.cancel_scope.cancel()
+
+
+async def test_the_last_node_can_not_leave(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a") as mesh:
+        with pytest.raises(Unavailable, match="the last node can't leave its mesh"):
+            await mesh.node("a").leave()
+        assert not mesh.node("a").left.is_set()
+        assert (await mesh.node("a").ref(Counter, "x").add()).total == 1
+
+
+async def test_what_a_block_raises_comes_out_as_it_is(tmp_path: Path) -> None:
+    with trio.fail_after(GUARD_S):
+        with pytest.raises(LookupError, match="mine"):
+            async with Node(config_of("a", tmp_path, found=True)):
+                raise LookupError("mine")
+        with pytest.raises(LookupError, match="mine"):
+            async with Client([Address("127.0.0.1", 1)]):
+                raise LookupError("mine")
+
+
+def test_a_node_offers_what_its_modules_and_its_program_offer(tmp_path: Path) -> None:
+    @agent("other", state=Tally)
+    class Other(Agent[Tally]): ...
+
+    config = config_of("a", tmp_path, app=["tests.node.mesh"])
+    node = Node(config, application=Application([definition_of(Other)]))
+    assert {definition.name for definition in node.application} == {"tally", "other", "meshnode.model"}
+    with pytest.raises(OperatorError, match=r"--app no\.such\.module: No module named 'no'"):
+        Node(config_of("a", tmp_path, app=["no.such.module"]))
+    with pytest.raises(OperatorError, match=r"--app tests\.node: the module has no class decorated with @agent"):
+        Node(config_of("a", tmp_path, app=["tests.node"]))
+
+
+async def test_a_joining_node_waits_for_its_seed(tmp_path: Path) -> None:
+    """Nodes may be started in any order."""
+    with trio.fail_after(GUARD_S):
+        async with trio.open_nursery() as nursery:
+            listener, address = await RealHost().listen(Address("127.0.0.1", 0))
+            await listener.aclose()
+            joined = trio.Event()
+
+            async def join() -> None:
+                async with Node(config_of("b", tmp_path, join=[address]), application=application()) as node:
+                    joined.set()
+                    assert (await node.ref(Counter, "x").add()).total == 1
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(join)
+            await trio.lowlevel.checkpoint()
+            assert not joined.is_set()
+            await Mesh(nursery, tmp_path).start("a", bind=address)
+
+
+# ---- clients
+
+
+async def test_a_client_without_a_mesh_says_what_it_tried() -> None:
+    host = RealHost()
+    listener, address = await host.listen(Address("127.0.0.1", 0))
+    await listener.aclose()
+    with pytest.raises(ValueError, match="name at least one node"):
+        Client([])
+    with trio.fail_after(GUARD_S):
+        async with Client([address]) as client:
+            with pytest.raises(Unavailable, match=f"no node could be reached: node {address} can't be reached"):
+                await client.ref(Counter, "x", timeout_s=0.3).add()
+            with pytest.raises(Unavailable, match=f"{address}"):
+                await client.view("members", timeout_s=0.3)
+
+
+async def test_a_client_can_be_entered_again(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a") as mesh:
+        client = client_of(mesh.node("a"))
+        for total in (1, 2):
+            async with client:
+                assert (await client.ref(Counter, "x").add()).total == total
+
+
+class SlowToOpen(RealHost):
+    """A machine whose Raft log takes until the test says so to be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_reading = trio.Event()
+        self.may_go_on = trio.Event()
+
+    async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        if getattr(work, "func", None) is open_raft_log:
+            self.is_reading.set()
+            await self.may_go_on.wait()
+        return await super().run_blocking(work, *arguments)
+
+
+async def test_a_call_to_a_node_that_is_starting_is_answered_once_it_has(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a") as mesh:
+        node = mesh.node("a")
+        async with client_of(node) as client:
+            await client.ref(Counter, "x").add()
+            await mesh.stop("a")
+            host = SlowToOpen()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(functools.partial(mesh.start, "a", host=host, bind=node.address))
+                await host.is_reading.wait()
+                with pytest.raises((Unavailable, OutcomeUnknown)):
+                    await client.ref(Counter, "x", timeout_s=0.5).add()
+                host.may_go_on.set()
+            assert (await client.ref(Counter, "x", timeout_s=5.0).add()).total == 2
+
+
+async def test_a_client_leaves_a_node_that_accepts_and_is_silent(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("meshnode.client.ROUTES_TIMEOUT_S", 0.1)
+    async with mesh_of(tmp_path, "a") as mesh:
+        node = mesh.node("a")
+        host = RealHost()
+        listener, address = await host.listen(Address("127.0.0.1", 0))
+        hello = Hello(node.identity.mesh_id, NodeId(5), Boot(1), Role.NODE, "frozen")
+        frozen = Links(host, LinksConfig(), local=hello, address_of=lambda _node_id: None)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(functools.partial(frozen.run, listener))
+            async with Client([address, node.address]) as client:
+                assert (await client.ref(Counter, "x").add()).total == 1
+            assert frozen.counters.no_handler > 0, "it was asked first"
+            nursery.cancel_scope.cancel()
