@@ -312,7 +312,7 @@ class Allocator:
             if under_way >= self._config.moves_max:
                 break
             row = self._metadata.rows[partition]
-            last = self._asked.get(partition, _Asked(row.epoch, now - MOVE_TIMEOUT_S, attempts=0))
+            last = self._asked.get(partition, _Asked(row.epoch, float("-inf"), attempts=0))
             is_led = row.phase is Phase.ACTIVE and (row.primary, row.boot) in processes
             if not is_led or now < last.at_s + MOVE_TIMEOUT_S or now < self._left_alone_until.get(partition, now):
                 continue

@@ -62,6 +62,7 @@ class Mesh:
         begun: how many rows began, by reason.
         copied: how many replicas were made on a node that had none before.
         proposals: whatever the allocator proposed, in order.
+        asked: moves that reached their primary and are not begun yet.
     """
 
     partitions: int = 16
@@ -80,7 +81,7 @@ class Mesh:
         self.proposals: list[RowChange | Move] = []
         self._index = 0
         self._begun_at_s: dict[PartitionId, float] = {}
-        self._moves: dict[PartitionId, Move] = {}
+        self.asked: dict[PartitionId, Move] = {}
         self.apply(Found(MeshId(bytes(16)), self.partitions, self.replication))
         self.elect()
 
@@ -178,15 +179,15 @@ class Mesh:
             self.apply(ChangeRows(arriving))
         for move in plan.moves:
             if not self.is_lost():
-                self._moves[move.partition] = move
+                self.asked[move.partition] = move
         self._work()
         return plan
 
     def _work(self) -> None:
         """Primaries do what they can: move what they were asked to, end takeovers."""
-        for partition, move in list(self._moves.items()):
+        for partition, move in list(self.asked.items()):
             row = self.row(partition)
-            del self._moves[partition]
+            del self.asked[partition]
             is_served = row.phase is Phase.ACTIVE and row.epoch == move.epoch and self._is_running(row)
             if is_served and all(self.nodes[member].works for member in move.replicas if member in self.nodes):
                 change = RowChange(
@@ -194,7 +195,7 @@ class Mesh:
                 )
                 self.apply(ChangeRows((change,)))
             elif is_served:
-                self._moves[partition] = move  # its learners will be back
+                self.asked[partition] = move  # its learners will be back
         for partition, row in list(self.metadata.rows.items()):
             if row.phase is Phase.SEALING and self._is_running(row) and self._can_end(partition, row):
                 self.apply(ChangeRows((RowChange(partition, Step.ACTIVATE, row.epoch, row.phase),)))

@@ -32,6 +32,8 @@ EVENTS = st.tuples(
 def happen(mesh: Mesh, event: Event) -> None:
     """An event, where it makes sense."""
     kind, number, gap_s = event
+    if not mesh.nodes:
+        return  # the last one left
     node_id = sorted(mesh.nodes)[number % len(mesh.nodes)]
     process = mesh.nodes[node_id]
     is_leaving = mesh.metadata.nodes[node_id].is_leaving
