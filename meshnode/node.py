@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import importlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -23,9 +23,9 @@ from meshnode.config import NodeConfig
 from meshnode.control import Alive, Join, Joined
 from meshnode.data_directory import Identity, Standing, load_identity, save_identity
 from meshnode.directory import NodeDirectory
-from meshnode.errors import OperatorError, Unavailable
+from meshnode.errors import MeshError, OperatorError, Unavailable
 from meshnode.host import Host, RealHost
-from meshnode.identity import Address, MeshId, NodeId, PartitionId
+from meshnode.identity import Address, MeshId, NodeId, PartitionId, node_id_text
 from meshnode.joining import NoMesh, check_mesh, join_mesh, literal_addresses
 from meshnode.links import Channel, Hello, Links, Requests, Role
 from meshnode.log import get_logger
@@ -44,6 +44,7 @@ from meshnode.prediction import EngineBackend, Predictor
 from meshnode.prediction.backend import Rows
 from meshnode.prediction.shelf import ModelShelf, PublishedModel
 from meshnode.reception import Reception
+from meshnode.views import ask_node
 
 A = TypeVar("A", bound=Agent[Any])
 
@@ -51,6 +52,9 @@ ALIVE_INTERVAL_S = 1.0
 """How often the main loop shows the leader that it runs."""
 
 LEAVE_POLL_S = 0.1
+
+REMOVAL_TIMEOUT_S = 15.0
+"""Several elections, after which a leader has removed the node or none will."""
 
 MODEL_TIMEOUT_S = 10.0
 
@@ -62,7 +66,7 @@ class Node:
     error of the operator's (`OperatorError`) ends the block as part of an exception group.
 
     Args:
-        application: agent types to offer beside those of ``config.app``.
+        agents: agent types to offer beside those of ``config.app``.
         host: the outside; this machine if None.
     """
 
@@ -80,13 +84,14 @@ class Node:
     predictor: Predictor
     caller: Caller
 
-    def __init__(self, config: NodeConfig, *, application: Application | None = None, host: Host | None = None) -> None:
+    def __init__(
+        self, config: NodeConfig, *, agents: Iterable[type[Agent[Any]]] = (), host: Host | None = None
+    ) -> None:
         self.config = config
         self.host: Host = RealHost() if host is None else host
         self.application = load_application(config.app)
-        for definition in application or ():
-            self.application.add(definition.cls)
-        self.application.add(ModelShelf)
+        for cls in (*agents, ModelShelf):
+            self.application.add(cls)
         self.left = trio.Event()
         """Set when the node has left the mesh."""
         self._log = get_logger()
@@ -131,9 +136,27 @@ class Node:
         await self.group.propose(Leaving(self.node_id))
         while self.node_id in self.metadata.nodes:
             await self.host.sleep_until(self.host.now() + LEAVE_POLL_S)
+        await self._until_not_needed()
         self.membership.leave()
         self._log.info("left the mesh")
         self.left.set()
+
+    async def _until_not_needed(self) -> None:
+        """Go on voting until the Raft group does without this node: it takes its vote to agree on that.
+
+        Only the leader can tell, since a node that was removed is sent no more. One that can't be asked for a while has
+        to be believed to know.
+        """
+        me = node_id_text(self.node_id)
+        with self.host.deadline(self.host.now() + REMOVAL_TIMEOUT_S):
+            while True:
+                leader = self.group.leader
+                if leader is not None and leader != self.node_id:
+                    with contextlib.suppress(MeshError):
+                        status = await ask_node(self, leader, "raft_status")
+                        if status["role"] == "leader" and me not in (*status["voters"], *status["learners"]):
+                            return
+                await self.host.sleep_until(self.host.now() + LEAVE_POLL_S)
 
     # ---- life
 
@@ -186,6 +209,14 @@ class Node:
         self.links = Links(self.host, self.config.links, local=hello, address_of=self._address_of)
         self.metadata = Metadata(on_row=self._row_changed, on_node=self._node_changed)
         self.directory = NodeDirectory(self.metadata)
+        self.agents = Agents(
+            self.host,
+            self.config.agents,
+            self.application,
+            partitions_total=lambda: self.directory.partitions_total,
+            primary_of=self.directory.primary_of,
+            surroundings=lambda turn: TurnContext(self.host, self.caller, self.predict, turn),
+        )
         self._answers: Requests[Answer] = Requests(self.links, Channel.CALLS)
         self.reception = Reception(self)
         self.links.on(Channel.CONTROL, self.reception.receive)
@@ -227,14 +258,6 @@ class Node:
             node_id=self.node_id,
             election_timeout_s=config.election_timeout_s,
             links=self.links,
-        )
-        self.agents = Agents(
-            host,
-            config.agents,
-            self.application,
-            partitions_total=lambda: self.directory.partitions_total,
-            primary_of=self.directory.primary_of,
-            surroundings=lambda turn: TurnContext(host, self.caller, self.predict, turn),
         )
         journal = Journal(host, disk, config.partition, identity.owner)
         self.partitions = Partitions(

@@ -118,7 +118,7 @@ async def agents(node: "Node", _arguments: Any) -> Any:
             listed = await agents_here(node, None)
         else:
             try:
-                listed = await _ask(node, node_id, "agents_here")
+                listed = await ask_node(node, node_id, "agents_here")
             except MeshError:
                 silent.append(name)
                 return
@@ -185,7 +185,8 @@ VIEWS: dict[str, Callable[["Node", Any], Awaitable[Any]]] = {
 }
 
 
-async def _ask(node: "Node", other: NodeId, view: str) -> Any:
+async def ask_node(node: "Node", other: NodeId, view: str) -> Any:
+    """Another node's view, without arguments. Raises MeshError when it does not answer in time."""
     answer: View | None = None
     with node.host.deadline(node.host.now() + GATHER_TIMEOUT_S):
         answer = await node.reception.views.ask(other, lambda number: Query(number, view, wire.dumps({})))

@@ -18,13 +18,17 @@ class Gates:
     def __init__(self) -> None:
         self.gates: dict[str, trio.Event] = {}
         self.entered: list[str] = []
+        self.left: list[str] = []
 
     def gate(self, name: str) -> trio.Event:
         return self.gates.setdefault(name, trio.Event())
 
     async def wait(self, name: str) -> None:
         self.entered.append(name)
-        await self.gate(name).wait()
+        try:
+            await self.gate(name).wait()
+        finally:
+            self.left.append(name)
 
     def ref(self, agent_type: Any, key: str) -> Any:
         raise AssertionError("these turns call nobody")

@@ -32,15 +32,24 @@ from tests.agents.world import settle
 
 A, B, NOBODY = NodeId(1), NodeId(2), NodeId(0)
 
-Step = Callable[[OpenSession | Call], Answer] | MeshError | trio.Event
-"""What becomes of one question: an answer, a lost link, or silence until an event, and then an answer."""
+
+@dataclass(frozen=True)
+class Later:
+    """Silence until an event, and then an answer."""
+
+    event: trio.Event
+    answer: Callable[[OpenSession | Call], Answer]
 
 
-def done(value: object = None) -> Step:
+Step = Callable[[OpenSession | Call], Answer] | MeshError | Later
+"""What becomes of one question: an answer, a lost link, or silence."""
+
+
+def done(value: object = None) -> Callable[[OpenSession | Call], Answer]:
     return lambda _question: Answer(0, Status.DONE, payload=wire.dumps(value))
 
 
-def ends(status: Status, code: str = "", text: str = "") -> Step:
+def ends(status: Status, code: str = "", text: str = "") -> Callable[[OpenSession | Call], Answer]:
     return lambda _question: Answer(0, status, code, text.encode())
 
 
@@ -82,9 +91,9 @@ class Mesh:
                 step = self.script.pop(0)
         await trio.lowlevel.checkpoint()
         match step:
-            case trio.Event():
-                await step.wait()
-                return Answer(0, Status.DONE, payload=wire.dumps("at last"))
+            case Later():
+                await step.event.wait()
+                return step.answer(asking)
             case MeshError():
                 raise step
             case _:
@@ -122,7 +131,7 @@ async def test_a_session_is_opened_once_however_many_want_it() -> None:
 
 async def test_each_call_says_which_requests_are_answered() -> None:
     slow = trio.Event()
-    mesh = Mesh(script=[slow, done(), done(), done()])
+    mesh = Mesh(script=[Later(slow, done()), done(), done(), done()])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mesh.call)
         await settle()
@@ -215,7 +224,7 @@ async def test_a_call_waits_until_its_partition_has_a_primary() -> None:
 
 
 async def test_a_wait_for_a_primary_ends_when_another_node_is_the_primary() -> None:
-    mesh = Mesh(script=[trio.Event(), done(5)])
+    mesh = Mesh(script=[Later(trio.Event(), done()), done(5)])
     before = trio.current_time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mesh.call)
@@ -228,7 +237,7 @@ async def test_a_wait_for_a_primary_ends_when_another_node_is_the_primary() -> N
 
 async def test_a_wait_goes_on_when_another_partition_or_nothing_has_changed() -> None:
     answered = trio.Event()
-    mesh = Mesh(script=[answered])
+    mesh = Mesh(script=[Later(answered, done())])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mesh.call)
         await settle()
@@ -271,7 +280,7 @@ async def test_an_error_at_the_deadline_says_whether_anything_may_have_changed(
 
 
 async def test_a_deadline_during_an_attempt_is_an_unknown_outcome() -> None:
-    mesh = Mesh(script=[trio.Event()])
+    mesh = Mesh(script=[Later(trio.Event(), done())])
     with pytest.raises(OutcomeUnknown, match="node 0000000000000001 did not answer"):
         await mesh.call()
 
@@ -358,9 +367,24 @@ async def test_calls_that_find_their_session_expired_together_open_one_new_sessi
     assert sorted((call.session, call.request) for call in mesh.calls[4:]) == [(101, 1), (101, 2), (101, 3)]
 
 
+async def test_news_of_an_expired_session_that_come_late_do_not_end_the_new_one() -> None:
+    expired = ends(Status.REFUSED, "unknown_session", "it has expired")
+    late = trio.Event()
+    mesh = Mesh(script=[done(), Later(late, expired), expired, done(), done(), done()])
+    await mesh.call()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mesh.call)
+        await settle()
+        await mesh.call()
+        late.set()
+    await mesh.call()
+    assert len(mesh.openings) == 2
+    assert {call.session for call in mesh.calls[3:]} == {101}
+
+
 async def test_too_many_calls_at_a_time_are_refused_here() -> None:
     hold = trio.Event()
-    mesh = Mesh(script=[hold] * OUTSTANDING_MAX)
+    mesh = Mesh(script=[Later(hold, done())] * OUTSTANDING_MAX)
     async with trio.open_nursery() as nursery:
         for _ in range(OUTSTANDING_MAX // 2):
             nursery.start_soon(mesh.call)

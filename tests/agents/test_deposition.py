@@ -26,8 +26,9 @@ async def test_while_a_turn_runs() -> None:
         await settle()
         world.log.depose()
         assert_unknown(asked)
+        assert world.gates.left == []
         await settle()
-        assert world.gates.entered == ["g"]
+        assert world.gates.left == ["g"], "it is stopped"
         await again(world, total=0)
 
 
@@ -47,6 +48,8 @@ async def test_before_a_turn_began() -> None:
         asked = world.call("add", 5)
         world.log.depose()
         assert_unchanged(asked)
+        await settle()
+        assert world.turns == []
         await again(world, total=0)
 
 

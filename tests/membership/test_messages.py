@@ -155,7 +155,7 @@ def test_another_mesh_and_another_kind_are_told_apart() -> None:
         unpack_datagram(MESH, MESH + wire.dumps([wire.VERSION, 0x1F, {}]))
 
 
-@wire.message(65001)
+@wire.message(65020)
 @dataclasses.dataclass(frozen=True, slots=True)
 class Foreign:
     """Registered like any message, but of another room."""

@@ -8,8 +8,7 @@ from typing import Any
 
 import trio
 
-from meshnode import Address, Agent, Application, Client, Node, NodeConfig, agent, handler
-from meshnode.agents.definition import definition_of
+from meshnode import Address, Agent, Client, Node, NodeConfig, agent, handler
 from meshnode.errors import InvalidArgument
 from meshnode.host import Host
 from meshnode.links import LinksConfig
@@ -77,10 +76,6 @@ class Counter(Agent[Tally]):
         return int((await self.node.predict(model, row)).argmax())
 
 
-def application() -> Application:
-    return Application([definition_of(Counter)])
-
-
 def config_of(name: str, directory: Path, **overrides: Any) -> NodeConfig:
     settings: dict[str, Any] = {
         "name": name,
@@ -133,7 +128,7 @@ class Mesh:
         seeds = [running.node.address for running in self.running.values() if not running.stopped.is_set()]
         ways = {"found": True} if not self.running else {"join": seeds}
         config = config_of(name, self._directory, **{**ways, **overrides})
-        running = Running(Node(config, application=application(), host=host))
+        running = Running(Node(config, agents=[Counter], host=host))
         await self._nursery.start(running.run)
         self.running[name] = running
         return running.node

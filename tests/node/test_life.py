@@ -9,14 +9,14 @@ from typing import Any, TypeVar, TypeVarTuple
 import pytest
 import trio
 
-from meshnode import Address, Application, Client, Node, OperatorError, OutcomeUnknown, Unavailable
-from meshnode.agents.definition import Agent, agent, definition_of
+from meshnode import Address, Client, Node, OperatorError, OutcomeUnknown, Unavailable
+from meshnode.agents.definition import Agent, agent
 from meshnode.errors import DataDirectoryError, NameTaken, WrongMesh
 from meshnode.host import RealHost
 from meshnode.identity import Boot, MeshId, NodeId
 from meshnode.links import Hello, Links, LinksConfig, Role
 from meshnode.metadata.group import open_raft_log
-from tests.node.mesh import GUARD_S, Counter, Mesh, Tally, application, client_of, config_of, mesh_of
+from tests.node.mesh import GUARD_S, Counter, Mesh, Tally, client_of, config_of, mesh_of
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -105,7 +105,7 @@ def test_a_node_offers_what_its_modules_and_its_program_offer(tmp_path: Path) ->
     class Other(Agent[Tally]): ...
 
     config = config_of("a", tmp_path, app=["tests.node.mesh"])
-    node = Node(config, application=Application([definition_of(Other)]))
+    node = Node(config, agents=[Other])
     assert {definition.name for definition in node.application} == {"tally", "other", "meshnode.model"}
     with pytest.raises(OperatorError, match=r"--app no\.such\.module: No module named 'no'"):
         Node(config_of("a", tmp_path, app=["no.such.module"]))
@@ -122,7 +122,7 @@ async def test_a_joining_node_waits_for_its_seed(tmp_path: Path) -> None:
             joined = trio.Event()
 
             async def join() -> None:
-                async with Node(config_of("b", tmp_path, join=[address]), application=application()) as node:
+                async with Node(config_of("b", tmp_path, join=[address]), agents=[Counter]) as node:
                     joined.set()
                     assert (await node.ref(Counter, "x").add()).total == 1
                     nursery.cancel_scope.cancel()

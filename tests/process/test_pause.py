@@ -5,7 +5,7 @@ import signal
 import pytest
 import trio
 
-from meshnode import Client
+from meshnode import Client, OutcomeUnknown
 from tests.process.cluster import Cluster, until
 from tests.process.counters import Counter, TallyAgent
 from tests.process.processes import NodeProcess
@@ -66,6 +66,26 @@ async def test_a_primary_that_was_paused_answers_no_stale_read(cluster: Cluster)
                 nursery.start_soon(_expect_both, stale_client, key)
             await trio.sleep(0.2)  # the questions wait in the victim's socket, ahead of all news
             victim.signal(signal.SIGCONT)
+
+
+@pytest.mark.timeout(90)
+async def test_no_operation_is_acknowledged_while_its_other_replicas_stand_still(cluster: Cluster) -> None:
+    await cluster.form(3)
+    primary, others = cluster.nodes[0], cluster.nodes[1:]
+    key, *_ = await _agents_led_by(cluster, primary)
+    async with cluster.client([primary]) as client:
+        tally = client.ref(TallyAgent, key, timeout_s=2.0)
+        await tally.record(0)  # now all that it takes is an answer of one of the two
+        for node in others:
+            node.signal(signal.SIGSTOP)
+        with pytest.raises(OutcomeUnknown):
+            await tally.record(1)
+        for node in others:
+            node.signal(signal.SIGCONT)
+        held = await client.ref(TallyAgent, key, timeout_s=30.0).report()
+        assert held.numbers() >= {0}
+        assert held.doubled == 0
+    await cluster.settled()
 
 
 async def _agents_led_by(cluster: Cluster, node: NodeProcess) -> list[str]:
