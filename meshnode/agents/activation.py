@@ -97,7 +97,7 @@ class Activation:
     def _returned(self, request: Request, agent: Agent[Any], result: object, state_bytes_max: int) -> Ended:
         """Raises InvalidArgument when the result or the state can't be kept."""
         method = request.call.method
-        reply = Reply("", plain.encode(result, f"the result of {method}"))
+        reply = Reply("", plain.encode_readable(result, f"the result of {method}"))
         state = plain.encode(agent.state, "the state")
         written = len(reply.payload)
         # An agent's first turn is kept even if it changed nothing: a new state may hold a time, or something drawn.

@@ -267,7 +267,7 @@ def _check(key: str, request_id: str, timeout_s: float) -> None:
 
 
 def _encode_arguments(positional: tuple[Any, ...], named: dict[str, Any]) -> bytes:
-    data = plain.encode([positional, named], "an argument")
+    data = plain.encode_readable([positional, named], "an argument")
     if len(data) > ARGUMENTS_BYTES_MAX:
         raise InvalidArgument(f"the arguments have {len(data)} bytes; at most {ARGUMENTS_BYTES_MAX}")
     return data

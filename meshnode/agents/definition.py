@@ -113,7 +113,7 @@ class Definition:
             return self.state()
         try:
             return plain.convert(wire.loads(data), self.state)
-        except InvalidArgument as error:
+        except (InvalidArgument, wire.WireError) as error:
             raise InvalidArgument(
                 f"the state of an agent of type {self.name!r} does not fit {self.state.__name__}: {error}. "
                 "Assign what the class declares; give new fields a default, and do not change the type of old ones"
@@ -206,7 +206,7 @@ def agent(name: str, *, state: type[Any]) -> Callable[[type[A]], type[A]]:
         try:
             plain.check_declared(state)
             plain.convert(wire.loads(plain.encode(state(), "a new one")), state)
-        except (TypeError, InvalidArgument) as error:
+        except (TypeError, InvalidArgument, wire.WireError) as error:
             raise TypeError(f"agent type {name!r}: {state!r} can't be a state: {error}") from error
         members = inspect.getmembers(cls, inspect.isfunction)
         handlers = {method: _handler(cls, function) for method, function in members if hasattr(function, _MARK)}

@@ -9,7 +9,7 @@ from meshnode.errors import InvalidArgument
 
 
 def encode(value: object, what: str) -> bytes:
-    """``value`` as CBOR of plain data, which `wire.loads` reads everywhere.
+    """``value`` as CBOR of plain data.
 
     Args:
         what: names the value in the error, as in "the result".
@@ -18,13 +18,22 @@ def encode(value: object, what: str) -> bytes:
         InvalidArgument: a part of it is of no type that can cross the mesh.
     """
     try:
-        data = wire.dumps(msgspec.to_builtins(value, builtin_types=(bytes, bytearray)))
-        wire.loads(data)  # what nobody could read has to be found by whoever made it
+        return wire.dumps(msgspec.to_builtins(value, builtin_types=(bytes, bytearray)))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgument(
-            f"{what} can't cross the mesh: {error}. Use numbers (integers of 64 bits), text, bytes, dates, enums, "
-            f"lists, dicts and classes of these, nested up to {wire.DEPTH_MAX} deep"
-        ) from error
+        raise _unfit(what, error) from error
+
+
+def encode_readable(value: object, what: str) -> bytes:
+    """As `encode`, and sure to be read by `wire.loads`: what is nested too deep is found by whoever made it.
+
+    Raises:
+        InvalidArgument: as `encode`, or an integer is too large, or it is nested too deep.
+    """
+    data = encode(value, what)
+    try:
+        wire.loads(data)
+    except wire.WireError as error:
+        raise _unfit(what, error) from error
     return data
 
 
@@ -38,6 +47,13 @@ def convert(value: object, declared: Any) -> Any:
         return msgspec.convert(value, declared, builtin_types=(bytes,))
     except Exception as error:  # a declared class may check its own fields, and raise anything
         raise InvalidArgument(str(error) or type(error).__name__) from error
+
+
+def _unfit(what: str, error: Exception) -> InvalidArgument:
+    return InvalidArgument(
+        f"{what} can't cross the mesh: {error}. Use numbers (integers of 64 bits), text, bytes, dates, enums, "
+        f"lists, dicts and classes of these, nested up to {wire.DEPTH_MAX} deep"
+    )
 
 
 def check_declared(declared: Any) -> None:

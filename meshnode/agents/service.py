@@ -293,19 +293,23 @@ class Agents:
     async def _drain(self, serving: _Serving, activation: Activation) -> None:
         """Run one turn after the other until the mailbox is empty."""
         assert activation.turns is not None
+        has_waited = False  # the first one was admitted a moment ago
         with activation.turns:
             while activation.mailbox:
                 request = activation.mailbox.popleft()
                 activation.used_at_s = self._host.now()
                 try:
-                    self._check_may_start(serving)
+                    if has_waited:
+                        self._check_may_start(serving)
                     if activation.used_at_s >= request.deadline_s:
                         raise Unavailable("the call waited for its turn as long as its caller waits")
                 except MeshError as error:
                     self._finish(serving, request, refusal(0, error))
                 else:
                     await self._take_turn(serving, activation, request)
-                await trio.lowlevel.checkpoint()  # handlers that wait for nothing must not hold up the loop
+                has_waited = True
+                if activation.mailbox:
+                    await trio.lowlevel.checkpoint()  # handlers that wait for nothing must not hold up the loop
         activation.turns = None
         if not activation.kept:
             serving.activations.pop((activation.definition.name, activation.key), None)

@@ -113,6 +113,12 @@ class Counter(Agent[Tally]):
         self.state.seen = [0] * count
 
     @handler
+    async def keep_deep(self, depth: int) -> None:
+        state: Any = self.state
+        for _ in range(depth):
+            state.seen = [state.seen]
+
+    @handler
     async def raise_the_unreadable(self) -> None:
         raise Unreadable
 

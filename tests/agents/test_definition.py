@@ -172,7 +172,7 @@ def test_other_values_cross_as_plain_ones(value: object, arrives: object) -> Non
 @pytest.mark.parametrize("value", [object(), 2**64, -(2**63) - 2**63 - 1, "\udcff", 1j])
 def test_what_has_no_plain_form_is_named_where_it_is_made(value: object) -> None:
     with pytest.raises(InvalidArgument, match=r"an argument can't cross the mesh: .*Use numbers"):
-        plain.encode([value], "an argument")
+        plain.encode_readable([value], "an argument")
 
 
 def test_what_nobody_could_read_is_refused_where_it_is_made() -> None:
@@ -180,7 +180,7 @@ def test_what_nobody_could_read_is_refused_where_it_is_made() -> None:
     for _ in range(2 * wire.DEPTH_MAX):
         deep = [deep]
     with pytest.raises(InvalidArgument, match="nesting depth"):
-        plain.encode(deep, "the state")
+        plain.encode_readable(deep, "the state")
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(InvalidArgument, match="recursion"):

@@ -89,6 +89,7 @@ async def test_an_error_of_this_package_keeps_its_kind() -> None:
         ("return_the_unsayable", (), "the result of return_the_unsayable can't cross the mesh"),
         ("keep_text", (3,), "Expected `int`, got `str`"),
         ("keep_many", (20_000,), "at most 10000"),
+        ("keep_deep", (40,), "maximum container nesting depth"),
         ("return_bytes", (RECORD_BYTES_MAX,), f"at most {RECORD_BYTES_MAX}"),
     ],
 )

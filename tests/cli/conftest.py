@@ -18,5 +18,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     try:
         trio.run(cluster.form, SIZE)
         yield cluster
+        ended = [node.name for node in cluster.nodes if not node.is_running]
+        assert not ended, f"{ended} ended by themselves\n{cluster.logs()}"
     finally:
         cluster.close()
