@@ -269,7 +269,7 @@ class Links:
                 self._adopt(link)
                 task_status.started(hello)
                 await self._serve(link)
-                with trio.CancelScope(shield=True), self._host.deadline(self._host.now() + GRACE_S):
+                with self._host.deadline(self._host.now() + GRACE_S):
                     await socket.aclose()
                 nursery.cancel_scope.cancel()
         except* _CONNECTION_ERRORS as group:
