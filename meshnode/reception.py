@@ -48,7 +48,7 @@ class Reception:
         match message:
             case Alive():
                 record = self._node.metadata.nodes.get(peer)
-                if record is not None and record.boot == message.boot:
+                if self._nursery is not None and record is not None and record.boot == message.boot:
                     self._node.leadership.heard(peer)
             case Joined():
                 self.joined.answered(peer, message.number, message)

@@ -1,7 +1,6 @@
 """A request takes effect at most once, and what is told of it is true."""
 
 import pytest
-import trio
 
 from meshnode import wire
 from meshnode.agents.ledger import REQUEST_ID_CHARACTERS_MAX, SessionOpened
@@ -221,4 +220,3 @@ async def test_a_request_answers_everybody_once() -> None:
         world.log.commit()
         request.respond(recorded(0, world.log.decoded()[-1].reply))
         assert asked.result == 1
-        await trio.lowlevel.checkpoint()
