@@ -3,30 +3,23 @@
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any
 
 import trio
 
-from kernels import Mlp
 from meshnode import wire
+from meshnode.access import Access
 from meshnode.agents.caller import Caller
 from meshnode.agents.config import AgentsConfig
-from meshnode.agents.definition import Agent
 from meshnode.agents.messages import Answer, Call, OpenSession
-from meshnode.agents.reference import Reference
 from meshnode.control import AskRoutes, Query, Routes, View
 from meshnode.directory import ClientDirectory
 from meshnode.errors import MeshError, Unavailable, error_from_code
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, Boot, MeshId, NodeId
 from meshnode.links import Channel, Hello, LinkLost, LinkRefused, Links, LinksConfig, Requests, Role
-from meshnode.prediction.shelf import ModelShelf
-
-A = TypeVar("A", bound=Agent[Any])
 
 VIEW_TIMEOUT_S = 10.0
-MODEL_TIMEOUT_S = 10.0
 
 ROUTES_TIMEOUT_S = 4.0
 """Twice what a node takes to answer when there is no news."""
@@ -34,7 +27,7 @@ ROUTES_TIMEOUT_S = 4.0
 PAUSE_S = 0.1
 
 
-class Client:
+class Client(Access):
     """``async with Client([address]) as client: await client.ref(Counter, "42").add(3)``
 
     Entering returns at once; calls wait, within their deadline, until a node answers.
@@ -46,6 +39,7 @@ class Client:
     def __init__(self, nodes: Sequence[Address], *, host: Host | None = None) -> None:
         if not nodes:
             raise ValueError("name at least one node to connect to")
+        super().__init__(AgentsConfig().call_timeout_s)
         self.host: Host = RealHost() if host is None else host
         self._nodes = tuple(nodes)
         self._me = NodeId(self.host.fresh_id(63))
@@ -64,29 +58,6 @@ class Client:
         self._dialling: dict[Address, trio.Lock] = {}
         self._reached: dict[Address, NodeId] = {}
         self._problem = "no node has answered yet"
-        self._context: contextlib.AbstractAsyncContextManager[None] | None = None
-
-    def ref(self, agent_type: type[A] | str, key: str, *, timeout_s: float | None = None, request_id: str = "") -> A:
-        """A reference to an agent; see `meshnode.node.Node.ref`."""
-        timeout = AgentsConfig().call_timeout_s if timeout_s is None else timeout_s
-
-        async def invoke(
-            agent_type: str, key: str, method: str, positional: tuple[Any, ...], named: dict[str, Any]
-        ) -> Any:
-            try:
-                return await self._caller.call(
-                    agent_type, key, method, positional, named, timeout_s=timeout, request_id=request_id
-                )
-            except Unavailable as error:
-                if not self._directory.partitions_total:
-                    raise Unavailable(f"no node could be reached: {self._problem}") from error
-                raise
-
-        return cast(A, Reference(agent_type, key, invoke))
-
-    async def publish_model(self, name: str, model: Mlp) -> int:
-        """Publish a model to the whole mesh; its version."""
-        return await self.ref(ModelShelf, name, timeout_s=MODEL_TIMEOUT_S).publish(model.to_bytes())
 
     async def view(
         self, name: str, *, at: Address | None = None, timeout_s: float = VIEW_TIMEOUT_S, **arguments: Any
@@ -118,22 +89,6 @@ class Client:
 
     # ---- life
 
-    async def __aenter__(self) -> Self:
-        self._context = self._live()
-        await self._context.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        assert self._context is not None
-        try:
-            return await self._context.__aexit__(kind, error, trace)
-        except BaseExceptionGroup as group:
-            if group.exceptions == (error,):
-                return False  # what the block raised, and nothing beside it: it comes out as it is
-            raise
-
     @contextlib.asynccontextmanager
     async def _live(self) -> AsyncIterator[None]:
         async with trio.open_nursery() as nursery:
@@ -143,6 +98,26 @@ class Client:
             nursery.cancel_scope.cancel()
 
     # ---- inside
+
+    async def _call(
+        self,
+        agent_type: str,
+        key: str,
+        method: str,
+        positional: tuple[Any, ...],
+        named: dict[str, Any],
+        *,
+        timeout_s: float,
+        request_id: str,
+    ) -> Any:
+        try:
+            return await self._caller.call(
+                agent_type, key, method, positional, named, timeout_s=timeout_s, request_id=request_id
+            )
+        except Unavailable as error:
+            if not self._directory.partitions_total:
+                raise Unavailable(f"no node could be reached: {self._problem}") from error
+            raise
 
     def _take_answer(self, peer: NodeId, message: Any) -> None:
         if isinstance(message, Answer):

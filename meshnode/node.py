@@ -4,20 +4,18 @@ import contextlib
 import functools
 import importlib
 from collections.abc import AsyncIterator, Callable, Iterable
-from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any
 
 import numpy.typing as npt
 import structlog
 import trio
 
 from consensus.disk import Disk
-from kernels import Mlp
+from meshnode.access import MODEL_TIMEOUT_S, Access
 from meshnode.agents.caller import Caller
 from meshnode.agents.context import TurnContext
 from meshnode.agents.definition import Agent, Application, application_of
 from meshnode.agents.messages import Answer, Call, OpenSession
-from meshnode.agents.reference import Reference
 from meshnode.agents.service import Agents
 from meshnode.config import NodeConfig
 from meshnode.control import Alive, Join, Joined
@@ -46,8 +44,6 @@ from meshnode.prediction.shelf import ModelShelf, PublishedModel
 from meshnode.reception import Reception
 from meshnode.views import ask_node
 
-A = TypeVar("A", bound=Agent[Any])
-
 ALIVE_INTERVAL_S = 1.0
 """How often the main loop shows the leader that it runs."""
 
@@ -56,10 +52,8 @@ LEAVE_POLL_S = 0.1
 REMOVAL_TIMEOUT_S = 15.0
 """Several elections, after which a leader has removed the node or none will."""
 
-MODEL_TIMEOUT_S = 10.0
 
-
-class Node:
+class Node(Access):
     """One node of a mesh, embedded in this program: ``async with Node(config) as node: …``
 
     Entering returns once the node belongs to a mesh; a node that is to join keeps trying until a seed lets it in. An
@@ -87,6 +81,7 @@ class Node:
     def __init__(
         self, config: NodeConfig, *, agents: Iterable[type[Agent[Any]]] = (), host: Host | None = None
     ) -> None:
+        super().__init__(config.agents.call_timeout_s)
         self.config = config
         self.host: Host = RealHost() if host is None else host
         self.application = load_application(config.app)
@@ -95,31 +90,8 @@ class Node:
         self.left = trio.Event()
         """Set when the node has left the mesh."""
         self._log = get_logger()
-        self._context: contextlib.AbstractAsyncContextManager[None] | None = None
 
     # ---- what programs use
-
-    def ref(self, agent_type: type[A] | str, key: str, *, timeout_s: float | None = None, request_id: str = "") -> A:
-        """A reference to an agent: ``await node.ref(Counter, "42").add(3)``.
-
-        Args:
-            timeout_s: the deadline of each call.
-            request_id: calls with the same one, to the same agent, take effect once, for 24 hours; it is for one call.
-        """
-        timeout = self.config.agents.call_timeout_s if timeout_s is None else timeout_s
-
-        async def invoke(
-            agent_type: str, key: str, method: str, positional: tuple[Any, ...], named: dict[str, Any]
-        ) -> Any:
-            return await self.caller.call(
-                agent_type, key, method, positional, named, timeout_s=timeout, request_id=request_id
-            )
-
-        return cast(A, Reference(agent_type, key, invoke))
-
-    async def publish_model(self, name: str, model: Mlp) -> int:
-        """Publish a model to the whole mesh; its version. Nodes that use an older one see it within seconds."""
-        return await self.ref(ModelShelf, name, timeout_s=MODEL_TIMEOUT_S).publish(model.to_bytes())
 
     async def predict(self, model: str, rows: npt.ArrayLike) -> Rows:
         """See `meshnode.prediction.predictor.Predictor.predict`."""
@@ -159,22 +131,6 @@ class Node:
                 await self.host.sleep_until(self.host.now() + LEAVE_POLL_S)
 
     # ---- life
-
-    async def __aenter__(self) -> Self:
-        self._context = self._live()
-        await self._context.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        assert self._context is not None
-        try:
-            return await self._context.__aexit__(kind, error, trace)
-        except BaseExceptionGroup as group:
-            if group.exceptions == (error,):
-                return False  # what the block raised, and nothing beside it: it comes out as it is
-            raise
 
     @contextlib.asynccontextmanager
     async def _live(self) -> AsyncIterator[None]:
@@ -324,6 +280,21 @@ class Node:
         )
 
     # ---- between the rooms
+
+    async def _call(
+        self,
+        agent_type: str,
+        key: str,
+        method: str,
+        positional: tuple[Any, ...],
+        named: dict[str, Any],
+        *,
+        timeout_s: float,
+        request_id: str,
+    ) -> Any:
+        return await self.caller.call(
+            agent_type, key, method, positional, named, timeout_s=timeout_s, request_id=request_id
+        )
 
     def _address_of(self, node_id: NodeId) -> Address | None:
         membership: Membership | None = getattr(self, "membership", None)
