@@ -4,10 +4,11 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from meshnode.agents.config import AgentsConfig
+from meshnode.agents.config import RECORD_BYTES_MAX, AgentsConfig
 from meshnode.identity import Address
 from meshnode.links.config import LinksConfig
 from meshnode.membership.config import SwimConfig
+from meshnode.metadata.commands import WEIGHT_MAX
 from meshnode.metadata.config import AllocatorConfig
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.placement import PARTITIONS_DEFAULT, REPLICATION_DEFAULT, check_partitions
@@ -16,6 +17,9 @@ from meshnode.prediction.config import PredictionConfig
 PORT_DEFAULT = 7946
 
 VOTERS_DEFAULT = 5
+
+FRAME_BYTES_MIN = RECORD_BYTES_MAX + 2**20
+"""A record of an agent crosses in one frame, with what is said about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +74,12 @@ class NodeConfig:
             raise ValueError(f"replication is {self.replication}: choose 1 to 7")
         if self.voters not in (1, 3, 5, 7):
             raise ValueError(f"voters is {self.voters}: choose 1, 3, 5 or 7")
-        if not 1 <= self.weight <= 1000:
-            raise ValueError(f"weight is {self.weight}: choose 1 to 1000")
+        if not 1 <= self.weight <= WEIGHT_MAX:
+            raise ValueError(f"weight is {self.weight}: choose 1 to {WEIGHT_MAX}")
         if self.election_timeout_s <= 0:
             raise ValueError(f"election_timeout_s is {self.election_timeout_s}: choose above 0")
+        if self.links.frame_bytes_max < FRAME_BYTES_MIN:
+            raise ValueError(f"links.frame_bytes_max is {self.links.frame_bytes_max}: choose {FRAME_BYTES_MIN} or more")
         for address in (self.bind, self.advertise):
             if address is not None:
                 _check_host(address, insecure=self.insecure)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from meshnode import wire
 from meshnode.identity import Address, Boot, MeshId, NodeId
+from meshnode.metadata.commands import Register
 
 
 @wire.message(0x60)
@@ -12,12 +13,7 @@ class Join:
     """A node that belongs to no mesh asks to be taken in."""
 
     number: int
-    node_id: NodeId
-    boot: Boot
-    name: str
-    address: Address
-    weight: int
-    zone: str
+    registration: Register
 
 
 @wire.message(0x61)

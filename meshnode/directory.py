@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
+import trio
+
 from meshnode.identity import Address, NodeId, PartitionId
 from meshnode.metadata.rows import Phase
 from meshnode.metadata.state import Metadata
@@ -34,11 +36,12 @@ class Watches:
 
 
 class NodeDirectory(Watches):
-    """The committed rows, as this node has applied them."""
+    """The committed metadata, as this node has applied them."""
 
     def __init__(self, metadata: Metadata) -> None:
         super().__init__()
         self._metadata = metadata
+        self._next_change: trio.Event | None = None
 
     @property
     def partitions_total(self) -> int:
@@ -48,6 +51,23 @@ class NodeDirectory(Watches):
     def primary_of(self, partition: PartitionId) -> NodeId | None:
         row = self._metadata.rows.get(partition)
         return row.primary if row is not None and row.phase is Phase.ACTIVE else None
+
+    async def next_change(self) -> None:
+        """Return when a row or a node's record has changed. Look first."""
+        if self._next_change is None:
+            self._next_change = trio.Event()
+        await self._next_change.wait()
+
+    def row_changed(self, partition: PartitionId) -> None:
+        """The metadata has a new row."""
+        self.changed(partition)
+        self.node_changed()
+
+    def node_changed(self) -> None:
+        """The metadata has a new record of a node, or one less."""
+        if self._next_change is not None:
+            self._next_change.set()
+            self._next_change = None
 
 
 class ClientDirectory(Watches):

@@ -21,7 +21,7 @@ from meshnode.config import NodeConfig
 from meshnode.control import Alive, Join, Joined
 from meshnode.data_directory import Identity, Standing, load_identity, save_identity
 from meshnode.directory import NodeDirectory
-from meshnode.errors import MeshError, OperatorError, Unavailable
+from meshnode.errors import DataDirectoryError, MeshError, OperatorError, Unavailable
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, MeshId, NodeId, PartitionId, node_id_text
 from meshnode.joining import NoMesh, check_mesh, join_mesh, literal_addresses
@@ -31,7 +31,7 @@ from meshnode.membership.effects import Changed
 from meshnode.membership.messages import Member, first_incarnation
 from meshnode.membership.seeds import SEEDS_MAX
 from meshnode.membership.udp import Membership
-from meshnode.metadata.commands import ChangeRows, Found, Leaving
+from meshnode.metadata.commands import ChangeRows, Found, Leaving, Register
 from meshnode.metadata.group import MetadataGroup, open_raft_log
 from meshnode.metadata.leadership import Leadership
 from meshnode.metadata.rows import Row
@@ -107,7 +107,7 @@ class Node(Access):
             raise Unavailable("the last node can't leave its mesh: nobody is there to take over; stop it instead")
         await self.group.propose(Leaving(self.node_id))
         while self.node_id in self.metadata.nodes:
-            await self.host.sleep_until(self.host.now() + LEAVE_POLL_S)
+            await self.directory.next_change()
         await self._until_not_needed()
         self.membership.leave()
         self._log.info("left the mesh")
@@ -162,8 +162,14 @@ class Node(Access):
     def _open_links(self, identity: Identity) -> None:
         role = Role.NODE if identity.mesh_id else Role.GUEST
         hello = Hello(identity.mesh_id, identity.node_id, identity.boot, role, self.config.name)
-        self.links = Links(self.host, self.config.links, local=hello, address_of=self._address_of)
         self.metadata = Metadata(on_row=self._row_changed, on_node=self._node_changed)
+        self.links = Links(
+            self.host,
+            self.config.links,
+            local=hello,
+            address_of=lambda _node_id: None,  # who is to be joined is found by address
+            boot_of=self.metadata.boot_of,
+        )
         self.directory = NodeDirectory(self.metadata)
         self.agents = Agents(
             self.host,
@@ -192,13 +198,17 @@ class Node(Access):
                     f"the data directory {config.data} belongs to no mesh yet: give --found on the first node of a new "
                     "mesh, --join HOST:PORT on the others"
                 )
-            candidate = Join(0, identity.node_id, identity.boot, config.name, self.address, config.weight, config.zone)
-            joined: Joined = await join_mesh(host, self.links, self.reception.joined, candidate, seeds)
+            joined: Joined = await join_mesh(
+                host, self.links, self.reception.joined, Join(0, self._registration(identity)), seeds
+            )
             identity = Identity(identity.node_id, identity.boot, Standing.MEMBER, joined.mesh_id)
             await host.run_blocking(save_identity, disk, identity)
             seeds = (*seeds, *joined.members)
-        self.links.introduce_as(Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name))
         return identity, tuple(literal_addresses(seeds)[:SEEDS_MAX])
+
+    def _registration(self, identity: Identity) -> Register:
+        config = self.config
+        return Register(identity.node_id, identity.boot, config.name, self.address, config.weight, config.zone)
 
     async def _open_rooms(self, disk: Disk, bound: Address, seeds: tuple[Address, ...]) -> None:
         host, config, identity = self.host, self.config, self.identity
@@ -243,6 +253,8 @@ class Node(Access):
         )
         at = Address(bound.host, bound.port)
         self.membership = Membership(host, config.swim, me, mesh_id=identity.mesh_id, bind=at, seeds=seeds)
+        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name)
+        self.links.introduce_as(hello, self._address_of)
         self.leadership = Leadership(
             host,
             config.allocator,
@@ -256,7 +268,7 @@ class Node(Access):
         )
 
     async def _start_rooms(self, nursery: trio.Nursery) -> None:
-        identity, config = self.identity, self.config
+        identity = self.identity
         self.links.on(Channel.RAFT, self.group.receive)
         self.links.on(Channel.PARTITIONS, self.partitions.receive)
         self.links.on_end(self._link_ended)
@@ -269,11 +281,10 @@ class Node(Access):
         nursery.start_soon(self.leadership.run)
         nursery.start_soon(self._follow_membership)
         nursery.start_soon(self._show_alive)
-        record = NodeRecord(self.node_id, identity.boot, config.name, self.address, config.weight, config.zone)
-        nursery.start_soon(self.group.register, record)
+        nursery.start_soon(self._stay_registered)
         self._log.info(
             "node runs",
-            node_id=f"{self.node_id:016x}",
+            node_id=node_id_text(self.node_id),
             boot=identity.boot,
             address=str(self.address),
             mesh=identity.mesh_id.hex(),
@@ -297,8 +308,7 @@ class Node(Access):
         )
 
     def _address_of(self, node_id: NodeId) -> Address | None:
-        membership: Membership | None = getattr(self, "membership", None)
-        member = None if membership is None else membership.members.get(node_id)
+        member = self.membership.members.get(node_id)
         if member is not None and member.is_live:
             return member.address
         record = self.metadata.nodes.get(node_id)
@@ -306,24 +316,24 @@ class Node(Access):
 
     def _row_changed(self, partition: PartitionId, row: Row) -> None:
         self.partitions.row_changed(partition, row)
-        self.directory.changed(partition)
+        self.directory.row_changed(partition)
 
     def _node_changed(self, node_id: NodeId, record: NodeRecord | None) -> None:
-        membership: Membership | None = getattr(self, "membership", None)
-        if membership is None or record is None or node_id == self.node_id:
-            return
-        # Whoever is registered is worth a knock while this node knows nobody.
-        known = [other.address for other in self.metadata.nodes.values() if other.node_id != self.node_id]
-        membership.join(known[-SEEDS_MAX:])
+        self.directory.node_changed()
+        if record is not None and node_id != self.node_id:
+            # Whoever is registered is worth a knock while this node knows nobody.
+            known = [other.address for other in self.metadata.nodes.values() if other.node_id != self.node_id]
+            self.membership.join(known[-SEEDS_MAX:])
 
-    def _link_ended(self, peer: NodeId) -> None:
+    def _link_ended(self, peer: NodeId, _was_linked: bool) -> None:
         self.group.link_ended(peer)
         if peer in self.membership.members:
             self.membership.probe_now(peer)
 
     def _take_call(self, peer: NodeId, message: Any) -> None:
         def respond(answer: Answer) -> None:
-            self.links.send(peer, Channel.CALLS, answer)
+            if not self.links.send(peer, Channel.CALLS, answer):
+                self.reception.answer_when_there_is_room(peer, answer)
 
         match message:
             case Call():
@@ -350,6 +360,22 @@ class Node(Access):
                 self.agents.open_session(opening, respond)
         await answered.wait()
         return answers[0]
+
+    async def _stay_registered(self) -> None:
+        """Make this start of the node known, and end the node when there is a later one.
+
+        Raises:
+            DataDirectoryError: two processes run on copies of one data directory, or this one is an old copy.
+        """
+        boot = self.identity.boot
+        await self.group.register(self._registration(self.identity))
+        while self.metadata.boot_of(self.node_id) <= boot:
+            await self.directory.next_change()
+        raise DataDirectoryError(
+            f"this is start {boot} of node {node_id_text(self.node_id)}, but the mesh has seen start "
+            f"{self.metadata.boot_of(self.node_id)}: the data directory {self.config.data} is an old copy, or another "
+            "process runs on a copy of it. Start with an empty one"
+        )
 
     async def _propose_rows(self, command: ChangeRows) -> None:
         try:

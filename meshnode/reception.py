@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from meshnode import wire
+from meshnode.agents.messages import Answer
 from meshnode.control import Alive, AskRoutes, Join, Joined, Query, Routes, View
 from meshnode.errors import MeshError, Overloaded, Unavailable
 from meshnode.identity import NodeId, PartitionId
 from meshnode.links import Channel, Requests
 from meshnode.membership.seeds import SEEDS_MAX
-from meshnode.metadata.leadership import Candidate
 from meshnode.views import VIEWS
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 ROUTES_PATIENCE_S = 2.0
 """How long a client's question for routes waits for news: short enough that a lost answer is soon asked for again."""
-
-ROUTES_POLL_S = 0.05
 
 RECEIVED_MAX = 1024
 """Questions that are answered at a time; each is a task."""
@@ -61,6 +59,21 @@ class Reception:
             case Query():
                 self._answer(peer, functools.partial(self._view, message), functools.partial(_not_now_view, message))
 
+    def answer_when_there_is_room(self, peer: NodeId, answer: Answer) -> None:
+        """The answer to a call whose caller takes its answers more slowly than it gets them."""
+        if self._nursery is not None and self._received < RECEIVED_MAX:
+            self._received += 1
+            self._nursery.start_soon(self._answer_late, peer, answer)
+
+    async def _answer_late(self, peer: NodeId, answer: Answer) -> None:
+        links = self._node.links
+        try:
+            await links.wait_for_room(peer, Channel.CALLS)
+        finally:
+            self._received -= 1
+        if links.is_linked(peer):
+            links.send(peer, Channel.CALLS, answer)
+
     def _answer(
         self, peer: NodeId, work: Callable[[], Awaitable[object]], refuse: Callable[[MeshError], object]
     ) -> None:
@@ -91,8 +104,9 @@ class Reception:
             leader = node.metadata.nodes.get(node.group.leader or NodeId(0))
             address = None if leader is None else leader.address
             return Joined(join.number, "unavailable", "this node does not lead the Raft group", leader=address)
-        await node.leadership.admit(Candidate(join.node_id, join.boot, join.name, join.address, join.weight, join.zone))
-        members = tuple(record.address for record in node.metadata.nodes.values() if record.node_id != join.node_id)
+        await node.leadership.admit(join.registration)
+        joined = join.registration.node_id
+        members = tuple(record.address for record in node.metadata.nodes.values() if record.node_id != joined)
         return Joined(join.number, mesh_id=node.identity.mesh_id, members=members[-SEEDS_MAX:])
 
     # ---- routes
@@ -102,7 +116,7 @@ class Reception:
         metadata = node.metadata
         with node.host.deadline(node.host.now() + ROUTES_PATIENCE_S):
             while metadata.version <= question.version or metadata.founding is None:
-                await node.host.sleep_until(node.host.now() + ROUTES_POLL_S)
+                await node.directory.next_change()
         total = node.directory.partitions_total
         if metadata.version <= question.version or not total:
             return Routes(question.number, question.version)

@@ -26,7 +26,7 @@ from meshnode.errors import (
     error_from_code,
 )
 from meshnode.host import Host
-from meshnode.identity import NodeId, PartitionId
+from meshnode.identity import NodeId, PartitionId, node_id_text
 from meshnode.links import LinkLost
 from meshnode.placement import partition_of
 
@@ -162,13 +162,15 @@ class Caller:
     async def _request(self, partition: PartitionId, attempts: _Attempts) -> AsyncIterator[tuple[_Session, int]]:
         """A fresh request number in an open session."""
         session = self._sessions.get(partition)
-        if session is None:
+        if session is not None and len(session.outstanding) >= OUTSTANDING_MAX // 2:
+            raise Overloaded(f"{len(session.outstanding)} calls to partition {partition} are under way already")
+        # All replies after that of the slowest call are kept: beside a very slow one they would become too many.
+        if session is None or session.next_request - session.lowest() >= OUTSTANDING_MAX // 2:
+            stale = session
             async with self._opening.setdefault(partition, trio.Lock()):
                 session = self._sessions.get(partition)
-                if session is None:
+                if session is None or session is stale:
                     session = self._sessions[partition] = _Session(await self._open_session(partition, attempts))
-        if len(session.outstanding) >= OUTSTANDING_MAX // 2:
-            raise Overloaded(f"{len(session.outstanding)} calls to partition {partition} are under way already")
         request = session.next_request
         session.next_request += 1
         session.outstanding[request] = None
@@ -207,7 +209,7 @@ class Caller:
         attempts: _Attempts,
     ) -> Answer | None:
         """One attempt; None when another one is worth while."""
-        attempts.failed(f"node {primary:016x} did not answer")
+        attempts.failed(f"node {node_id_text(primary)} did not answer")
         answer: Answer | None = None
         with trio.CancelScope() as scope:
 

@@ -25,8 +25,11 @@ class LinksConfig:
     def __post_init__(self) -> None:
         if not 2**16 <= self.frame_bytes_max <= 2**30:
             raise ValueError(f"frame_bytes_max is {self.frame_bytes_max}: choose 64 KiB to 1 GiB")
-        if self.queue_bytes_max < self.frame_bytes_max:
-            raise ValueError(f"queue_bytes_max is {self.queue_bytes_max}: it must hold at least one frame")
+        if self.queue_bytes_max < 2 * self.frame_bytes_max:
+            raise ValueError(
+                f"queue_bytes_max is {self.queue_bytes_max}: a queue that is less than half full must have room for "
+                f"any message, so choose 2 × or more of frame_bytes_max ({self.frame_bytes_max})"
+            )
         if not 0 < self.backoff_min_s <= self.backoff_max_s:
             raise ValueError(f"backoff_min_s is {self.backoff_min_s}: choose above 0, up to backoff_max_s")
         if self.handshake_timeout_s <= 0 or self.connections_max < 1:

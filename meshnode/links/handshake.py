@@ -1,11 +1,16 @@
 """From a fresh stream to a WebSocket whose two ends know each other."""
 
+from collections.abc import Callable
+
 import trio
 
 from meshnode import wire
 from meshnode.errors import MeshError, Unavailable, error_from_code
-from meshnode.links.hello import Hello, Refusal, refusal_of
+from meshnode.links.hello import Hello, Refusal
 from meshnode.links.socket import FrameSocket, SocketClosed, open_client, open_server
+
+Judge = Callable[[Hello], Refusal | None]
+"""Why this side can't talk to the one that said hello; None when it can."""
 
 
 class LinkRefused(Unavailable):
@@ -17,7 +22,13 @@ class LinkRefused(Unavailable):
 
 
 async def introduce(
-    nursery: trio.Nursery, stream: trio.abc.HalfCloseableStream, *, local: Hello, authority: str, frame_bytes_max: int
+    nursery: trio.Nursery,
+    stream: trio.abc.HalfCloseableStream,
+    *,
+    local: Hello,
+    judge: Judge,
+    authority: str,
+    frame_bytes_max: int,
 ) -> tuple[FrameSocket, Hello]:
     """The dialling side: say who we are, learn who answers.
 
@@ -29,7 +40,7 @@ async def introduce(
     await socket.send(wire.encode(local))
     answer = wire.decode(await socket.receive())
     if isinstance(answer, Hello):
-        refusal = refusal_of(answer, mesh_id=local.mesh_id, node_id=local.node_id) if local.mesh_id else None
+        refusal = judge(answer)
         if refusal is None:
             return socket, answer
         answer = refusal
@@ -39,7 +50,12 @@ async def introduce(
 
 
 async def receive_introduction(
-    nursery: trio.Nursery, stream: trio.abc.HalfCloseableStream, *, local: Hello, frame_bytes_max: int
+    nursery: trio.Nursery,
+    stream: trio.abc.HalfCloseableStream,
+    *,
+    local: Hello,
+    judge: Judge,
+    frame_bytes_max: int,
 ) -> tuple[FrameSocket, Hello]:
     """The accepting side: learn who dials, say who we are or why not.
 
@@ -50,7 +66,7 @@ async def receive_introduction(
     hello = wire.decode(await socket.receive())
     if not isinstance(hello, Hello):
         raise SocketClosed(f"the first message is a {type(hello).__name__}")
-    refusal = refusal_of(hello, mesh_id=local.mesh_id, node_id=local.node_id)
+    refusal = judge(hello)
     await socket.send(wire.encode(refusal or local))
     if refusal is not None:
         await socket.aclose()

@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from meshnode import wire
-from meshnode.identity import NODE_ID_MAX, Boot, MeshId, NodeId
+from meshnode.identity import NODE_ID_MAX, Boot, MeshId, NodeId, node_id_text
 
 NAME_BYTES_MAX = 255
 
@@ -53,12 +53,22 @@ class Refusal:
     reason: str
 
 
-def refusal_of(hello: Hello, *, mesh_id: MeshId, node_id: NodeId) -> Refusal | None:
-    """Why a node of mesh ``mesh_id`` can't talk to the side that sent ``hello``; None when it can."""
+def refusal_of(hello: Hello, *, mesh_id: MeshId, node_id: NodeId, boot_known: Boot) -> Refusal | None:
+    """Why node ``node_id`` of mesh ``mesh_id`` can't talk to the side that sent ``hello``; None when it can.
+
+    Args:
+        boot_known: the latest start of the other side that the mesh has registered; 0 where there is none.
+    """
     if hello.mesh_id and mesh_id and hello.mesh_id != mesh_id:
         return Refusal("wrong_mesh", f"this node is of mesh {mesh_id.hex()}, not {hello.mesh_id.hex()}")
     if hello.role is Role.NODE and (not hello.mesh_id or not mesh_id):
         return Refusal("unavailable", "this node has not joined a mesh yet")
     if hello.node_id == node_id:
-        return Refusal("operator", f"node id {node_id:016x} is this node's own: was its data directory copied?")
+        return Refusal("operator", f"{node_id_text(node_id)} is this node's own id: was its data directory copied?")
+    if hello.role is Role.NODE and hello.boot < boot_known:
+        return Refusal(
+            "operator",
+            f"start {hello.boot} of node {node_id_text(hello.node_id)} is over, since start {boot_known} is "
+            "registered: was its data directory copied?",
+        )
     return None

@@ -10,16 +10,18 @@ import trio_websocket
 import wsproto.utilities
 
 from meshnode import wire
-from meshnode.errors import Unavailable
+from meshnode.errors import OperatorError, Unavailable
 from meshnode.host import Host
-from meshnode.identity import Address, NodeId
+from meshnode.identity import Address, Boot, NodeId, node_id_text
 from meshnode.links.config import LinksConfig
 from meshnode.links.frames import HEAD_BYTES, Channel, SendQueue, split_frame
 from meshnode.links.handshake import LinkRefused, introduce, receive_introduction
-from meshnode.links.hello import Hello, Role
+from meshnode.links.hello import Hello, Refusal, Role, refusal_of
 from meshnode.links.socket import FrameSocket, SocketClosed
+from meshnode.log import get_logger
 
 Handler = Callable[[NodeId, Any], None]
+EndListener = Callable[[NodeId, bool], None]
 Stream = trio.abc.HalfCloseableStream
 
 GUEST_CHANNELS = frozenset({Channel.CONTROL, Channel.CALLS})
@@ -84,6 +86,7 @@ class _Peer:
         self.link: _Link | None = None
         self.dialling = False
         self.failures = 0
+        self.was_linked = False
         self.silent_until = 0.0
         self.queued = trio.Event()
         self.drained = trio.Event()
@@ -98,24 +101,33 @@ class Links:
     """All connections of this node.
 
     Args:
-        local: how this node introduces itself; replaced through `introduce_as` once it has joined.
-        address_of: where to dial a peer; None when nobody knows.
+        local: how this node introduces itself.
+        address_of: where to dial a peer; None when nobody knows. `introduce_as` replaces both once a node has joined.
+        boot_of: the latest start of a node that is known; a node that says an earlier one is refused.
     """
 
     def __init__(
-        self, host: Host, config: LinksConfig, *, local: Hello, address_of: Callable[[NodeId], Address | None]
+        self,
+        host: Host,
+        config: LinksConfig,
+        *,
+        local: Hello,
+        address_of: Callable[[NodeId], Address | None],
+        boot_of: Callable[[NodeId], Boot] = lambda _node_id: Boot(0),
     ) -> None:
         self.counters = LinkCounters()
         self._host = host
         self._config = config
         self._local = local
         self._address_of = address_of
+        self._boot_of = boot_of
         self._handlers: dict[Channel, Handler] = {}
-        self._end_listeners: list[Callable[[NodeId], None]] = []
+        self._end_listeners: list[EndListener] = []
         self._peers: dict[NodeId, _Peer] = {}
         self._nursery: trio.Nursery | None = None
         self._accepted = 0
         self._dials = 0
+        self._log = get_logger()
 
     # ---- what the rooms above use
 
@@ -124,13 +136,17 @@ class Links:
         assert channel not in self._handlers, channel
         self._handlers[channel] = handler
 
-    def on_end(self, listener: Callable[[NodeId], None]) -> None:
-        """Register a function that is told of each peer whose last connection ended, or who could not be reached."""
+    def on_end(self, listener: EndListener) -> None:
+        """Register a function that is told of each peer whose last connection ended, or who could not be reached.
+
+        It is told, too, whether there was a connection since it was told last: without one nothing was sent.
+        """
         self._end_listeners.append(listener)
 
-    def introduce_as(self, hello: Hello) -> None:
+    def introduce_as(self, hello: Hello, address_of: Callable[[NodeId], Address | None]) -> None:
         """Be ``hello`` from now on: present connections retire, and the next message dials anew."""
         self._local = hello
+        self._address_of = address_of
         for peer in self._peers.values():
             if peer.link is not None:
                 peer.link.retired.set()
@@ -172,6 +188,11 @@ class Links:
         peer = self._peers.get(to)
         return peer is not None and peer.link is not None
 
+    def describe(self, peer: NodeId) -> str:
+        """A node for people: its id, and where it listens if that is known."""
+        address = self._address_of(peer)
+        return f"node {node_id_text(peer)}" + ("" if address is None else f" at {address}")
+
     def linked(self) -> list[Hello]:
         """How the peers with a lasting connection introduced themselves."""
         return [peer.link.hello for peer in self._peers.values() if peer.link is not None]
@@ -204,8 +225,12 @@ class Links:
     async def _dial_peer(self, to: NodeId, peer: _Peer, address: Address) -> None:
         try:
             await self.connect(address)
-        except (OSError, LinkRefused):
+        except OSError:
             self.counters.connections_failed += 1
+        except LinkRefused as error:
+            self.counters.connections_failed += 1
+            if isinstance(error.refusal, OperatorError) and peer.failures == 0:
+                self._log.warning("a node refuses to be linked", peer=self.describe(to), reason=str(error))
         peer.dialling = False
         if peer.link is None:  # not reached; or another node has taken the address over
             self.counters.messages_dropped += peer.queue.clear()
@@ -223,7 +248,11 @@ class Links:
         self._dials += 1
         local = replace(self._local, dial=self._dials)
         shake = functools.partial(
-            introduce, local=local, authority=str(address), frame_bytes_max=self._config.frame_bytes_max
+            introduce,
+            local=local,
+            judge=self._judge if local.mesh_id else _talk_to_anybody,
+            authority=str(address),
+            frame_bytes_max=self._config.frame_bytes_max,
         )
         await self._converse(stream, shake, local, task_status)
 
@@ -232,7 +261,12 @@ class Links:
             self.counters.connections_refused += 1
             await stream.aclose()
             return
-        shake = functools.partial(receive_introduction, local=self._local, frame_bytes_max=self._config.frame_bytes_max)
+        shake = functools.partial(
+            receive_introduction,
+            local=self._local,
+            judge=self._judge,
+            frame_bytes_max=self._config.frame_bytes_max,
+        )
         self._accepted += 1
         try:
             await self._converse(stream, shake, None, trio.TASK_STATUS_IGNORED)
@@ -240,6 +274,10 @@ class Links:
             self.counters.connections_failed += 1
         finally:
             self._accepted -= 1
+
+    def _judge(self, hello: Hello) -> Refusal | None:
+        local = self._local
+        return refusal_of(hello, mesh_id=local.mesh_id, node_id=local.node_id, boot_known=self._boot_of(hello.node_id))
 
     # ---- one connection
 
@@ -289,6 +327,7 @@ class Links:
             peer.link.retired.set()
             peer.queued.set()
         peer.link = link
+        peer.was_linked = True
         peer.failures = 0
         peer.silent_until = 0.0
 
@@ -311,11 +350,12 @@ class Links:
                 self._report_end(peer_id, peer)
 
     def _report_end(self, peer_id: NodeId, peer: _Peer) -> None:
+        was_linked, peer.was_linked = peer.was_linked, False
         peer.report_room()
         if not peer.dialling and peer.failures == 0:
             del self._peers[peer_id]
         for listener in self._end_listeners:
-            listener(peer_id)
+            listener(peer_id, was_linked)
 
     async def _expire(self, link: _Link, scope: trio.CancelScope) -> None:
         await link.retired.wait()
@@ -358,6 +398,11 @@ class Links:
                     self.counters.no_handler += 1
                 else:
                     handler(peer_id, message)
+
+
+def _talk_to_anybody(_hello: Hello) -> Refusal | None:
+    """A guest has no mesh of its own yet."""
+    return None
 
 
 def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -29,6 +29,7 @@ class _Waiter(Generic[A]):
     def __init__(self) -> None:
         self.event = trio.Event()
         self.answer: A | None = None
+        self.was_sent = False
 
 
 class Requests(Generic[A]):
@@ -58,7 +59,7 @@ class Requests(Generic[A]):
         self._waiting.setdefault(peer, {})[number] = waiter
         try:
             if not self._links.send(peer, self._channel, question(number)):
-                raise LinkLost(f"node {peer:016x} can't be reached", was_sent=False)
+                raise LinkLost(f"{self._links.describe(peer)} can't be reached", was_sent=False)
             await waiter.event.wait()
         finally:
             waiting = self._waiting.get(peer)
@@ -67,7 +68,10 @@ class Requests(Generic[A]):
                 if not waiting:
                     del self._waiting[peer]
         if waiter.answer is None:
-            raise LinkLost(f"the connection to node {peer:016x} ended before it answered", was_sent=True)
+            who = self._links.describe(peer)
+            if waiter.was_sent:
+                raise LinkLost(f"the connection to {who} ended before it answered", was_sent=True)
+            raise LinkLost(f"{who} can't be reached", was_sent=False)
         return waiter.answer
 
     def answered(self, peer: NodeId, number: int, answer: A) -> None:
@@ -77,6 +81,7 @@ class Requests(Generic[A]):
             waiter.answer = answer
             waiter.event.set()
 
-    def _lost(self, peer: NodeId) -> None:
+    def _lost(self, peer: NodeId, was_linked: bool) -> None:
         for waiter in self._waiting.get(peer, {}).values():
+            waiter.was_sent = was_linked
             waiter.event.set()

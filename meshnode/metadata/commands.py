@@ -4,8 +4,14 @@ import enum
 from dataclasses import dataclass
 
 from meshnode import wire
-from meshnode.identity import Address, Boot, Epoch, MeshId, NodeId, PartitionId
+from meshnode.identity import NODE_ID_MAX, Address, Boot, Epoch, MeshId, NodeId, PartitionId
 from meshnode.metadata.rows import Phase
+
+WEIGHT_MAX = 1000
+"""Of one node: more than the ratio of any two machines of one mesh."""
+
+TEXT_CHARACTERS_MAX = 255
+"""Of a name, a zone or a host."""
 
 
 @wire.message(0x40)
@@ -29,6 +35,23 @@ class Register:
     address: Address
     weight: int = 1
     zone: str = ""
+
+    def problem(self) -> str:
+        """Why it can't be carried out at all; empty where it can. It goes into everyone's placement and tables."""
+        if not 0 < self.node_id <= NODE_ID_MAX:
+            return f"node id {self.node_id} is outside 1 … 2**63 − 1"
+        if self.boot < 1:
+            return f"boot {self.boot} is below 1"
+        if not 1 <= self.weight <= WEIGHT_MAX:
+            return f"weight {self.weight} is outside 1 … {WEIGHT_MAX}"
+        for what, text in (("name", self.name), ("zone", self.zone), ("host", self.address.host)):
+            if len(text) > TEXT_CHARACTERS_MAX:
+                return f"{what} {text[:20]!r}… is longer than {TEXT_CHARACTERS_MAX} characters"
+        if not self.name:
+            return "the name is empty"
+        if not 1 <= self.address.port <= 65535:
+            return f"port {self.address.port} is outside 1 … 65535"
+        return ""
 
 
 @wire.message(0x42)

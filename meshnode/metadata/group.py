@@ -12,13 +12,13 @@ from consensus.messages import ConfChange, Message, Role
 from consensus.status import Status
 from consensus.storage import DurableLog, open_log
 from meshnode import wire
-from meshnode.errors import DataDirectoryError, StorageFailed, Unavailable, WrongMesh
+from meshnode.errors import DataDirectoryError, OperatorError, StorageFailed, Unavailable, WrongMesh
 from meshnode.host import Host
-from meshnode.identity import Boot, NodeId
+from meshnode.identity import NodeId
 from meshnode.links import Channel, Links
 from meshnode.log import get_logger
 from meshnode.metadata.commands import Command, Register
-from meshnode.metadata.state import Metadata, NodeRecord, Outcome
+from meshnode.metadata.state import Metadata, Outcome
 
 DIRECTORY = "raft"
 
@@ -147,28 +147,21 @@ class MetadataGroup:
             while self.is_leader:
                 await self._raft.status_changed()
 
-    async def register(self, record: NodeRecord) -> None:
-        """Make this start of the node known; returns when the metadata has it.
+    async def register(self, command: Register) -> None:
+        """Make this start of the node known; returns when the metadata has it, or a later one.
 
         Raises:
-            DataDirectoryError: a later start of this node is known already, so the directory is an old copy.
+            OperatorError: it can't be registered.
         """
-        command = Register(record.node_id, record.boot, record.name, record.address, record.weight, record.zone)
-        while self._registered_boot() < record.boot:
+        while self.metadata.boot_of(self._node_id) < command.boot:
             try:
-                await self.propose(command)
+                outcome = await self.propose(command)
             except Unavailable as error:
                 self._logger.debug("not registered yet", reason=str(error))
                 await self._host.sleep_until(self._host.now() + PAUSE_S)
-        if self._registered_boot() > record.boot:
-            raise DataDirectoryError(
-                f"this is start {record.boot} of node {record.node_id:016x}, but the mesh has seen start "
-                f"{self._registered_boot()}: the data directory is an old copy. Start with an empty one"
-            )
-
-    def _registered_boot(self) -> Boot:
-        record = self.metadata.nodes.get(self._node_id)
-        return Boot(0) if record is None else record.boot
+            else:
+                if outcome is Outcome.INVALID:
+                    raise OperatorError(f"the mesh can't register this node: {command.problem() or 'it is too new'}")
 
     def _send(self, message: Message) -> None:
         self._links.send(NodeId(message.to), Channel.RAFT, message)

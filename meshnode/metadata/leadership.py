@@ -1,15 +1,14 @@
 """What the leader of the Raft group does: found the mesh, let nodes in and out, choose voters, move partitions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import trio
 
 from consensus.messages import ChangeKind, ConfChange
 from consensus.status import Status
-from meshnode.errors import NameTaken, Unavailable
+from meshnode.errors import NameTaken, OperatorError, Unavailable
 from meshnode.host import Host
-from meshnode.identity import Address, Boot, NodeId
+from meshnode.identity import NodeId, node_id_text
 from meshnode.links import Channel, Links
 from meshnode.log import get_logger
 from meshnode.membership.messages import Member, State
@@ -27,18 +26,6 @@ UNKNOWN_GRACE_S = 10.0
 
 CAUGHT_UP_ENTRIES = 128
 """A learner this close to the leader's log may vote."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A node that wants to be let in."""
-
-    node_id: NodeId
-    boot: Boot
-    name: str
-    address: Address
-    weight: int
-    zone: str
 
 
 class Leadership:
@@ -100,15 +87,18 @@ class Leadership:
         """A node's main loop runs."""
         self._heard_at_s[node_id] = self._host.now()
 
-    async def admit(self, candidate: Candidate) -> None:
+    async def admit(self, candidate: Register) -> None:
         """As leader, let a node in: it is registered, and follows the log.
 
         Raises:
             NameTaken: a live node has its name.
+            OperatorError: what it says of itself can't be registered.
             Unavailable: this node does not lead, or no quorum agreed.
         """
         if not self._group.is_leader:
             raise Unavailable("this node does not lead")
+        if problem := candidate.problem():
+            raise OperatorError(f"the mesh can't register this node: {problem}")
         health = self.health()
         for record in self._metadata.nodes.values():
             is_other = record.name == candidate.name and record.node_id != candidate.node_id
@@ -116,16 +106,7 @@ class Leadership:
                 raise NameTaken(
                     f"a live node at {record.address} is named {candidate.name!r} already: choose another --name"
                 )
-        await self._group.propose(
-            Register(
-                candidate.node_id,
-                candidate.boot,
-                candidate.name,
-                candidate.address,
-                candidate.weight,
-                candidate.zone,
-            )
-        )
+        await self._group.propose(candidate)
         if candidate.node_id not in self._group.status.configuration.members:
             await self._group.change_configuration(ConfChange(ChangeKind.ADD_LEARNER, candidate.node_id))
 
@@ -156,7 +137,8 @@ class Leadership:
         status = self._group.status
         if not self._group.is_leader:
             if self._allocator is not None:
-                self._log.info("leads the Raft group no more", term=status.term, leader=f"{status.leader:016x}")
+                leader = node_id_text(NodeId(status.leader))
+                self._log.info("leads the Raft group no more", term=status.term, leader=leader)
             self._allocator = None
             return
         if self._allocator is None or status.term != self._term:

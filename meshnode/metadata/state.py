@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from meshnode import wire
-from meshnode.identity import NODE_ID_MAX, Address, Boot, Epoch, MeshId, NodeId, PartitionId
+from meshnode.identity import Address, Boot, Epoch, MeshId, NodeId, PartitionId
 from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Register, RowChange, Step
 from meshnode.metadata.rows import Phase, Row
 from meshnode.placement import check_partitions
@@ -68,6 +68,11 @@ class Metadata:
         self._on_row = on_row
         self._on_node = on_node
 
+    def boot_of(self, node_id: NodeId) -> Boot:
+        """The latest start of a node that is registered; 0 if none is."""
+        record = self.nodes.get(node_id)
+        return Boot(0) if record is None else record.boot
+
     def apply(self, index: int, data: bytes) -> Outcome:
         """Carry out the command at log ``index``. Bytes that this version can't read would split the mesh: they raise.
 
@@ -109,12 +114,12 @@ class Metadata:
         return Outcome.DONE
 
     def _register(self, command: Register) -> Outcome:
-        # What is registered goes into everyone's placement, which has no answer to ids and weights that are none.
-        if not 0 < command.node_id <= NODE_ID_MAX or command.boot < 1 or command.weight < 1:
+        if command.problem():
             return Outcome.INVALID
         known = self.nodes.get(command.node_id)
         if known is not None and command.boot <= known.boot:
             return Outcome.STALE
+        # A node that is started again means to stay: what it began before, as to leave, it begins anew.
         return self._set_node(
             NodeRecord(
                 command.node_id,

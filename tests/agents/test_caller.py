@@ -395,6 +395,26 @@ async def test_too_many_calls_at_a_time_are_refused_here() -> None:
     assert len(mesh.calls) == OUTSTANDING_MAX // 2
 
 
+async def test_calls_beside_a_very_slow_one_go_on_in_another_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshnode.agents.caller.OUTSTANDING_MAX", 8)
+    hold = trio.Event()
+    mesh = Mesh(script=[Later(hold, done("slow")), *[done()] * 10])
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def slow() -> None:
+            assert await mesh.call() == "slow"
+
+        await settle()
+        for _ in range(10):
+            await mesh.call()
+        hold.set()
+    assert [(call.session, call.request) for call in mesh.calls] == [
+        *[(100, request) for request in range(1, 5)],
+        *[(101, request) for request in range(1, 8)],
+    ]
+
+
 # ---- request ids
 
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 LONG_S = "600"
 """A refusal that waited for the deadline would run into the test's own."""
 
-REASON = re.compile("a majority of its replicas|node [0-9a-f]{16} can't be reached")
+REASON = re.compile("a majority of its replicas|node [0-9a-f]{16} at [0-9.:]+ can't be reached")
 
 _numbers = itertools.count()
 

@@ -45,7 +45,7 @@ class End:
         self.received.append((peer, message))
         self._wake()
 
-    def end(self, peer: NodeId) -> None:
+    def end(self, peer: NodeId, _was_linked: bool) -> None:
         self.ended.append(peer)
         self._wake()
 
@@ -64,6 +64,7 @@ class Network:
         self.nursery = nursery
         self.host = RealHost()
         self.addresses: dict[NodeId, Address] = {}
+        self.boots: dict[NodeId, Boot] = {}
 
     async def start(
         self, number: int, *, mesh_id: MeshId = MESH, role: Role = Role.NODE, config: LinksConfig | None = None
@@ -75,6 +76,7 @@ class Network:
             config or LinksConfig(backoff_min_s=0.01, backoff_max_s=0.02),
             local=hello,
             address_of=self.addresses.get,
+            boot_of=lambda peer: self.boots.get(peer, Boot(0)),
         )
         listener, address = await self.host.listen(Address("127.0.0.1", 0))
         self.addresses[node_id] = address
@@ -220,9 +222,20 @@ async def test_a_node_restarted_replaces_its_old_link() -> None:
     async with network() as net:
         one, two = await net.start(1), await net.start(2)
         await two.links.connect(one.address)
-        two.links.introduce_as(Hello(MESH, NodeId(2), Boot(2), Role.NODE, "node-2"))
+        two.links.introduce_as(Hello(MESH, NodeId(2), Boot(2), Role.NODE, "node-2"), net.addresses.get)
         await two.links.connect(one.address)
         assert [hello.boot for hello in one.links.linked()] == [2]
+
+
+async def test_a_start_that_is_over_is_refused_whoever_dials() -> None:
+    async with network() as net:
+        one, two = await net.start(1), await net.start(2)
+        net.boots[NodeId(2)] = Boot(2)
+        for dialler, other in ((one, two), (two, one)):
+            with pytest.raises(LinkRefused, match=r"start 1 of node 0{15}2 is over, since start 2 is registered"):
+                await dialler.links.connect(other.address)
+        guest = await net.start(2, role=Role.GUEST)
+        assert await guest.links.connect(one.address) == one.hello, "an outside program has no starts"
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -291,7 +304,7 @@ async def test_a_message_over_the_frame_limit_is_refused_by_the_sender() -> None
 
 
 async def test_a_sender_waits_until_a_slow_peer_has_taken_half_of_its_queue() -> None:
-    config = LinksConfig(frame_bytes_max=2**20, queue_bytes_max=2**20)
+    config = LinksConfig(frame_bytes_max=2**20, queue_bytes_max=2**21)
     async with network() as net:
         one, two = await net.start(1, config=config), await net.start(2)
         with trio.fail_after(GUARD_S):
@@ -337,3 +350,29 @@ async def test_a_question_gets_its_own_answer_or_learns_that_the_link_is_lost() 
                 two.scope.cancel()
             with pytest.raises(LinkLost, match="can't be reached"):
                 await asked.ask(NodeId(77), Note)
+
+
+async def test_a_question_whose_dial_failed_was_not_sent_and_one_whose_link_broke_may_have_been() -> None:
+    async with network() as net:
+        one, two = await net.start(1), await net.start(2)
+        asked = Requests[Note](one.links, Channel.CALLS)
+        with trio.fail_after(GUARD_S):
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def lose() -> None:
+                    with pytest.raises(LinkLost, match="ended before it answered") as caught:
+                        await asked.ask(NodeId(2), Note)
+                    assert caught.value.was_sent
+
+                await two.until(lambda: two.received)
+                two.scope.cancel()
+            for _ in range(3):
+                with pytest.raises(LinkLost, match=f"node 0{{15}}2 at {two.address} can't be reached") as caught:
+                    await asked.ask(NodeId(2), Note)
+                assert not caught.value.was_sent
+
+
+def test_a_queue_that_is_half_full_must_take_any_message() -> None:
+    with pytest.raises(ValueError, match="choose 2 × or more of frame_bytes_max"):
+        LinksConfig(frame_bytes_max=2**20, queue_bytes_max=2**21 - 1)

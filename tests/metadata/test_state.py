@@ -119,8 +119,15 @@ def test_a_start_is_registered_only_if_it_is_newer_than_the_last() -> None:
         register(A, -1),
         register(A, weight=0),
         register(A, weight=-5),
+        register(A, weight=1001),
+        replace(register(A), name=""),
+        replace(register(A), name="n" * 256),
+        replace(register(A), zone="z" * 256),
+        replace(register(A), address=Address("h" * 256, 7946)),
+        replace(register(A), address=Address("127.0.0.1", 0)),
+        replace(register(A), address=Address("127.0.0.1", 65536)),
     ],
-    ids=lambda command: f"{command.node_id} {command.boot} {command.weight}",
+    ids=lambda command: command.problem()[:40],
 )
 def test_a_node_that_no_table_can_place_is_not_registered(command: Register) -> None:
     log = Log()

@@ -11,10 +11,13 @@ import trio
 
 from meshnode import Address, Client, Node, OperatorError, OutcomeUnknown, Unavailable
 from meshnode.agents.definition import Agent, agent
+from meshnode.control import Join, Joined
 from meshnode.errors import DataDirectoryError, NameTaken, WrongMesh
 from meshnode.host import RealHost
 from meshnode.identity import Boot, MeshId, NodeId
-from meshnode.links import Hello, Links, LinksConfig, Role
+from meshnode.joining import join_mesh
+from meshnode.links import Channel, Hello, Links, LinksConfig, Requests, Role
+from meshnode.metadata.commands import Register
 from meshnode.metadata.group import open_raft_log
 from tests.node.mesh import GUARD_S, Counter, Mesh, Tally, client_of, config_of, mesh_of
 
@@ -80,6 +83,35 @@ async def test_a_node_of_another_mesh_is_not_let_in(tmp_path: Path) -> None:
                 await links.connect(one.node("a").address)
             assert isinstance(getattr(caught.value, "refusal", None), WrongMesh)
             nursery.cancel_scope.cancel()
+
+
+async def test_a_node_ends_when_a_later_start_of_it_is_registered(tmp_path: Path) -> None:
+    node = Node(config_of("a", tmp_path, found=True))
+
+    async def supersede() -> None:
+        await node.group.propose(Register(node.node_id, Boot(node.identity.boot + 1), "copy", node.address))
+
+    ended = pytest.RaisesExc(DataDirectoryError, match="another process runs on a copy of it")
+    with trio.fail_after(GUARD_S), pytest.RaisesGroup(ended, flatten_subgroups=True):
+        async with node, trio.open_nursery() as nursery:
+            nursery.start_soon(supersede)
+            await trio.sleep_forever()
+
+
+async def test_what_can_not_be_registered_is_not_let_in(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a") as mesh:
+        host = RealHost()
+        hello = Hello(MeshId(b""), NodeId(5), Boot(1), Role.GUEST, "b")
+        links = Links(host, LinksConfig(), local=hello, address_of=lambda _node_id: None)
+        requests = Requests[Joined](links, Channel.CONTROL)
+        links.on(Channel.CONTROL, lambda peer, joined: requests.answered(peer, joined.number, joined))
+        wrong = Register(NodeId(5), Boot(1), "b", Address("127.0.0.1", 7946), weight=0)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(links.run, None)
+            with trio.fail_after(GUARD_S), pytest.raises(OperatorError, match="weight 0 is outside 1 … 1000"):
+                await join_mesh(host, links, requests, Join(0, wrong), [mesh.node("a").address])
+            nursery.cancel_scope.cancel()
+        assert set(mesh.node("a").metadata.nodes) == {mesh.node("a").node_id}
 
 
 async def test_the_last_node_can_not_leave(tmp_path: Path) -> None:
