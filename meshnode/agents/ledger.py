@@ -76,17 +76,28 @@ class Session:
     lowest: int = 1
     replies: dict[int, Reply] | None = None
 
-    def note(self, number: int, lowest: int, reply: Reply) -> None:
-        """Keep a reply that may be asked for again; forget those below ``lowest``, which will not."""
+    def note(self, number: int, lowest: int, reply: Reply) -> int:
+        """Keep a reply that may be asked for again; forget those below ``lowest``, which will not.
+
+        Returns:
+            By how many bytes what is kept has grown; below 0 where it has shrunk.
+        """
         replies = self.replies = self.replies or {}
+        growth = 0
         if lowest > self.lowest:
             # Callers move it in small steps; a step that skips more than there is was made by something else.
             is_step = lowest - self.lowest <= len(replies)
             for old in range(self.lowest, lowest) if is_step else [kept for kept in replies if kept < lowest]:
-                replies.pop(old, None)
+                growth -= _bytes_of(replies.pop(old, None))
             self.lowest = lowest
         if number >= self.lowest:
+            growth += _bytes_of(reply) - _bytes_of(replies.get(number))
             replies[number] = reply
+        return growth
+
+
+def _bytes_of(reply: Reply | None) -> int:
+    return 0 if reply is None else len(reply.payload)
 
 
 AgentId = tuple[str, str]
@@ -117,6 +128,8 @@ class Ledger:
         self.states: dict[AgentId, bytes] = {}
         self.sessions: dict[int, Session] = {}
         self.request_ids: dict[RequestId, tuple[float, Reply]] = {}
+        self.payload_bytes = 0
+        """Of all states and replies: what a snapshot takes, but for the little that is said about each."""
 
     def apply(self, sequence: int, payload: bytes) -> None:
         """Take one committed record.
@@ -135,17 +148,29 @@ class Ledger:
                     self.sessions.pop(session, None)
                 cut = record.request_ids_before_s
                 self.request_ids = {key: kept for key, kept in self.request_ids.items() if kept[0] >= cut}
+                self.payload_bytes = self._count_bytes()
             case _:
                 raise wire.WireError(f"record {sequence} holds a {type(record).__name__}")
 
     def _apply_turn(self, turn: Turn) -> None:
         if turn.state is not None:
-            self.states[turn.agent_type, turn.key] = turn.state
+            agent_id = (turn.agent_type, turn.key)
+            self.payload_bytes += len(turn.state) - len(self.states.get(agent_id, b""))
+            self.states[agent_id] = turn.state
         if turn.request_id:
-            self.request_ids[turn.agent_type, turn.key, turn.request_id] = (turn.keep_until_s, turn.reply)
+            request_id = (turn.agent_type, turn.key, turn.request_id)
+            before = self.request_ids.get(request_id)
+            self.payload_bytes += _bytes_of(turn.reply) - (0 if before is None else _bytes_of(before[1]))
+            self.request_ids[request_id] = (turn.keep_until_s, turn.reply)
         session = self.sessions.get(turn.session)
         if session is not None:
-            session.note(turn.number, turn.lowest, turn.reply)
+            self.payload_bytes += session.note(turn.number, turn.lowest, turn.reply)
+
+    def _count_bytes(self) -> int:
+        replies = [reply for _until_s, reply in self.request_ids.values()]
+        for session in self.sessions.values():
+            replies.extend((session.replies or {}).values())
+        return sum(map(len, self.states.values())) + sum(map(_bytes_of, replies))
 
     def snapshot(self) -> bytes:
         """The whole state, the same bytes on every replica."""
@@ -173,3 +198,4 @@ class Ledger:
             (agent_type, key, request_id): (until_s, reply)
             for agent_type, key, request_id, until_s, reply in kept.request_ids
         }
+        self.payload_bytes = self._count_bytes()

@@ -44,7 +44,7 @@ from meshnode.agents.request import (
 from meshnode.errors import InvalidArgument, MeshError, Overloaded, Unavailable, UnknownSession
 from meshnode.host import Host
 from meshnode.identity import Epoch, NodeId, PartitionId, node_id_text
-from meshnode.partitions.replica import Machine
+from meshnode.partitions.replica import SNAPSHOT_BYTES_MAX, Machine
 from meshnode.placement import partition_of
 
 SWEEP_INTERVAL_S = 30.0
@@ -55,6 +55,9 @@ RUNNING_MAX = 16_384
 
 PENDING_MAX = 16_384
 """Records of one partition that wait for their majority; small ones would not reach the bound in bytes."""
+
+PAYLOAD_BYTES_MAX = SNAPSHOT_BYTES_MAX // 4 * 3
+"""States and replies of one partition: its snapshot must still reach a new replica."""
 
 DEADLINE_FACTOR = 10
 """A turn runs no longer than this many times the usual deadline, whatever its caller says."""
@@ -404,6 +407,11 @@ class Agents:
 
 def _check_identity(serving: _Serving, call: Call) -> None:
     """Refuse a request whose reply could not be kept, or that may have ended and been forgotten."""
+    if serving.ledger.payload_bytes >= PAYLOAD_BYTES_MAX:
+        raise Overloaded(
+            f"partition {call.partition} holds {serving.ledger.payload_bytes // 2**20} MiB of states and replies, and at "
+            f"most {PAYLOAD_BYTES_MAX // 2**20} MiB fit: a mesh of more partitions spreads them further"
+        )
     if call.request_id:
         if len(call.request_id) > REQUEST_ID_CHARACTERS_MAX:
             raise InvalidArgument(f"request id {call.request_id!r:.80}: at most {REQUEST_ID_CHARACTERS_MAX} characters")

@@ -126,6 +126,17 @@ async def test_request_ids_have_a_bound_and_none_is_evicted(monkeypatch: pytest.
         assert await world.done("total") == 2
 
 
+async def test_a_partition_whose_state_could_not_be_copied_any_more_takes_no_further_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving() as world:
+        await world.done("add", 1, request=1)
+        monkeypatch.setattr(service, "PAYLOAD_BYTES_MAX", 4)
+        assert_overloaded(world.call("add", 1, request=2), "a mesh of more partitions")
+        assert world.call("add", 1, request=1).result == 1
+        assert await world.done("total") == 1
+
+
 def test_settings_out_of_range_are_refused() -> None:
     for name in ("call_timeout_s", "mailbox_max", "state_bytes_max", "idle_s", "session_s"):
         with pytest.raises(ValueError, match=f"{name} is 0: choose above 0"):

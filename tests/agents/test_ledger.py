@@ -95,6 +95,12 @@ def test_a_ledger_keeps_what_a_twin_that_forgets_nothing_says(records: list[obje
     sessions = {number: (session.lowest, session.replies or {}) for number, session in ledger.sessions.items()}
     assert sessions == twin.sessions()
     assert {identity: reply for identity, (_until_s, reply) in ledger.request_ids.items()} == twin.request_ids()
+    replies = [
+        *twin.request_ids().values(),
+        *(reply for _, kept in twin.sessions().values() for reply in kept.values()),
+    ]
+    payloads = [*twin.states().values(), *(reply.payload for reply in replies)]
+    assert ledger.payload_bytes == sum(map(len, payloads))
 
 
 @given(RECORDS, st.integers(min_value=0, max_value=30))
@@ -107,6 +113,7 @@ def test_a_snapshot_at_any_point_and_the_rest_are_the_whole(records: list[object
     apply_all(second, records[cut:], first=1 + len(records[:cut]))
     assert second.snapshot() == whole.snapshot()
     assert (second.states, second.request_ids) == (whole.states, whole.request_ids)
+    assert second.payload_bytes == whole.payload_bytes
 
 
 def test_empty_bytes_restore_the_state_before_any_record() -> None:
