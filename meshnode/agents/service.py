@@ -409,7 +409,7 @@ def _check_identity(serving: _Serving, call: Call) -> None:
     """Refuse a request whose reply could not be kept, or that may have ended and been forgotten."""
     if serving.ledger.payload_bytes >= PAYLOAD_BYTES_MAX:
         raise Overloaded(
-            f"partition {call.partition} holds {serving.ledger.payload_bytes // 2**20} MiB of states and replies, and at "
+            f"partition {call.partition} holds {serving.ledger.payload_bytes // 2**20} MiB of states and replies; at "
             f"most {PAYLOAD_BYTES_MAX // 2**20} MiB fit: a mesh of more partitions spreads them further"
         )
     if call.request_id:
