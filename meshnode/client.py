@@ -9,12 +9,12 @@ import trio
 
 from meshnode import wire
 from meshnode.access import Access
-from meshnode.agents.caller import Caller
+from meshnode.agents.caller import ARGUMENTS_BYTES_MAX, Caller
 from meshnode.agents.config import AgentsConfig
-from meshnode.agents.messages import Answer, Call, OpenSession
+from meshnode.agents.messages import Answer, Call, OpenSession, Status
 from meshnode.control import AskRoutes, Query, Routes, View
 from meshnode.directory import ClientDirectory
-from meshnode.errors import MeshError, Unavailable, error_from_code
+from meshnode.errors import InvalidArgument, MeshError, Unavailable, error_from_code
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, Boot, MeshId, NodeId
 from meshnode.links import Channel, Hello, LinkLost, LinkRefused, Links, LinksConfig, Requests, Role
@@ -25,6 +25,9 @@ ROUTES_TIMEOUT_S = 4.0
 """Twice what a node takes to answer when there is no news."""
 
 PAUSE_S = 0.1
+
+DOUBTS_MAX = 3
+"""Attempts that failed while the gateway has no news: so many happen while a partition moves."""
 
 
 class Client(Access):
@@ -54,6 +57,7 @@ class Client(Access):
         self._caller = Caller(self.host, self._directory, self._exchange)
         self._gateway: NodeId | None = None
         self._silences = 0
+        self._doubts = 0  # attempts that the routes led astray, since the last news
         # Both have at most an entry for each address that the mesh's nodes ever had.
         self._dialling: dict[Address, trio.Lock] = {}
         self._reached: dict[Address, NodeId] = {}
@@ -72,6 +76,8 @@ class Client(Access):
             MeshError: the node refused.
         """
         question = functools.partial(Query, view=name, arguments=wire.dumps(arguments))
+        if len(question.keywords["arguments"]) > ARGUMENTS_BYTES_MAX:
+            raise InvalidArgument(f"the arguments of view {name!r} have more than {ARGUMENTS_BYTES_MAX} bytes")
         answer: View | None = None
         with self.host.deadline(self.host.now() + timeout_s):
             if at is not None:
@@ -81,6 +87,7 @@ class Client(Access):
                     answer = await self._views.ask(await self._any_node(), question)
                 except LinkLost as error:
                     self._problem = str(error)
+                    await self.host.sleep_until(self.host.now() + PAUSE_S)
         if answer is None:
             raise Unavailable(f"no answer within {timeout_s:g} s: {self._problem}")
         if answer.code:
@@ -131,7 +138,14 @@ class Client(Access):
                 self._views.answered(peer, message.number, message)
 
     async def _exchange(self, primary: NodeId, question: Callable[[int], OpenSession | Call]) -> Answer:
-        return await self._answers.ask(primary, question)
+        try:
+            answer = await self._answers.ask(primary, question)
+        except LinkLost:
+            self._doubts += 1
+            raise
+        if answer.status in (Status.TRY_AGAIN, Status.UNKNOWN):
+            self._doubts += 1
+        return answer
 
     async def _any_node(self) -> NodeId:
         """A linked node, the last one that answered if it is still there."""
@@ -168,15 +182,18 @@ class Client(Access):
     async def _follow_routes(self) -> None:
         while True:
             gateway = await self._any_node()
+            asked_at_s = self.host.now()
             routes: Routes | None = None
             with self.host.deadline(self.host.now() + ROUTES_TIMEOUT_S), contextlib.suppress(MeshError):
                 ask = functools.partial(AskRoutes, version=self._directory.version)
                 routes = await self._routes.ask(gateway, ask)
-            if routes is None:
-                self._gateway = None  # it is silent: perhaps another one is not
-                self._silences += 1
-                await self.host.sleep_until(self.host.now() + PAUSE_S)
-            elif routes.version > self._directory.version:
+            if routes is not None and routes.version > self._directory.version:
                 self._directory.update(routes.version, routes.primaries, dict(routes.nodes))
-            elif not self._directory.partitions_total:
-                await self.host.sleep_until(self.host.now() + PAUSE_S)
+                self._doubts = 0
+                continue
+            if routes is None or self._doubts >= DOUBTS_MAX:
+                # It is silent, or cut off from the rest and holds what it knows for the last news: ask another one.
+                self._gateway = None
+                self._silences += 1
+                self._doubts = 0
+            await self.host.sleep_until(max(self.host.now(), asked_at_s + PAUSE_S))

@@ -2,10 +2,10 @@
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshnode.agents.config import RECORD_BYTES_MAX, AgentsConfig
-from meshnode.identity import Address
+from meshnode.identity import Address, check_address, check_text
 from meshnode.links.config import LinksConfig
 from meshnode.membership.config import SwimConfig
 from meshnode.metadata.commands import WEIGHT_MAX
@@ -67,7 +67,7 @@ class NodeConfig:
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
 
     def __post_init__(self) -> None:
-        if not self.name or len(self.name.encode()) > 255 or not self.name.isprintable():
+        if not self.name or not self.name.isprintable():
             raise ValueError(f"name {self.name!r}: choose 1 to 255 printable bytes, as in --name a")
         check_partitions(self.partitions)
         if not 1 <= self.replication <= 7:
@@ -83,6 +83,10 @@ class NodeConfig:
         for address in (self.bind, self.advertise):
             if address is not None:
                 _check_host(address, insecure=self.insecure)
+        check_text("name", self.name)
+        check_text("zone", self.zone)
+        if self.advertise is not None:
+            check_address(replace(self.advertise, port=self.advertise.port or 1))  # port 0 is the one that is bound
         if ipaddress.ip_address(self.bind.host).is_unspecified and self.advertise is None:
             raise ValueError(f"bind is {self.bind}, which nobody can dial: set advertise to this node's address")
 

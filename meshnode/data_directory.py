@@ -8,7 +8,7 @@ from consensus.errors import CorruptLog
 from consensus.records import RecordScan, frame
 from meshnode import wire
 from meshnode.errors import DataDirectoryError
-from meshnode.identity import Boot, MeshId, NodeId
+from meshnode.identity import Boot, MeshId, NodeId, node_id_text
 
 PATH = "identity"
 
@@ -22,16 +22,24 @@ class Standing(enum.Enum):
     """It has drawn a mesh id, and may not have written the first log entry."""
     MEMBER = 3
     """It has adopted a mesh id, for good."""
+    SUPERSEDED = 4
+    """Another process has gone on from a copy of this data directory: what is here is out of date, for good."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The content of the file."""
+    """The content of the file.
+
+    Attributes:
+        partitions, replication: of the mesh that this node founded; 0 on every other node.
+    """
 
     node_id: NodeId
     boot: Boot
     standing: Standing
     mesh_id: MeshId
+    partitions: int = 0
+    replication: int = 0
 
     @property
     def owner(self) -> bytes:
@@ -43,17 +51,23 @@ def load_identity(disk: Disk, fresh_id: NodeId) -> Identity:
     """The identity of this start: read, or drawn in an empty directory; ``boot`` is raised and on disk.
 
     Raises:
-        DataDirectoryError: the file is damaged, or missing beside a node's data.
+        DataDirectoryError: the file is damaged, or missing beside a node's data; or a mesh refused this directory once.
         OSError: the disk refuses.
     """
     if not disk.exists(PATH):
         if disk.exists("raft") or disk.exists("journal"):
             raise DataDirectoryError(
-                "the data directory has a node's data but no identity: restore it whole, or start with an empty one"
+                "the data directory has a node's data but no identity: start with an empty one, and what this node "
+                "held comes back from the others"
             )
         identity = Identity(fresh_id, Boot(1), Standing.BORN, MeshId(b""))
     else:
         kept = _read(disk)
+        if kept.standing is Standing.SUPERSEDED:
+            raise DataDirectoryError(
+                f"the data directory is an old copy: node {node_id_text(kept.node_id)} has gone on elsewhere. Start "
+                "with an empty one"
+            )
         identity = replace(kept, boot=Boot(kept.boot + 1))
     save_identity(disk, identity)
     return identity
@@ -79,7 +93,7 @@ def _read(disk: Disk) -> Identity:
     try:
         records = [payload for _offset, payload in RecordScan(file, PATH)]
         if len(records) != 1:
-            raise DataDirectoryError(f"{PATH} is cut off: restore the data directory, or start with an empty one")
+            raise DataDirectoryError(f"{PATH} is cut off: start with an empty data directory")
         return wire.unpack(Identity, records[0])
     except (CorruptLog, wire.WireError) as error:
         raise DataDirectoryError(f"{PATH} is damaged: {error}") from error

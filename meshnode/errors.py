@@ -103,6 +103,10 @@ class DataDirectoryError(OperatorError):
     """The data directory is locked, not writable, damaged, or of another mesh. It was not changed."""
 
 
+class OldCopy(DataDirectoryError):
+    """The mesh has seen more of this node than its data directory has: it is marked, and never used again."""
+
+
 class StorageFailed(OperatorError):
     """The disk refused a write or a sync. The node has stopped acknowledging; what was acknowledged is safe."""
 
@@ -113,6 +117,12 @@ class NameTaken(OperatorError):
     """Another live node of the mesh has this name."""
 
     code = "name_taken"
+
+
+class OwnNode(OperatorError):
+    """The other side has this node's own id: it is this node itself, or runs on a copy of its data directory."""
+
+    code = "own_node"
 
 
 class WrongMesh(OperatorError):

@@ -1,5 +1,7 @@
 """The names of things that every room refers to: nodes, boots, partitions, epochs."""
 
+import functools
+import ipaddress
 from dataclasses import dataclass
 from typing import NewType
 
@@ -19,6 +21,9 @@ MeshId = NewType("MeshId", bytes)
 """Sixteen random bytes, drawn once by the node that founds the mesh."""
 
 NODE_ID_MAX = 2**63 - 1
+
+NAME_BYTES_MAX = 255
+"""Names and zones are for people and for placement; 255 bytes is what DNS allows for a whole name."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,6 +62,33 @@ def parse_address(text: str, *, default_port: int | None = None) -> Address:
     if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise ValueError(f"{text!r} is not HOST:PORT with a port from 1 to 65535, as in 10.0.0.1:7946")
     return Address(host, int(port))
+
+
+def check_address(address: Address) -> None:
+    """Raises ValueError for what no node can listen at or no datagram should go to."""
+    _check_host(address.host)
+    if not 1 <= address.port <= 65535:
+        raise ValueError(f"port {address.port}: expected 1 … 65535")
+
+
+@functools.lru_cache(maxsize=16_384)  # one for each member of the largest mesh: they come with every update
+def _check_host(host: str) -> None:
+    # A name would be resolved where the datagram is sent, and hold up the loop for as long as the resolver takes.
+    try:
+        parsed = ipaddress.ip_address(host)
+    except ValueError as error:
+        raise ValueError(f"host {host!r:.80} is not a literal IP address: resolve the name first") from error
+    if parsed.is_unspecified or parsed.is_multicast:
+        raise ValueError(f"host {host} does not name one machine: advertise an address that the other nodes can reach")
+    if "%" in host:
+        raise ValueError(f"host {host!r:.80} has a scope, which means nothing on another machine: leave it out")
+
+
+def check_text(field: str, text: str) -> None:
+    """Raises ValueError for a name, a zone or the like that is too long."""
+    # Characters first: hostile text of a megabyte needs no encoding to be refused.
+    if len(text) > NAME_BYTES_MAX or len(text.encode()) > NAME_BYTES_MAX:
+        raise ValueError(f"{field} {text[:20]!r}… is longer than {NAME_BYTES_MAX} bytes")
 
 
 def node_id_text(node_id: NodeId) -> str:

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from meshnode.control import Join, Joined
-from meshnode.errors import MeshError, OperatorError, Unavailable, WrongMesh, error_from_code
+from meshnode.errors import MeshError, OperatorError, OwnNode, Unavailable, WrongMesh, error_from_code
 from meshnode.host import Host
-from meshnode.identity import Address
+from meshnode.identity import Address, check_address
 from meshnode.links import LinkRefused, Links, Requests
 from meshnode.log import get_logger
-from meshnode.membership.messages import check_address
 
 
 class NoMesh(OperatorError):
@@ -34,12 +33,15 @@ async def join_mesh(
         OperatorError: it never will, as with a name that is taken; the message says what to do.
     """
     log = get_logger()
+    others = [seed for seed in seeds if seed != candidate.registration.address]  # one list may serve all nodes
     pause_s = PAUSE_MIN_S
     while True:
         problems = []
-        for seed in seeds:
+        for seed in others:
             try:
                 return await _ask(host, links, requests, candidate, seed)
+            except OwnNode as error:
+                problems.append(f"{seed}: {error}")
             except OperatorError:
                 raise
             except (MeshError, OSError) as error:

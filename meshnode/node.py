@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from meshnode.config import NodeConfig
 from meshnode.control import Alive, Join, Joined
 from meshnode.data_directory import Identity, Standing, load_identity, save_identity
 from meshnode.directory import NodeDirectory
-from meshnode.errors import DataDirectoryError, MeshError, OperatorError, Unavailable
+from meshnode.errors import MeshError, OldCopy, OperatorError, Unavailable
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, MeshId, NodeId, PartitionId, node_id_text
 from meshnode.joining import NoMesh, check_mesh, join_mesh, literal_addresses
@@ -35,7 +36,7 @@ from meshnode.metadata.commands import ChangeRows, Found, Leaving, Register
 from meshnode.metadata.group import MetadataGroup, open_raft_log
 from meshnode.metadata.leadership import Leadership
 from meshnode.metadata.rows import Row
-from meshnode.metadata.state import Metadata, NodeRecord
+from meshnode.metadata.state import Metadata, NodeRecord, Outcome
 from meshnode.partitions.driver import Partitions
 from meshnode.partitions.journal import Journal
 from meshnode.prediction import EngineBackend, Predictor
@@ -103,9 +104,12 @@ class Node(Access):
         Raises:
             Unavailable: no quorum agrees, or this is the last node.
         """
-        if len(self.metadata.nodes) <= 1:
+        if self.node_id in self.metadata.nodes and await self.group.propose(Leaving(self.node_id)) is Outcome.INVALID:
             raise Unavailable("the last node can't leave its mesh: nobody is there to take over; stop it instead")
-        await self.group.propose(Leaving(self.node_id))
+        await self.left.wait()
+
+    async def _leave_when_forgotten(self) -> None:
+        """Whoever asked for it may not wait any more: the node leaves once it is let go."""
         while self.node_id in self.metadata.nodes:
             await self.directory.next_change()
         await self._until_not_needed()
@@ -126,7 +130,7 @@ class Node(Access):
                 if leader is not None and leader != self.node_id:
                     with contextlib.suppress(MeshError):
                         status = await ask_node(self, leader, "raft_status")
-                        if status["role"] == "leader" and me not in (*status["voters"], *status["learners"]):
+                        if status["role"] == "leader" and me not in (*status["voter_ids"], *status["learner_ids"]):
                             return
                 await self.host.sleep_until(self.host.now() + LEAVE_POLL_S)
 
@@ -146,18 +150,25 @@ class Node(Access):
         async with host.disk(config.data) as disk:
             identity = await host.run_blocking(load_identity, disk, NodeId(host.fresh_id(63)))
             listener, bound = await host.listen(config.bind)
-            async with listener, trio.open_nursery() as nursery:
-                self.node_id = identity.node_id
-                advertised = config.advertise or bound
-                self.address = Address(advertised.host, advertised.port or bound.port)
-                self._open_links(identity)
-                await nursery.start(self.links.run, listener)
-                self.identity, seeds = await self._belong(disk, identity)
-                await self._open_rooms(disk, bound, seeds)
-                await self._start_rooms(nursery)
-                if identity.standing is not Standing.BORN:
-                    nursery.start_soon(check_mesh, self.links, config.data, config.join)
-                task_status.started()
+            self.node_id = identity.node_id
+            self._nonce = host.fresh_id(63)
+            advertised = config.advertise or bound
+            self.address = Address(advertised.host, advertised.port or bound.port)
+            try:
+                async with listener, trio.open_nursery() as nursery:
+                    self._open_links(identity)
+                    await nursery.start(self.links.run, listener)
+                    self.identity, seeds = await self._belong(disk, identity)
+                    await self._open_rooms(disk, bound, seeds)
+                    await self._start_rooms(nursery)
+                    if identity.standing is not Standing.BORN:
+                        nursery.start_soon(check_mesh, self.links, config.data, config.join)
+                    task_status.started()
+            except* OldCopy:
+                with trio.CancelScope(shield=True):
+                    superseded = replace(self.identity, standing=Standing.SUPERSEDED)
+                    await host.run_blocking(save_identity, disk, superseded)
+                raise
 
     def _open_links(self, identity: Identity) -> None:
         role = Role.NODE if identity.mesh_id else Role.GUEST
@@ -190,7 +201,13 @@ class Node(Access):
         seeds = tuple(config.join)
         if identity.standing is Standing.BORN and config.found:
             mesh_id = MeshId(host.fresh_id(128).to_bytes(16, "big"))
-            identity = Identity(identity.node_id, identity.boot, Standing.FOUNDING, mesh_id)
+            identity = replace(
+                identity,
+                standing=Standing.FOUNDING,
+                mesh_id=mesh_id,
+                partitions=config.partitions,
+                replication=config.replication,
+            )
             await host.run_blocking(save_identity, disk, identity)
         elif identity.standing is Standing.BORN:
             if not seeds:
@@ -201,21 +218,23 @@ class Node(Access):
             joined: Joined = await join_mesh(
                 host, self.links, self.reception.joined, Join(0, self._registration(identity)), seeds
             )
-            identity = Identity(identity.node_id, identity.boot, Standing.MEMBER, joined.mesh_id)
+            identity = replace(identity, standing=Standing.MEMBER, mesh_id=joined.mesh_id)
             await host.run_blocking(save_identity, disk, identity)
             seeds = (*seeds, *joined.members)
         return identity, tuple(literal_addresses(seeds)[:SEEDS_MAX])
 
     def _registration(self, identity: Identity) -> Register:
         config = self.config
-        return Register(identity.node_id, identity.boot, config.name, self.address, config.weight, config.zone)
+        return Register(
+            identity.node_id, identity.boot, config.name, self.address, config.weight, config.zone, self._nonce
+        )
 
     async def _open_rooms(self, disk: Disk, bound: Address, seeds: tuple[Address, ...]) -> None:
         host, config, identity = self.host, self.config, self.identity
         founder = identity.node_id if identity.standing is Standing.FOUNDING else None
         log = await host.run_blocking(functools.partial(open_raft_log, disk, identity.owner, founder=founder))
         if founder is not None:
-            self.identity = identity = Identity(identity.node_id, identity.boot, Standing.MEMBER, identity.mesh_id)
+            self.identity = identity = replace(identity, standing=Standing.MEMBER)
             await host.run_blocking(save_identity, disk, identity)
         self.group = MetadataGroup(
             host,
@@ -255,6 +274,9 @@ class Node(Access):
         self.membership = Membership(host, config.swim, me, mesh_id=identity.mesh_id, bind=at, seeds=seeds)
         hello = Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name)
         self.links.introduce_as(hello, self._address_of)
+        founding = None
+        if identity.partitions:  # the founder may have ended before its first command was committed
+            founding = Found(identity.mesh_id, identity.partitions, identity.replication)
         self.leadership = Leadership(
             host,
             config.allocator,
@@ -263,14 +285,13 @@ class Node(Access):
             links=self.links,
             members=lambda: self.membership.members,
             on_move=self.partitions.move,
-            founding=Found(identity.mesh_id, config.partitions, config.replication) if config.found else None,
+            founding=founding,
             voters_max=config.voters,
         )
 
     async def _start_rooms(self, nursery: trio.Nursery) -> None:
         identity = self.identity
         self.links.on(Channel.RAFT, self.group.receive)
-        self.links.on(Channel.PARTITIONS, self.partitions.receive)
         self.links.on_end(self._link_ended)
         await nursery.start(self.agents.run)
         nursery.start_soon(self.partitions.run)
@@ -362,20 +383,30 @@ class Node(Access):
         return answers[0]
 
     async def _stay_registered(self) -> None:
-        """Make this start of the node known, and end the node when there is a later one.
+        """Make this start of the node known, then take up partition duties (rule 2).
 
         Raises:
-            DataDirectoryError: two processes run on copies of one data directory, or this one is an old copy.
+            OldCopy: the data directory is an old copy, or another process runs on a copy of it.
         """
-        boot = self.identity.boot
         await self.group.register(self._registration(self.identity))
-        while self.metadata.boot_of(self.node_id) <= boot:
-            await self.directory.next_change()
-        raise DataDirectoryError(
-            f"this is start {boot} of node {node_id_text(self.node_id)}, but the mesh has seen start "
-            f"{self.metadata.boot_of(self.node_id)}: the data directory {self.config.data} is an old copy, or another "
-            "process runs on a copy of it. Start with an empty one"
+        if not self._is_superseded():
+            self.links.on(Channel.PARTITIONS, self.partitions.receive)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._leave_when_forgotten)
+                while not self._is_superseded():
+                    await self.directory.next_change()
+                nursery.cancel_scope.cancel()
+        raise OldCopy(
+            f"this is start {self.identity.boot} of node {node_id_text(self.node_id)}, but the mesh has seen another "
+            f"start {self.metadata.boot_of(self.node_id)}: the data directory {self.config.data} is an old copy, or "
+            "another process runs on a copy of it. Start with an empty one"
         )
+
+    def _is_superseded(self) -> bool:
+        record = self.metadata.nodes.get(self.node_id)
+        if record is None:
+            return False
+        return (record.boot, record.nonce) != (self.identity.boot, self._nonce) and record.boot >= self.identity.boot
 
     async def _propose_rows(self, command: ChangeRows) -> None:
         try:

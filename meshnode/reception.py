@@ -34,6 +34,8 @@ class Reception:
         self._node = node
         self._nursery: trio.Nursery | None = None
         self._received = 0
+        # The last question of each guest: it asks again when it is answered, and has a link for as long as it waits.
+        self._waiting_for_routes: dict[NodeId, AskRoutes] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -55,7 +57,7 @@ class Reception:
             case Join():
                 self._answer(peer, functools.partial(self._admit, message), functools.partial(_not_now_joined, message))
             case AskRoutes():
-                self._answer(peer, functools.partial(self._routes, message), lambda _error: Routes(message.number, 0))
+                self._ask_routes(peer, message)
             case Query():
                 self._answer(peer, functools.partial(self._view, message), functools.partial(_not_now_view, message))
 
@@ -78,7 +80,7 @@ class Reception:
         self, peer: NodeId, work: Callable[[], Awaitable[object]], refuse: Callable[[MeshError], object]
     ) -> None:
         if self._nursery is None:
-            self._node.links.send(peer, Channel.CONTROL, refuse(Unavailable("this node belongs to no mesh yet")))
+            self._node.links.send(peer, Channel.CONTROL, refuse(Unavailable("this node is starting")))
         elif self._received >= RECEIVED_MAX:
             self._node.links.send(peer, Channel.CONTROL, refuse(Overloaded(f"{RECEIVED_MAX} questions are under way")))
         else:
@@ -111,12 +113,26 @@ class Reception:
 
     # ---- routes
 
-    async def _routes(self, question: AskRoutes) -> Routes:
+    def _ask_routes(self, peer: NodeId, question: AskRoutes) -> None:
+        if self._nursery is None:
+            self._node.links.send(peer, Channel.CONTROL, Routes(question.number, 0))
+            return
+        waits = peer in self._waiting_for_routes
+        self._waiting_for_routes[peer] = question
+        if not waits:
+            self._nursery.start_soon(self._tell_routes, peer)
+
+    async def _tell_routes(self, peer: NodeId) -> None:
+        node = self._node
+        waiting = self._waiting_for_routes
+        with node.host.deadline(node.host.now() + ROUTES_PATIENCE_S):
+            while node.metadata.version <= waiting[peer].version or node.metadata.founding is None:
+                await node.directory.next_change()
+        node.links.send(peer, Channel.CONTROL, self._routes(waiting.pop(peer)))
+
+    def _routes(self, question: AskRoutes) -> Routes:
         node = self._node
         metadata = node.metadata
-        with node.host.deadline(node.host.now() + ROUTES_PATIENCE_S):
-            while metadata.version <= question.version or metadata.founding is None:
-                await node.directory.next_change()
         total = node.directory.partitions_total
         if metadata.version <= question.version or not total:
             return Routes(question.number, question.version)

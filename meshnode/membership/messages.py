@@ -4,16 +4,11 @@ A message that carries `Member` records carries as many as its datagram has room
 """
 
 import enum
-import functools
-import ipaddress
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from meshnode import wire
-from meshnode.identity import NODE_ID_MAX, Address, Boot, NodeId
-
-NAME_BYTES_MAX = 255
-"""Names and zones are for people and for placement; 255 bytes is what DNS allows for a whole name."""
+from meshnode.identity import NODE_ID_MAX, Address, Boot, NodeId, check_address, check_text
 
 BOOT_MAX = 2**30 - 1
 """A start a second for 34 years."""
@@ -80,8 +75,8 @@ class Member:
 
     def __post_init__(self) -> None:
         check_node_id(self.node_id)
-        _check_text("name", self.name)
-        _check_text("zone", self.zone)
+        check_text("name", self.name)
+        check_text("zone", self.zone)
         check_address(self.address)
         if not 1 <= self.boot <= BOOT_MAX:
             raise ValueError(f"boot {self.boot}: expected 1 … {BOOT_MAX}")
@@ -221,32 +216,6 @@ def check_node_id(node_id: int) -> None:
     """Raises ValueError for what can't be a node id."""
     if not 1 <= node_id <= NODE_ID_MAX:
         raise ValueError(f"node id {node_id}: expected 1 … 2**63 - 1")
-
-
-def check_address(address: Address) -> None:
-    """Raises ValueError for what no node can listen at or no datagram should go to."""
-    _check_host(address.host)
-    if not 1 <= address.port <= 65535:
-        raise ValueError(f"port {address.port}: expected 1 … 65535")
-
-
-@functools.lru_cache(maxsize=16_384)  # one for each member of the largest mesh: they come with every update
-def _check_host(host: str) -> None:
-    # A name would be resolved where the datagram is sent, and hold up the loop for as long as the resolver takes.
-    try:
-        parsed = ipaddress.ip_address(host)
-    except ValueError as error:
-        raise ValueError(f"host {host!r:.80} is not a literal IP address: resolve the name first") from error
-    if parsed.is_unspecified or parsed.is_multicast:
-        raise ValueError(f"host {host} does not name one machine: advertise an address that the other nodes can reach")
-    if "%" in host:
-        raise ValueError(f"host {host!r:.80} has a scope, which means nothing on another machine: leave it out")
-
-
-def _check_text(field: str, text: str) -> None:
-    # Characters first: hostile text of a megabyte needs no encoding to be refused.
-    if len(text) > NAME_BYTES_MAX or len(text.encode()) > NAME_BYTES_MAX:
-        raise ValueError(f"{field} {text[:20]!r}… is longer than {NAME_BYTES_MAX} bytes")
 
 
 def _check_sequence(sequence: int) -> None:

@@ -4,8 +4,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from meshnode.identity import Address
-from meshnode.membership.messages import check_address
+from meshnode.identity import Address, check_address
 
 SEEDS_MAX = 64
 """More would not make joining any surer."""

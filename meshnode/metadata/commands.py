@@ -4,14 +4,11 @@ import enum
 from dataclasses import dataclass
 
 from meshnode import wire
-from meshnode.identity import NODE_ID_MAX, Address, Boot, Epoch, MeshId, NodeId, PartitionId
+from meshnode.identity import NODE_ID_MAX, Address, Boot, Epoch, MeshId, NodeId, PartitionId, check_address, check_text
 from meshnode.metadata.rows import Phase
 
 WEIGHT_MAX = 1000
 """Of one node: more than the ratio of any two machines of one mesh."""
-
-TEXT_CHARACTERS_MAX = 255
-"""Of a name, a zone or a host."""
 
 
 @wire.message(0x40)
@@ -27,7 +24,7 @@ class Found:
 @wire.message(0x41)
 @dataclass(frozen=True, slots=True)
 class Register:
-    """A node has started. ``boot`` must exceed the one registered (rule 2)."""
+    """A node has started. ``boot`` must exceed the one registered (rule 2); it is registered if the nonce is there."""
 
     node_id: NodeId
     boot: Boot
@@ -35,6 +32,8 @@ class Register:
     address: Address
     weight: int = 1
     zone: str = ""
+    nonce: int = 0
+    """Drawn at each start: two processes with copies of one data directory have the same boot, but not this."""
 
     def problem(self) -> str:
         """Why it can't be carried out at all; empty where it can. It goes into everyone's placement and tables."""
@@ -44,20 +43,21 @@ class Register:
             return f"boot {self.boot} is below 1"
         if not 1 <= self.weight <= WEIGHT_MAX:
             return f"weight {self.weight} is outside 1 … {WEIGHT_MAX}"
-        for what, text in (("name", self.name), ("zone", self.zone), ("host", self.address.host)):
-            if len(text) > TEXT_CHARACTERS_MAX:
-                return f"{what} {text[:20]!r}… is longer than {TEXT_CHARACTERS_MAX} characters"
         if not self.name:
             return "the name is empty"
-        if not 1 <= self.address.port <= 65535:
-            return f"port {self.address.port} is outside 1 … 65535"
+        try:
+            check_text("name", self.name)
+            check_text("zone", self.zone)
+            check_address(self.address)
+        except ValueError as error:
+            return str(error)
         return ""
 
 
 @wire.message(0x42)
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """A node wants to leave: it gets no new partitions, and loses those that it has."""
+    """A node wants to leave: it gets no new partitions, and loses those that it has. One has to stay."""
 
     node_id: NodeId
 

@@ -12,7 +12,7 @@ from consensus.messages import ConfChange, Message, Role
 from consensus.status import Status
 from consensus.storage import DurableLog, open_log
 from meshnode import wire
-from meshnode.errors import DataDirectoryError, OperatorError, StorageFailed, Unavailable, WrongMesh
+from meshnode.errors import DataDirectoryError, OldCopy, OperatorError, StorageFailed, Unavailable, WrongMesh
 from meshnode.host import Host
 from meshnode.identity import NodeId
 from meshnode.links import Channel, Links
@@ -72,14 +72,13 @@ class MetadataGroup:
 
         Raises:
             StorageFailed: the disk refused a write.
-            DataDirectoryError: the log went back in time.
+            OldCopy: the log went back in time.
         """
         try:
             await self._raft.run(task_status=task_status)
         except LostLog as error:
-            raise DataDirectoryError(
-                f"the data directory is an old copy, or another node runs on a copy of it: {error}"
-            ) from error
+            reason = f"the data directory is an old copy, or another node runs on a copy of it: {error}"
+            raise OldCopy(reason) from error
         except StorageError as error:
             raise StorageFailed(f"Raft log: {error}. This node stops; nothing acknowledged is lost") from error
         finally:
@@ -148,7 +147,7 @@ class MetadataGroup:
                 await self._raft.status_changed()
 
     async def register(self, command: Register) -> None:
-        """Make this start of the node known; returns when the metadata has it, or a later one.
+        """Make this start of the node known; returns when the metadata has it, or another one of this boot or later.
 
         Raises:
             OperatorError: it can't be registered.

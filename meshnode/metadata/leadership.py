@@ -62,6 +62,8 @@ class Leadership:
         self._founding = founding
         self._voters_max = voters_max
         self._heard_at_s: dict[NodeId, float] = {}
+        self._admitted_at_s: dict[NodeId, float] = {}
+        self._admitting = trio.Lock()
         self._since_s = 0.0
         self._term = 0
         self._allocator: Allocator | None = None
@@ -99,6 +101,10 @@ class Leadership:
             raise Unavailable("this node does not lead")
         if problem := candidate.problem():
             raise OperatorError(f"the mesh can't register this node: {problem}")
+        async with self._admitting:  # of two candidates with one name, the second sees the first
+            await self._admit(candidate)
+
+    async def _admit(self, candidate: Register) -> None:
         health = self.health()
         for record in self._metadata.nodes.values():
             is_other = record.name == candidate.name and record.node_id != candidate.node_id
@@ -106,6 +112,7 @@ class Leadership:
                 raise NameTaken(
                     f"a live node at {record.address} is named {candidate.name!r} already: choose another --name"
                 )
+        self._admitted_at_s[candidate.node_id] = self._host.now()
         await self._group.propose(candidate)
         if candidate.node_id not in self._group.status.configuration.members:
             await self._group.change_configuration(ConfChange(ChangeKind.ADD_LEARNER, candidate.node_id))
@@ -120,7 +127,8 @@ class Leadership:
             if node_id == self._node_id:
                 state = Health.LIVE
             elif member is None:
-                state = Health.LIVE if now < self._since_s + UNKNOWN_GRACE_S else Health.FAILED
+                since_s = max(self._since_s, self._admitted_at_s.get(node_id, 0.0))
+                state = Health.LIVE if now < since_s + UNKNOWN_GRACE_S else Health.FAILED
             elif not member.is_live:
                 state = Health.LEFT if member.state is State.LEFT else Health.FAILED
             elif member.boot > record.boot:

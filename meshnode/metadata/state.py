@@ -25,6 +25,7 @@ class NodeRecord:
     address: Address
     weight: int
     zone: str
+    nonce: int = 0
     is_leaving: bool = False
 
 
@@ -128,6 +129,7 @@ class Metadata:
                 command.address,
                 command.weight,
                 command.zone,
+                command.nonce,
             )
         )
 
@@ -135,6 +137,8 @@ class Metadata:
         known = self.nodes.get(node_id)
         if known is None:
             return Outcome.STALE
+        if all(record.is_leaving for record in self.nodes.values() if record is not known):
+            return Outcome.INVALID
         return self._set_node(replace(known, is_leaving=True))
 
     def _forget(self, node_id: NodeId) -> Outcome:

@@ -58,7 +58,7 @@ def happen(mesh: Mesh, event: Event) -> None:
         mesh.recover(node_id)
     elif kind == "balk":
         mesh.balk(node_id, 7.0)
-    elif kind == "leave" and not is_leaving and len(mesh.nodes) > 1:
+    elif kind == "leave" and not is_leaving and sum(not node.is_leaving for node in mesh.metadata.nodes.values()) > 1:
         mesh.leave(node_id)
     mesh.run(gap_s)
 

@@ -135,6 +135,12 @@ def test_a_node_that_no_table_can_place_is_not_registered(command: Register) -> 
     assert log.metadata.nodes == {}
 
 
+def test_not_all_nodes_can_leave(log: Log) -> None:
+    assert [log.append(Leaving(node_id)) for node_id in (A, A, B)] == [Outcome.DONE] * 3
+    assert log.append(Leaving(C)) is Outcome.INVALID
+    assert not log.metadata.nodes[C].is_leaving
+
+
 def test_a_node_that_wants_to_leave_is_marked_until_it_starts_again(log: Log) -> None:
     assert log.append(Leaving(A)) is Outcome.DONE
     assert log.metadata.nodes[A].is_leaving

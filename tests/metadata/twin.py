@@ -44,6 +44,8 @@ def _carry_out(state: State, command: Command) -> str:
     if isinstance(command, Leaving):
         if command.node_id not in nodes:
             return "stale"
+        if not [other for other in nodes if other != command.node_id and not nodes[other]["leaving"]]:
+            return "invalid"
         nodes[command.node_id]["leaving"] = True
         return "done"
     if isinstance(command, Forget):

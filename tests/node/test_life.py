@@ -1,7 +1,10 @@
 """How a node begins and ends, and what it says when it can't."""
 
+import contextlib
 import dataclasses
 import functools
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
@@ -11,15 +14,16 @@ import trio
 
 from meshnode import Address, Client, Node, OperatorError, OutcomeUnknown, Unavailable
 from meshnode.agents.definition import Agent, agent
-from meshnode.control import Join, Joined
+from meshnode.control import Join, Joined, Routes
 from meshnode.errors import DataDirectoryError, NameTaken, WrongMesh
 from meshnode.host import RealHost
 from meshnode.identity import Boot, MeshId, NodeId
 from meshnode.joining import join_mesh
 from meshnode.links import Channel, Hello, Links, LinksConfig, Requests, Role
-from meshnode.metadata.commands import Register
+from meshnode.metadata.commands import Leaving, Register
 from meshnode.metadata.group import open_raft_log
-from tests.node.mesh import GUARD_S, Counter, Mesh, Tally, client_of, config_of, mesh_of
+from meshnode.partitions.driver import Partitions
+from tests.node.mesh import GUARD_S, Counter, Mesh, Tally, client_of, config_of, mesh_of, until
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -235,3 +239,156 @@ async def test_a_client_leaves_a_node_that_accepts_and_is_silent(tmp_path: Path,
                 assert (await client.ref(Counter, "x").add()).total == 1
             assert frozen.counters.no_handler > 0, "it was asked first"
             nursery.cancel_scope.cancel()
+
+
+async def test_one_list_of_seeds_serves_all_nodes(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a") as mesh:
+        listener, own = await RealHost().listen(Address("127.0.0.1", 0))
+        await listener.aclose()
+        named = Address("localhost", own.port)  # the same one, in a form that only the resolver knows
+        seeds = [own, named, mesh.node("a").address]
+        with trio.fail_after(GUARD_S):
+            async with Node(config_of("b", tmp_path, bind=own, join=seeds)) as node:
+                assert node.identity.mesh_id == mesh.node("a").identity.mesh_id
+
+
+async def test_of_two_nodes_that_start_at_once_with_one_name_one_is_let_in(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a") as mesh:
+        seeds = [mesh.node("a").address]
+        ended: list[type[BaseException]] = []
+        runs = trio.Event()
+
+        async def run(directory: Path) -> None:
+            try:
+                async with Node(config_of("b", directory, join=seeds)):
+                    runs.set()
+                    await trio.sleep_forever()
+            except* NameTaken:
+                ended.append(NameTaken)
+
+        with trio.fail_after(GUARD_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run, tmp_path / "one")
+                nursery.start_soon(run, tmp_path / "two")
+                await runs.wait()
+                while not ended:
+                    await trio.sleep(0.01)
+                assert [record.name for record in mesh.node("a").metadata.nodes.values()] == ["a", "b"]
+                nursery.cancel_scope.cancel()
+        assert ended == [NameTaken]
+
+
+async def test_an_address_that_nobody_can_reach_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    for host, reason in (("0.0.0.0", "does not name one machine"), ("224.0.0.1", "does not name one machine"),
+                         ("fe80::1%eth0", "has a scope"), ("example", "give an IP address")):  # fmt: skip
+        with pytest.raises(ValueError, match=reason):
+            config_of("b", tmp_path, advertise=Address(host, 7946), insecure=True)
+    with pytest.raises(ValueError, match=r"zone 'zzz.* is longer than 255 bytes"):
+        config_of("b", tmp_path, zone="z" * 256)
+
+
+async def test_a_restored_data_directory_is_refused_for_good(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a", "b", "c") as mesh:
+        await mesh.balanced("a", "b", "c")
+        await mesh.stop("c")
+        shutil.copytree(tmp_path / "c", tmp_path / "backup")
+        again = await mesh.start("c")
+        await until(lambda: mesh.node("a").metadata.boot_of(again.node_id) == again.identity.boot)
+        await mesh.stop("c")
+        shutil.rmtree(tmp_path / "c")
+        shutil.copytree(tmp_path / "backup", tmp_path / "c")
+        seeds = [mesh.node("a").address]
+        for reason in ("is an old copy, or another", "is an old copy: node .* has gone on elsewhere"):
+            error = await raised_by(Node(config_of("c", tmp_path, join=seeds)))
+            assert isinstance(error, DataDirectoryError)
+            assert re.search(reason, str(error))
+
+
+async def test_no_partition_message_is_taken_before_the_start_is_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[bool] = []
+    receive = Partitions.receive
+
+    def watch(partitions: Partitions, sender: NodeId, message: Any) -> None:
+        for node in started:
+            if getattr(node, "partitions", None) is partitions:
+                taken.append(node.metadata.boot_of(node.node_id) == node.identity.boot)
+        receive(partitions, sender, message)
+
+    monkeypatch.setattr(Partitions, "receive", watch)
+    started: list[Node] = []
+    async with mesh_of(tmp_path, "a", "b", "c") as mesh, client_of(mesh.node("a")) as client:
+        key = mesh.key_at("a")
+        await client.ref(Counter, key).add(1)
+        await mesh.stop("c")
+        started.append(await mesh.start("c"))
+        await mesh.balanced("a", "b", "c")
+        assert (await client.ref(Counter, key).add(1)).total == 2
+        with trio.fail_after(GUARD_S):
+            while not taken:
+                await trio.sleep(0.01)
+    assert all(taken)
+
+
+async def test_of_two_nodes_that_leave_at_once_one_stays(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a", "b") as mesh:
+        await mesh.node("a").ref(Counter, "x").add()
+        refused: list[str] = []
+        left: list[str] = []
+
+        async def leave(name: str) -> None:
+            try:
+                await mesh.node(name).leave()
+            except Unavailable as error:
+                refused.append(f"{name}: {error}")
+            else:
+                left.append(name)
+
+        with trio.fail_after(GUARD_S):
+            async with trio.open_nursery() as nursery:
+                for name in "ab":
+                    nursery.start_soon(leave, name)
+        (gone,) = left
+        (stays,) = {"a", "b"} - {gone}
+        assert refused == [
+            f"{stays}: the last node can't leave its mesh: nobody is there to take over; stop it instead"
+        ]
+        await mesh.stop(gone)
+        assert (await mesh.node(stays).ref(Counter, "x").add()).total == 2
+
+
+async def test_a_node_leaves_though_whoever_asked_for_it_waits_no_more(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a", "b") as mesh:
+        with trio.move_on_after(0.01):
+            await mesh.node("b").leave()
+        with trio.fail_after(GUARD_S):
+            while not mesh.node("b").metadata.nodes[mesh.node("b").node_id].is_leaving:
+                await mesh.node("b").group.propose(Leaving(mesh.node("b").node_id))
+            await mesh.node("b").left.wait()
+            await mesh.node("b").leave()  # it has, and says nothing else
+        assert set(mesh.node("a").metadata.nodes) == {mesh.node("a").node_id}
+
+
+async def test_many_idle_clients_take_no_answers_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshnode.reception.RECEIVED_MAX", 2)
+    async with mesh_of(tmp_path, "a") as mesh, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(client_of(mesh.node("a"))) for _ in range(6)]
+        for client in clients:
+            await client.ref(Counter, "x").add()
+        with trio.fail_after(GUARD_S):
+            await mesh.start("b")
+            for client in clients:
+                assert len(await client.view("members")) == 2
+
+
+async def test_a_client_leaves_a_gateway_that_is_cut_off_from_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with mesh_of(tmp_path, "a", "b", "c") as mesh, client_of(mesh.node("c"), mesh.node("b")) as client:
+        key = mesh.key_at("a")
+        await client.ref(Counter, key).add()
+        stale = mesh.node("c").reception
+        monkeypatch.setattr(stale, "_routes", lambda question: Routes(question.number, question.version))
+        await mesh.stop("a")
+        assert (await client.ref(Counter, key, timeout_s=GUARD_S).add()).total == 2
