@@ -1,0 +1,156 @@
+"""What one process takes from outside, in the simulated world."""
+
+import contextlib
+import functools
+import math
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar, TypeVarTuple
+
+import outcome
+import trio
+from xxhash import xxh3_64_intdigest
+
+from consensus.disk import Disk
+from meshnode.identity import Address
+from simulations.disk import SimDisk
+from simulations.hosts.datagrams import SimDatagrams
+from simulations.hosts.machine import Machine
+from simulations.hosts.mailbox import SimMailbox
+from simulations.hosts.network import Network
+from simulations.kernel import Killed, Process
+
+T = TypeVar("T")
+K = TypeVar("K")
+Ts = TypeVarTuple("Ts")
+
+BLOCKING_BEGINS_S = 0.00002
+"""What it takes until a thread begins with blocking work."""
+
+
+class SimHost:
+    """A `meshnode.host.Host` for one life of one process on a machine."""
+
+    def __init__(self, machine: Machine, network: Network, process: Process) -> None:
+        machine.lives += 1
+        self.machine = machine
+        self.process = process
+        seed = xxh3_64_intdigest(f"{machine.host} life {machine.lives}".encode(), machine.seed & (1 << 64) - 1)
+        self.rng = random.Random(seed)
+        self._ids = random.Random(seed + 1)
+        self._network = network
+        self._loops = 0
+        self._disks: list[SimDisk] = []
+        process.on_kill(self._fence)
+
+    def _fence(self) -> None:
+        """The process is no more: what it had is released, and nothing it still does has an effect."""
+        for disk in self._disks:
+            disk.crash(power_loss=False)
+        self._network.close_all(self.process)
+
+    # ---- time
+
+    def now(self) -> float:
+        return self.machine.now()
+
+    def wall_clock(self) -> float:
+        return self.machine.wall_clock()
+
+    async def sleep_until(self, at: float) -> None:
+        if math.isinf(at):
+            if at > 0:
+                await trio.sleep_forever()
+            await trio.lowlevel.checkpoint()
+            return
+        world = self.machine.world_time(at)
+        while True:
+            await trio.sleep_until(world)
+            if not self.now() < at:
+                return
+            world = math.nextafter(world, math.inf)  # the conversion was rounded down
+
+    def deadline(self, at: float) -> trio.CancelScope:
+        return trio.CancelScope(deadline=self.machine.world_time(at))
+
+    # ---- chance
+
+    def fresh_id(self, bits: int) -> int:
+        return self._ids.randrange(1, 2**bits)
+
+    # ---- network
+
+    @contextlib.asynccontextmanager
+    async def datagrams(self, bind: Address) -> AsyncIterator[SimDatagrams]:
+        await trio.lowlevel.checkpoint()
+        endpoint = self._network.open_datagrams(bind, self.process)
+        try:
+            yield endpoint
+        finally:
+            self._network.close_datagrams(endpoint)
+
+    async def listen(self, bind: Address) -> tuple[trio.abc.Listener[trio.abc.HalfCloseableStream], Address]:
+        await trio.lowlevel.checkpoint()
+        listener = self._network.listen(bind, self.process)
+        return listener, listener.address
+
+    async def dial(self, to: Address) -> trio.abc.HalfCloseableStream:
+        return await self._network.dial(self.machine.host, to, self.process)
+
+    # ---- disk and blocking work
+
+    @contextlib.asynccontextmanager
+    async def disk(self, root: str) -> AsyncIterator[Disk]:
+        await trio.lowlevel.checkpoint()
+        disk = self.machine.disk(root)
+        life = disk.acquire()
+        self._disks.append(disk)
+        try:
+            yield disk
+        finally:
+            if self.process.is_alive or disk in self._disks:
+                disk.release(life)
+
+    async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        task = trio.lowlevel.current_task()
+        events = self.machine.events
+        process = self.process
+
+        def begin() -> None:
+            if not process.is_alive:
+                return
+            try:
+                result: outcome.Outcome[T] = outcome.capture(work, *arguments)
+            except Killed:
+                process.kill()
+                return
+            elapsed_s = sum(disk.take_elapsed() for disk in self._disks)
+            if elapsed_s == math.inf:
+                return  # a disk that never answers
+            events.after(elapsed_s, functools.partial(trio.lowlevel.reschedule, task, result))
+
+        events.after(BLOCKING_BEGINS_S, begin)
+
+        def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
+            return trio.lowlevel.Abort.FAILED  # work that has begun is not interrupted
+
+        result: T = await trio.lowlevel.wait_task_rescheduled(abort)
+        return result
+
+    # ---- loops
+
+    async def own_loop(
+        self,
+        main: Callable[[Callable[[], None]], Awaitable[None]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._loops += 1
+        loop = self.process.open_loop(f"loop {self._loops}")
+        async with trio.open_nursery() as nursery:
+            loop.spawn(nursery, functools.partial(main, task_status.started), loop.name)
+
+    def mailbox(self, bound: int) -> SimMailbox[K, T]:
+        return SimMailbox(bound)

@@ -1,0 +1,231 @@
+"""The network between machines."""
+
+import errno
+from collections.abc import Callable
+
+import trio
+
+from meshnode.errors import AddressInUse, OperatorError
+from meshnode.identity import Address
+from simulations.hosts.datagrams import SimDatagrams
+from simulations.hosts.quality import Paths
+from simulations.hosts.streams import SimListener, SimStream
+from simulations.hosts.trace import Trace
+from simulations.kernel import Events
+
+FIRST_FREE_PORT = 32_768
+
+STREAMS_MIN = 256
+"""So many ends of connections are kept before those that are over are looked for."""
+
+
+class Network:
+    """Machines reach each other here by their addresses.
+
+    Args:
+        seed: of everything that is drawn.
+    """
+
+    def __init__(self, events: Events, trace: Trace, *, seed: int) -> None:
+        self.events = events
+        self.trace = trace
+        self.paths = Paths(seed)
+        self.datagrams_sent = 0
+        self.datagrams_lost = 0
+        self._hosts: set[str] = set()
+        self._down: set[str] = set()
+        self._hanging: set[str] = set()
+        self._endpoints: dict[Address, SimDatagrams] = {}
+        self._listeners: dict[Address, SimListener] = {}
+        # Ends of connections that may be used yet, in the order of their making.
+        self._streams: dict[SimStream, None] = {}
+        self._streams_max = STREAMS_MIN
+        self._stalled: dict[SimStream, None] = {}
+        self._next_port: dict[str, int] = {}
+
+    # ---- machines and processes
+
+    def add_machine(self, host: str) -> None:
+        """Connect a machine."""
+        self._hosts.add(host)
+
+    def is_down(self, host: str) -> bool:
+        """Whether the machine is without power, or not there at all."""
+        return host not in self._hosts or host in self._down
+
+    def power_off(self, host: str) -> None:
+        """The machine is gone from one moment to the next: nobody is told."""
+        self._down.add(host)
+        for stream in self._streams_of(host):
+            stream.vanish()
+            del self._streams[stream]
+
+    def power_on(self, host: str) -> None:
+        """The machine is back; it knows nothing of the connections it had."""
+        self._down.discard(host)
+        for stream in list(self._streams):
+            peer = stream.peer
+            if stream.remote.host == host and peer is not None and peer.owner is None:
+                self.after_delay(stream.remote, stream.local, lambda lost=stream: lost.break_off("connection reset"))  # type: ignore[misc]
+        self._open_paths()
+
+    def close_all(self, owner: object) -> None:
+        """A process ended, in whatever way: the kernel closes what it had open."""
+        for endpoint in [endpoint for endpoint in self._endpoints.values() if endpoint.owner is owner]:
+            self.close_datagrams(endpoint)
+        for listener in [listener for listener in self._listeners.values() if listener.owner is owner]:
+            listener.close()
+        for stream in [stream for stream in self._streams if stream.owner is owner]:
+            stream.close()
+
+    def hang_dials(self, host: str, *, hang: bool) -> None:
+        """Whether connecting to the machine takes for ever."""
+        (self._hanging.add if hang else self._hanging.discard)(host)
+
+    # ---- faults
+
+    def cut(self, source: str, target: str) -> None:
+        """Nothing gets from one machine to the other until `mend`."""
+        self.paths.cut(source, target)
+
+    def mend(self, source: str, target: str) -> None:
+        """Undo one `cut`."""
+        if self.paths.mend(source, target):
+            self._open_paths()
+
+    def reset_streams(self, one: str, other: str) -> None:
+        """All connections between two machines end in the middle of whatever they carry."""
+        for stream in [*self._streams_of(one), *self._streams_of(other)]:
+            if stream.remote.host in (one, other):
+                stream.break_off("connection reset")
+
+    def is_dark(self, source: str, target: str) -> bool:
+        """Whether nothing that is sent arrives, or nothing that answers it does."""
+        paths = self.paths
+        return paths.is_cut(source, target) or paths.is_cut(target, source) or target in self._down
+
+    def can_reach(self, source: str, target: str) -> bool:
+        """Whether what is sent arrives."""
+        return not self.paths.is_cut(source, target) and target not in self._down
+
+    # ---- datagrams
+
+    def open_datagrams(self, bind: Address, owner: object) -> SimDatagrams:
+        """Raises as `meshnode.host.Host.datagrams` does."""
+        address = self._bind(bind, self._endpoints)
+        endpoint = self._endpoints[address] = SimDatagrams(self, address, owner)
+        return endpoint
+
+    def close_datagrams(self, endpoint: SimDatagrams) -> None:
+        """The address is free again."""
+        if not endpoint.is_closed:
+            endpoint.close()
+            del self._endpoints[endpoint.address]
+
+    def send_datagram(self, source: Address, target: Address, data: bytes) -> None:
+        """Once, with no promise."""
+        self.datagrams_sent += 1
+        fate = self.paths.draw(source.host, target.host, "datagram")
+        if fate.is_lost or self.paths.is_cut(source.host, target.host) or self.is_down(source.host):
+            self.datagrams_lost += 1
+            return
+        self.events.after(fate.delay_s, lambda: self._arrive(source, target, data))
+        if fate.copy_delay_s is not None:
+            self.events.after(fate.copy_delay_s, lambda: self._arrive(source, target, data))
+
+    def _arrive(self, source: Address, target: Address, data: bytes) -> None:
+        endpoint = self._endpoints.get(target)
+        if endpoint is not None and target.host not in self._down:
+            self.trace.note(self.events.now, "datagram", f"{source} → {target}", data)
+            endpoint.arrive(data, source)
+
+    # ---- streams
+
+    def listen(self, bind: Address, owner: object) -> SimListener:
+        """Raises as `meshnode.host.Host.listen` does."""
+        address = self._bind(bind, self._listeners)
+        listener = SimListener(address, owner, lambda: self._listeners.pop(address, None))
+        self._listeners[address] = listener
+        return listener
+
+    async def dial(self, source: str, to: Address, owner: object) -> SimStream:
+        """Raises as `meshnode.host.Host.dial` does."""
+        if not 1 <= to.port <= 65535:
+            raise OSError(errno.EINVAL, f"{to} can't be dialled: port {to.port} is not from 1 to 65535")
+        if len(self._streams) > self._streams_max:
+            for stream in [stream for stream in self._streams if stream.is_over]:
+                del self._streams[stream]
+            self._streams_max = max(STREAMS_MIN, 2 * len(self._streams))
+        local = Address(source, self._free_port(source))
+        answered = trio.Event()
+        problem: list[OSError] = []
+        made: list[SimStream] = []
+
+        def knock() -> None:
+            if self.is_dark(source, to.host) or to.host in self._hanging:
+                self.events.after(1.0, knock)  # the kernel tries again, and its user gives up
+                return
+            listener = self._listeners.get(to)
+            try:
+                if listener is None or to.host not in self._hosts:
+                    raise OSError(errno.ECONNREFUSED, f"connection to {to} refused")
+                far = SimStream(self, to, local, listener.owner)
+                near = SimStream(self, local, to, owner)
+                near.peer, far.peer = far, near
+                listener.offer(far)
+            except OSError as error:
+                problem.append(error)
+            else:
+                self._streams[near] = self._streams[far] = None
+                made.append(near)
+            self.after_delay(to, local, answered.set)
+
+        self.after_delay(local, to, knock)
+        try:
+            await answered.wait()
+        except trio.Cancelled:
+            for stream in made:
+                stream.close()
+            raise
+        if problem:
+            raise problem[0]
+        return made[0]
+
+    def after_delay(self, source: Address, target: Address, action: Callable[[], object]) -> None:
+        """Something small crosses the network, and then ``action`` happens."""
+        fate = self.paths.draw(source.host, target.host, "control")
+        self.events.after(fate.delay_s, action)
+
+    def stalled(self, stream: SimStream) -> None:
+        """The stream wants to know when the path opens."""
+        self._stalled[stream] = None
+
+    # ---- inside
+
+    def _open_paths(self) -> None:
+        for stream in list(self._stalled):
+            if not self.is_dark(stream.local.host, stream.remote.host):
+                del self._stalled[stream]
+                stream.path_opens()
+
+    def _streams_of(self, host: str) -> list[SimStream]:
+        return [stream for stream in self._streams if stream.local.host == host]
+
+    def _bind(self, bind: Address, taken: dict[Address, SimDatagrams] | dict[Address, SimListener]) -> Address:
+        if bind.host not in self._hosts:
+            raise OperatorError(f"can't bind {bind}: this machine does not have the address. Give one that it has")
+        if not 0 <= bind.port <= 65535:
+            raise OperatorError(f"can't bind {bind}: port {bind.port} is not from 0 to 65535")
+        address = bind
+        if not bind.port:
+            address = Address(bind.host, self._free_port(bind.host))
+            while address in taken:
+                address = Address(bind.host, self._free_port(bind.host))
+        if address in taken:
+            raise AddressInUse(f"{bind} is in use by another process: stop it, or choose another port with --bind")
+        return address
+
+    def _free_port(self, host: str) -> int:
+        port = self._next_port.get(host, FIRST_FREE_PORT)
+        self._next_port[host] = port + 1 if port < 65535 else FIRST_FREE_PORT
+        return port

@@ -1,0 +1,292 @@
+"""Streams: what TCP looks like from above, and how it ends."""
+
+import errno
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshnode.identity import Address
+
+if TYPE_CHECKING:
+    from simulations.hosts.network import Network
+
+WINDOW_BYTES = 256 * 2**10
+"""What may be under way or unread in one direction: the kernels' buffers on both sides."""
+
+RETRANSMIT_S = 0.2
+"""What a segment that was lost costs: Linux's smallest retransmission timeout."""
+
+GIVE_UP_S = (9.0, 16.0)
+"""After how long, between these, the sender of what is not acknowledged gives the connection up."""
+
+ACCEPT_QUEUE_MAX = 256
+"""Connections that wait for `accept`; past it a dial is refused."""
+
+
+class SimStream(trio.abc.HalfCloseableStream):
+    """One end of a connection. One task may send and one may receive at a time, as with trio's own."""
+
+    def __init__(self, network: "Network", local: Address, remote: Address, owner: object) -> None:
+        self.local = local
+        self.remote = remote
+        self.owner = owner
+        self.peer: SimStream | None = None
+        self._network = network
+        self._is_closed = False
+        self._error: str | None = None
+        # What arrived and was not read.
+        self._arrived: deque[bytes] = deque()
+        self._has_ended = False
+        self._reader: trio.lowlevel.Task | None = None
+        # What this end sent.
+        self._unread_bytes = 0
+        self._sender: trio.lowlevel.Task | None = None
+        self._sent_end = False
+        self._last_arrival_s = 0.0
+        self._free_at_s = 0.0
+        self._stalled: deque[bytes] = deque()
+        self._lacks_acknowledgement = False
+        self._subject = f"{local} → {remote}"
+
+    # ---- what a program does
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self._check_can_send()
+        view = memoryview(bytes(data))
+        while view:
+            while self._unread_bytes >= WINDOW_BYTES:
+                await self._wait_to_send()
+                self._check_can_send()
+            part = bytes(view[: WINDOW_BYTES - self._unread_bytes])
+            view = view[len(part) :]
+            self._unread_bytes += len(part)
+            self._transmit(part)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._check_can_send()
+        while self._unread_bytes >= WINDOW_BYTES:
+            await self._wait_to_send()
+            self._check_can_send()
+
+    async def send_eof(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._is_closed:
+            raise trio.ClosedResourceError("this stream was closed")
+        if not self._sent_end:
+            self._sent_end = True
+            self._transmit(b"")
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError(f"max_bytes is {max_bytes}: choose 1 or more")
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._is_closed:
+                raise trio.ClosedResourceError("this stream was closed")
+            if self._arrived:
+                return self._take(max_bytes or WINDOW_BYTES)
+            if self._error is not None:
+                raise trio.BrokenResourceError(self._error)
+            if self._has_ended:
+                return b""
+            await self._wait_to_receive()
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Close as a process that ends does: in order, unless something that arrived was not read."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._error is None:
+            if self._arrived:
+                self._network.after_delay(self.local, self.remote, self._reset_peer)
+            elif not self._sent_end:
+                self._sent_end = True
+                self._transmit(b"")
+        self._arrived.clear()
+        self._wake()
+
+    # ---- what happens to it
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody at either end can do anything with it."""
+        return self._is_closed and (self.peer is None or self.peer._is_closed)
+
+    def break_off(self, reason: str) -> None:
+        """The connection is no more, as this end sees it."""
+        if self._error is None and not self._is_closed:
+            self._error = reason
+            self._wake()
+
+    def vanish(self) -> None:
+        """The machine of this end has lost its power: nobody is told."""
+        self._is_closed = True
+        self.owner = None
+
+    def path_opens(self) -> None:
+        """What could not be sent is sent again."""
+        self._lacks_acknowledgement = False
+        stalled, self._stalled = self._stalled, deque()
+        self._last_arrival_s = max(self._last_arrival_s, self._network.events.now + RETRANSMIT_S)
+        for part in stalled:
+            self._transmit(part)
+
+    def _transmit(self, part: bytes) -> None:
+        """Put bytes on their way; none mean the end."""
+        network = self._network
+        source, target = self.local.host, self.remote.host
+        if network.is_dark(source, target) and not self._lacks_acknowledgement:
+            self._lacks_acknowledgement = True
+            network.stalled(self)
+            low, high = GIVE_UP_S
+            give_up_s = low + (high - low) * network.paths.share(source, target, "give up")
+            network.events.after(give_up_s, self._give_up)
+        if self._stalled or not network.can_reach(source, target):
+            self._stalled.append(part)
+            return
+        fate = network.paths.draw(source, target, "stream")
+        quality = network.paths.quality(source, target)
+        now = network.events.now
+        leaves_s = now
+        if quality.bytes_per_s:
+            leaves_s = self._free_at_s = max(now, self._free_at_s) + len(part) / quality.bytes_per_s
+        arrives_s = leaves_s + fate.delay_s + (RETRANSMIT_S if fate.is_lost else 0.0)
+        self._last_arrival_s = arrives_s = max(arrives_s, self._last_arrival_s)
+        network.events.at(arrives_s, lambda: self._deliver(part))
+
+    def _deliver(self, part: bytes) -> None:
+        peer, network = self.peer, self._network
+        if peer is None or peer.owner is None or network.is_down(self.remote.host):
+            return  # no machine there, or one that has started again: `Network` answers for it
+        network.trace.note(network.events.now, "stream", self._subject, part)
+        if peer._error is not None:
+            return
+        if peer._is_closed:
+            if part:
+                self._network.after_delay(self.remote, self.local, self._was_reset)
+            self._unread_bytes -= len(part)
+            return
+        if part:
+            peer._arrived.append(part)
+        else:
+            peer._has_ended = True
+        peer._wake_reader()
+
+    def _give_up(self) -> None:
+        if self._lacks_acknowledgement:
+            self.break_off("the other side did not acknowledge what was sent for too long")
+            self._stalled.clear()
+
+    def _reset_peer(self) -> None:
+        if self.peer is not None:
+            self.peer._was_reset()
+
+    def _was_reset(self) -> None:
+        self._arrived.clear()
+        self.break_off("connection reset by peer")
+
+    def _take(self, max_bytes: int) -> bytes:
+        part = self._arrived.popleft()
+        if len(part) > max_bytes:
+            self._arrived.appendleft(part[max_bytes:])
+            part = part[:max_bytes]
+        peer = self.peer
+        assert peer is not None
+        was_full = peer._unread_bytes >= WINDOW_BYTES
+        peer._unread_bytes -= len(part)
+        if was_full:
+            peer._wake_sender()
+        return part
+
+    # ---- waiting
+
+    def _check_can_send(self) -> None:
+        if self._is_closed or self._sent_end:
+            raise trio.ClosedResourceError("this stream was closed for sending")
+        if self._error is not None:
+            raise trio.BrokenResourceError(self._error)
+
+    async def _wait_to_receive(self) -> None:
+        if self._reader is not None:
+            raise trio.BusyResourceError("another task receives from this stream")
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._reader = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._reader = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def _wait_to_send(self) -> None:
+        if self._sender is not None:
+            raise trio.BusyResourceError("another task sends on this stream")
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._sender = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._sender = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None:
+            task, self._reader = self._reader, None
+            trio.lowlevel.reschedule(task)
+
+    def _wake_sender(self) -> None:
+        if self._sender is not None:
+            task, self._sender = self._sender, None
+            trio.lowlevel.reschedule(task)
+
+    def _wake(self) -> None:
+        self._wake_reader()
+        self._wake_sender()
+
+
+class SimListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
+    """Accepts connections at an address. They are made even while the process is stuck, as by a kernel."""
+
+    def __init__(self, address: Address, owner: object, on_close: Callable[[], object]) -> None:
+        self.address = address
+        self.owner = owner
+        self._on_close = on_close
+        self._is_closed = False
+        self._pending: deque[SimStream] = deque()
+        self._lot = trio.lowlevel.ParkingLot()
+
+    async def accept(self) -> SimStream:
+        await trio.lowlevel.checkpoint()
+        while not self._pending:
+            if self._is_closed:
+                raise trio.ClosedResourceError("this listener was closed")
+            await self._lot.park()
+        return self._pending.popleft()
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Refuse from now on; who waits to be accepted is cut off."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._on_close()
+            for stream in self._pending:
+                stream.close()
+            self._pending.clear()
+            self._lot.unpark_all()
+
+    def offer(self, stream: SimStream) -> None:
+        """A connection. Raises OSError when too many wait."""
+        if self._is_closed or len(self._pending) >= ACCEPT_QUEUE_MAX:
+            raise OSError(errno.ECONNREFUSED, "connection refused")
+        self._pending.append(stream)
+        self._lot.unpark()

@@ -1,0 +1,220 @@
+"""A process as the kernel sees it: tasks that can be stopped, slowed, or gone from one step to the next."""
+
+import contextlib
+import contextvars
+import enum
+import functools
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import outcome
+import trio
+import trio._core._run as scheduler
+
+from simulations.kernel.events import Events, Handle
+
+_LOOP: contextvars.ContextVar["Loop"] = contextvars.ContextVar("loop")
+
+_schedule = scheduler.Runner.reschedule
+
+
+class Killed(BaseException):
+    """Raised out of whatever a process was doing, such as a write, when it is killed in the middle of it."""
+
+
+class State(enum.Enum):
+    """Of a loop."""
+
+    RUNNING = 1
+    PAUSED = 2
+    DEAD = 3
+
+
+class Loop:
+    """Tasks of one event loop of a process: what trio would run goes through here."""
+
+    def __init__(self, process: "Process", name: str) -> None:
+        self.process = process
+        self.name = name
+        self.state = State.RUNNING
+        self._held: deque[scheduler.Task] = deque()
+        self._resume: Handle | None = None
+
+    def spawn(self, nursery: trio.Nursery, main: Callable[[], Awaitable[object]], name: str) -> None:
+        """Start a task in this loop; the tasks that it starts are in it too."""
+        token = _LOOP.set(self)
+        nursery.start_soon(main, name=name)
+        _LOOP.reset(token)
+
+    def hold(self, runner: scheduler.Runner) -> None:
+        """Keep the task that was just made runnable until the loop goes on."""
+        self._held.append(runner.runq.pop())
+        if self.state is State.RUNNING and self._resume is None:
+            self._resume = self.process.events.at(self.process.busy_until_s, self._go_on)
+
+    def pause(self) -> None:
+        """Run nothing from now on."""
+        if self.state is State.RUNNING:
+            self.state = State.PAUSED
+            runner = scheduler.GLOBAL_RUN_CONTEXT.runner
+            self._held.extend(task for task in runner.runq if task.context.get(_LOOP) is self)
+            _purge(runner, self)
+
+    def resume(self) -> None:
+        """Go on where it stopped."""
+        if self.state is State.PAUSED:
+            self.state = State.RUNNING
+            self._go_on()
+
+    def end(self) -> None:
+        """Never run again."""
+        self.state = State.DEAD
+        self._held.clear()
+        if self._resume is not None:
+            self._resume.cancel()
+
+    def _go_on(self) -> None:
+        self._resume = None
+        if self.state is State.RUNNING:
+            scheduler.GLOBAL_RUN_CONTEXT.runner.runq.extend(self._held)
+            self._held.clear()
+
+
+class Process:
+    """One life of a program: a root task in a nursery, and the loops that it opened.
+
+    Args:
+        step_s: virtual seconds that each step of each task takes; 0 for a fast machine.
+        on_end: told how the root task ended by itself; not called for a process that is killed.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        *,
+        name: str,
+        step_s: float = 0.0,
+        on_end: Callable[[outcome.Outcome[object]], None] = lambda _outcome: None,
+    ) -> None:
+        self.events = events
+        self.name = name
+        self.step_s = step_s
+        self.busy_until_s = 0.0
+        self.steps_left: int | None = None
+        """Kill the process after so many more steps of its tasks."""
+        self.main = Loop(self, "main")
+        self.loops = [self.main]
+        self.is_alive = True
+        self._on_end = on_end
+        self._on_kill: list[Callable[[], None]] = []
+
+    def start(self, nursery: trio.Nursery, program: Callable[[], Awaitable[object]]) -> None:
+        """Run the program as the process's root."""
+        self.main.spawn(nursery, functools.partial(self._root, program), self.name)
+
+    def open_loop(self, name: str) -> Loop:
+        """Another loop of this process."""
+        loop = Loop(self, name)
+        self.loops.append(loop)
+        return loop
+
+    def on_kill(self, action: Callable[[], None]) -> None:
+        """Call ``action`` when the process is killed, before its tasks are gone: what fences it from the outside."""
+        self._on_kill.append(action)
+
+    def pause(self) -> None:
+        """As by SIGSTOP."""
+        for loop in self.loops:
+            loop.pause()
+
+    def resume(self) -> None:
+        """As by SIGCONT."""
+        for loop in self.loops:
+            loop.resume()
+
+    def kill(self) -> None:
+        """As by SIGKILL: no task of the process takes another step, nothing of it is cleaned up."""
+        if not self.is_alive:
+            return
+        self.is_alive = False
+        for action in self._on_kill:
+            action()
+        runner = scheduler.GLOBAL_RUN_CONTEXT.runner
+        for loop in self.loops:
+            loop.end()
+            _purge(runner, loop)
+        dead = [task for task in runner.tasks if _process_of(task) is self]
+        for task in dead:
+            task._abort_func = None  # no cancellation reaches it
+            runner.tasks.remove(task)
+            nursery = task._parent_nursery
+            if nursery is not None and _process_of(nursery.parent_task) is not self:
+                task._activate_cancel_status(None)
+                nursery._child_finished(task, outcome.Value(None))
+        # Collected now, their `finally` blocks would run in the middle of the simulation.
+        _graveyard.get().extend(dead)
+
+    async def _root(self, program: Callable[[], Awaitable[object]]) -> None:
+        ended = await outcome.acapture(program)
+        self.is_alive = False
+        self._on_end(ended)
+
+
+def current_process() -> Process | None:
+    """The process whose task runs right now."""
+    loop = _LOOP.get(None)
+    return None if loop is None else loop.process
+
+
+def _process_of(task: scheduler.Task) -> Process | None:
+    loop = task.context.get(_LOOP)
+    return None if loop is None else loop.process
+
+
+_graveyard: contextvars.ContextVar[list[scheduler.Task]] = contextvars.ContextVar("graveyard")
+
+
+def _purge(runner: scheduler.Runner, loop: Loop) -> None:
+    kept = [task for task in runner.runq if task.context.get(_LOOP) is not loop]
+    runner.runq.clear()
+    runner.runq.extend(kept)
+
+
+def _reschedule(runner: scheduler.Runner, task: scheduler.Task, next_send: Any = scheduler._NO_SEND) -> None:
+    loop = task.context.get(_LOOP)
+    if loop is None:
+        _schedule(runner, task, next_send)
+        return
+    if loop.state is State.DEAD:
+        task._abort_func = None
+        return
+    _schedule(runner, task, next_send)
+    process = loop.process
+    if process.steps_left is not None:
+        process.steps_left -= 1
+        if process.steps_left <= 0:
+            process.kill()
+            return
+    if process.step_s:
+        process.busy_until_s = max(process.busy_until_s, process.events.now) + process.step_s
+        loop.hold(runner)
+    elif loop.state is State.PAUSED:
+        loop.hold(runner)
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[None]:
+    """While this lasts, tasks of processes can be held and dropped; then those that were killed are buried."""
+    dead: list[scheduler.Task] = []
+    token = _graveyard.set(dead)
+    scheduler.Runner.reschedule = _reschedule  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        scheduler.Runner.reschedule = _schedule  # type: ignore[method-assign]
+        _graveyard.reset(token)
+        for task in dead:
+            # Outside of trio nothing that their cleaning up does can succeed, and nobody wants it to.
+            with contextlib.suppress(BaseException):
+                task.context.run(task.coro.close)

@@ -1,0 +1,67 @@
+"""Runs an async function in virtual time."""
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+import trio._core._run as scheduler
+
+from simulations.kernel.events import Events
+from simulations.kernel.ordering import ordered
+from simulations.kernel.process import processes
+
+T = TypeVar("T")
+
+
+class Stalled(Exception):
+    """Every task waits, and nothing is going to happen any more."""
+
+
+class VirtualClock(trio.abc.Clock):
+    """Time as `Events` has it: it passes only while no task can run."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._stalled = False
+
+    def start_clock(self) -> None:
+        self._runner = scheduler.GLOBAL_RUN_CONTEXT.runner
+
+    def current_time(self) -> float:
+        return self._events.now
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """Let things happen until a task can run; trio never waits for real."""
+        events, runner = self._events, self._runner
+        while not runner.runq:
+            deadline = runner.deadlines.next_deadline()  # an event may have moved it
+            at_s = events.next_at()
+            if deadline <= at_s:
+                if deadline == math.inf:
+                    if runner.entry_queue.size():
+                        break  # trio has something to do by itself, as at the end of a run
+                    raise Stalled("every task waits, and no event is scheduled")
+                events.now = max(events.now, deadline)
+                break
+            events.happen()
+        return 0.0
+
+
+def simulate(main: Callable[[], Awaitable[T]], *, events: Events, seed: int) -> T:
+    """Run ``main`` to its end in virtual time; the same seed gives the same run.
+
+    Raises:
+        Stalled: inside a `trio.TrioInternalError`, when nothing can happen any more.
+        UnverifiedTrio: see `simulations.kernel.ordering`.
+    """
+
+    async def run() -> T:
+        try:
+            return await main()
+        finally:
+            # Those of killed processes must not be finalized: their cleaning up would wait for the dead.
+            scheduler.GLOBAL_RUN_CONTEXT.runner.asyncgens.alive.clear()
+
+    with ordered(seed), processes():
+        return trio.run(run, clock=VirtualClock(events))
