@@ -4,9 +4,10 @@ pyopencl nor any driver until an engine is opened.
 1. Describe a network with `Mlp` and `Layer`, or read one with `Mlp.from_bytes`, which trusts no byte.
 2. Open one engine with `open_engine(preference=..., cache_dir=...)`. It always succeeds; `engine.description` says what
    it runs on, and why not on something better. Say so to the operator.
-3. `load` a model once, then `predict` batches of rows with its handle, from one thread at a time.
+3. `load` a model once, then `predict` (softmax) or `classify` (argmax) batches of rows with its handle, from one
+   thread at a time. Both run on the device to their end.
 4. A `DeviceError` costs the batch a rerun: `reference.forward(model, rows)` answers the same rows. The engine is no
-   longer healthy; close it and open another.
+   longer healthy; close it, which raises nothing, and open another.
 5. `cache_dir` holds native code that the driver will run: give a directory that only this user can write.
 """
 

@@ -48,7 +48,8 @@ class Engine(Protocol):
         ...
 
     def classify(self, handle: ModelHandle, rows: Floats) -> Classes:
-        """The first index of each row's largest probability, int32 (n,). Raises what `predict` does."""
+        """The first index of each row's largest probability, int32 (n,): four bytes a row leave the device, whatever
+        the number of classes. Raises what `predict` does."""
         ...
 
     def unload(self, handle: ModelHandle) -> None:
@@ -56,7 +57,10 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Forget every model and give the memory back. The engine can be closed again, and load again."""
+        """Forget every model and give the memory back. The engine can be closed again, and load again.
+
+        Raises nothing: memory that a failed device does not take back is lost together with the device.
+        """
         ...
 
 

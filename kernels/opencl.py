@@ -15,7 +15,7 @@ from kernels.device import DeviceInfo
 from kernels.errors import DeviceError
 from kernels.model import Floats, Layer, Mlp
 from kernels.pipeline import Pipeline
-from kernels.program import program_for
+from kernels.program import forget, program_for
 from kernels.reference import HOST_FLOP_MAX, Classes
 from kernels.roster import ModelHandle, OneAtATime, Roster
 from kernels.tiling import Tiling, tiling_for
@@ -64,6 +64,7 @@ class OpenClEngine:
             self._kernels = program.kernels()
             self._queue = cl.CommandQueue(program.context)
         except cl.Error as error:
+            forget(program)
             raise DeviceError(f"{device} cannot be set up: {error}") from error
         self._staging = Pool(program.context, shared=device.shared_memory, idle_bytes_max=_IDLE_BYTES_MAX)
         self._scratch = Pool(program.context, shared=False, idle_bytes_max=_IDLE_BYTES_MAX)
@@ -126,15 +127,20 @@ class OpenClEngine:
 
     def _answer(self, pipeline: Pipeline, rows: Floats, out: np.ndarray[Any, Any], *, classes: bool) -> None:
         step = max(1, self._block_bytes_max // (4 * pipeline.floats_per_row))
+        is_done = False
         try:
             for start in range(0, len(rows), step):
                 self._slice(pipeline, rows[start : start + step], out[start : start + step], classes=classes)
+            is_done = True
         except cl.Error as error:
             self._healthy = False
-            # Commands already enqueued must not outlive the rows that they read.
-            with contextlib.suppress(cl.Error):
-                self._queue.finish()
+            forget(self._program)
             raise DeviceError(f"{self._description.device} failed on {len(rows)} rows: {error}") from error
+        finally:
+            if not is_done:
+                # Commands already enqueued must not outlive the rows and blocks that they use, whatever went wrong.
+                with contextlib.suppress(cl.Error):
+                    self._queue.finish()
 
     def _slice(self, pipeline: Pipeline, rows: Floats, out: np.ndarray[Any, Any], *, classes: bool) -> None:
         count = len(rows)

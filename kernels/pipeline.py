@@ -4,6 +4,7 @@ A small network runs in one launch (`chain`), a larger one layer by layer (`dens
 the result is read.
 """
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -115,9 +116,10 @@ class Pipeline:
         )
 
     def release(self) -> None:
-        """Give the model's memory back to the driver."""
+        """Give the model's memory back to the driver. What it does not take keeps nothing else from being released."""
         while self._resident:
-            self._resident.pop().release()
+            with contextlib.suppress(cl.Error):
+                self._resident.pop().release()
 
     def _send(self, array: Floats | np.ndarray[Any, np.dtype[np.uint32]]) -> Any:
         flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR

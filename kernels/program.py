@@ -59,8 +59,9 @@ class Program:
 
 
 # Compiling takes up to seconds and a context megabytes, so a process keeps each program it made. As many entries as
-# the machine has devices, times the two forms.
-_programs: dict[tuple[DeviceInfo, Tiling], Program] = {}
+# the machine has devices, times the two forms. By the device's own pointer: two equal devices differ in nothing else,
+# and neither can use the other's context.
+_programs: dict[tuple[int, Tiling], Program] = {}
 _programs_lock = threading.Lock()
 
 
@@ -70,11 +71,19 @@ def program_for(device: DeviceInfo, tiling: Tiling, cache_dir: Path | None) -> P
     `cache_dir` holds binaries between processes; None compiles anew in each. Raises DeviceError with the first lines
     of the compiler's log.
     """
+    key = (device.handle.int_ptr, tiling)
     with _programs_lock:
-        known = _programs.get((device, tiling))
+        known = _programs.get(key)
         if known is None:
-            known = _programs[device, tiling] = build(device, tiling, cache_dir)
+            known = _programs[key] = build(device, tiling, cache_dir)
         return known
+
+
+def forget(program: Program) -> None:
+    """Build anew when the device is wanted again: after a failure its context may be lost."""
+    with _programs_lock:
+        for key in [key for key, known in _programs.items() if known is program]:
+            del _programs[key]
 
 
 def build(device: DeviceInfo, tiling: Tiling, cache_dir: Path | None, *, source: str | None = None) -> Program:
@@ -131,8 +140,15 @@ def _compile(context: Any, device: DeviceInfo, source: str) -> Any:
     try:
         return cl.link_program(context, [text.compile(options=list(OPTIONS))])
     except cl.Error as error:
-        log = text.get_build_info(device.handle, cl.program_build_info.LOG)
-        raise DeviceError(f"build failed: {_first_lines(log or str(error))}") from error
+        raise DeviceError(f"build failed: {_first_lines(_build_log(text, device) or str(error))}") from error
+
+
+def _build_log(text: Any, device: DeviceInfo) -> str:
+    """What the compiler said; empty when the driver cannot tell, or tells it in no known encoding."""
+    try:
+        return str(text.get_build_info(device.handle, cl.program_build_info.LOG))
+    except (cl.Error, UnicodeDecodeError):
+        return ""
 
 
 def _keep(cache: BinaryCache, key: str, program: Program) -> None:

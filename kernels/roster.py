@@ -7,8 +7,9 @@ from kernels.errors import TooManyModelsError, UnknownModelError
 
 ModelHandle = NewType("ModelHandle", int)
 
-# A node serves a handful of models; more than this is a caller that forgets to unload.
-MODELS_MAX: Final = 64
+# Who has more models than this unloads one before the next. A node serves a handful at a time, and this many of the
+# largest are 4 GiB of parameters.
+MODELS_MAX: Final = 16
 
 T = TypeVar("T")
 

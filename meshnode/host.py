@@ -38,6 +38,22 @@ CONNECTS_PENDING_MAX = 256
 """The kernel's queue of accepted connections: a whole mesh of a few hundred nodes may dial one that returns."""
 
 
+STREAM_SILENCE_S = 15
+"""A stream whose far side acknowledges nothing for this long is broken. Left alone, the kernel goes on for a quarter of
+an hour with bytes under way, and for ever without any: too long for whoever waits for an answer. A switch that
+restarts a port, or a burst of loss, is over in less."""
+
+# Options of TCP, each where the platform has it: probe a stream on which nothing is under way after 5 s, then each 5 s,
+# and give up after the second probe without an answer; for bytes under way the limit is in milliseconds (RFC 5482).
+_STREAM_OPTIONS = (
+    ("TCP_KEEPIDLE", STREAM_SILENCE_S // 3),
+    ("TCP_KEEPALIVE", STREAM_SILENCE_S // 3),  # macOS' name of the first
+    ("TCP_KEEPINTVL", STREAM_SILENCE_S // 3),
+    ("TCP_KEEPCNT", 2),
+    ("TCP_USER_TIMEOUT", STREAM_SILENCE_S * 1000),
+)
+
+
 class Datagrams(Protocol):
     """A bound datagram endpoint."""
 
@@ -279,14 +295,17 @@ class RealHost:
             raise _bind_error(error, bind) from error
         for surplus in listeners[1:]:  # a name with several addresses: the first one counts, for datagrams too
             await surplus.aclose()
+        _bound_silence(listeners[0].socket)  # accepted streams inherit the options of their listener
         return listeners[0], Address(bind.host, listeners[0].socket.getsockname()[1])
 
     async def dial(self, to: Address) -> trio.abc.HalfCloseableStream:
         try:
             _check_port(to.port)
-            return await trio.open_tcp_stream(to.host, to.port)
+            stream = await trio.open_tcp_stream(to.host, to.port)
         except ValueError as error:  # no address at all; it may have come from another node
             raise OSError(errno.EINVAL, f"{to} can't be dialled: {error}") from error
+        _bound_silence(stream.socket)
+        return stream
 
     @contextlib.asynccontextmanager
     async def disk(self, root: str) -> AsyncIterator[RealDisk]:
@@ -368,6 +387,15 @@ def _check_port(port: int) -> None:
     # The resolver takes the last sixteen bits of any number, and so would lead somewhere else.
     if not 0 <= port <= 65535:
         raise ValueError(f"port {port} is not from 0 to 65535")
+
+
+def _bound_silence(socket: trio.socket.SocketType) -> None:
+    # Refused by a platform, or for a stream that broke meanwhile: links notice a silent peer by themselves, too.
+    with contextlib.suppress(OSError):
+        socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
+        for name, value in _STREAM_OPTIONS:
+            if hasattr(trio.socket, name):
+                socket.setsockopt(trio.socket.IPPROTO_TCP, getattr(trio.socket, name), value)
 
 
 def _bind_error(error: OSError | ValueError, bind: Address) -> OperatorError:

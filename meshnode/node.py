@@ -5,7 +5,7 @@ import functools
 import importlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 import numpy.typing as npt
 import structlog
@@ -22,7 +22,7 @@ from meshnode.config import NodeConfig
 from meshnode.control import Alive, Join, Joined
 from meshnode.data_directory import Identity, Standing, load_identity, save_identity
 from meshnode.directory import NodeDirectory
-from meshnode.errors import MeshError, OldCopy, OperatorError, Unavailable
+from meshnode.errors import MeshError, OldCopy, OperatorError, StorageFailed, Unavailable
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, MeshId, NodeId, PartitionId, node_id_text
 from meshnode.joining import NoMesh, check_mesh, join_mesh, literal_addresses
@@ -44,6 +44,9 @@ from meshnode.prediction.backend import Rows
 from meshnode.prediction.shelf import ModelShelf, PublishedModel
 from meshnode.reception import Reception
 from meshnode.views import ask_node
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 ALIVE_INTERVAL_S = 1.0
 """How often the main loop shows the leader that it runs."""
@@ -148,7 +151,7 @@ class Node(Access):
         structlog.contextvars.bind_contextvars(node=self.config.name)
         host, config = self.host, self.config
         async with host.disk(config.data) as disk:
-            identity = await host.run_blocking(load_identity, disk, NodeId(host.fresh_id(63)))
+            identity = await self._on_disk(load_identity, disk, NodeId(host.fresh_id(63)))
             listener, bound = await host.listen(config.bind)
             self.node_id = identity.node_id
             self._nonce = host.fresh_id(63)
@@ -167,8 +170,15 @@ class Node(Access):
             except* OldCopy:
                 with trio.CancelScope(shield=True):
                     superseded = replace(self.identity, standing=Standing.SUPERSEDED)
-                    await host.run_blocking(save_identity, disk, superseded)
+                    await self._on_disk(save_identity, disk, superseded)
                 raise
+
+    async def _on_disk(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Raises StorageFailed where the work raises OSError."""
+        try:
+            return await self.host.run_blocking(work, *arguments)
+        except OSError as error:
+            raise StorageFailed(f"data directory {self.config.data}: {error}. This node stops") from error
 
     def _open_links(self, identity: Identity) -> None:
         role = Role.NODE if identity.mesh_id else Role.GUEST
@@ -208,7 +218,7 @@ class Node(Access):
                 partitions=config.partitions,
                 replication=config.replication,
             )
-            await host.run_blocking(save_identity, disk, identity)
+            await self._on_disk(save_identity, disk, identity)
         elif identity.standing is Standing.BORN:
             if not seeds:
                 raise NoMesh(
@@ -219,7 +229,7 @@ class Node(Access):
                 host, self.links, self.reception.joined, Join(0, self._registration(identity)), seeds
             )
             identity = replace(identity, standing=Standing.MEMBER, mesh_id=joined.mesh_id)
-            await host.run_blocking(save_identity, disk, identity)
+            await self._on_disk(save_identity, disk, identity)
             seeds = (*seeds, *joined.members)
         return identity, tuple(literal_addresses(seeds)[:SEEDS_MAX])
 
@@ -232,10 +242,10 @@ class Node(Access):
     async def _open_rooms(self, disk: Disk, bound: Address, seeds: tuple[Address, ...]) -> None:
         host, config, identity = self.host, self.config, self.identity
         founder = identity.node_id if identity.standing is Standing.FOUNDING else None
-        log = await host.run_blocking(functools.partial(open_raft_log, disk, identity.owner, founder=founder))
+        log = await self._on_disk(functools.partial(open_raft_log, disk, identity.owner, founder=founder))
         if founder is not None:
             self.identity = identity = replace(identity, standing=Standing.MEMBER)
-            await host.run_blocking(save_identity, disk, identity)
+            await self._on_disk(save_identity, disk, identity)
         self.group = MetadataGroup(
             host,
             self.metadata,
@@ -256,7 +266,7 @@ class Node(Access):
             propose=self._propose_rows,
         )
         self.agents.attach(self.partitions)
-        await host.run_blocking(self.partitions.recover)
+        await self._on_disk(self.partitions.recover)
         self.caller = Caller(host, self.directory, self._exchange)
         prediction = config.prediction
         backend = EngineBackend(host.run_blocking, device=prediction.device, cache_dir=prediction.cache_dir)
@@ -358,6 +368,8 @@ class Node(Access):
 
         match message:
             case Call():
+                if message.origin is not None and peer not in self.metadata.nodes:
+                    message = replace(message, origin=None)  # whose turn a call is part of, only nodes can say
                 self.agents.call(message, respond)
             case OpenSession():
                 self.agents.open_session(message, respond)

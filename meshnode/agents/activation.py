@@ -9,14 +9,28 @@ import trio
 from meshnode.agents import plain
 from meshnode.agents.config import RECORD_BYTES_MAX
 from meshnode.agents.definition import Agent, Definition, Surroundings
-from meshnode.agents.ledger import Reply
+from meshnode.agents.footprint import Footprint
+from meshnode.agents.reply import Reply
 from meshnode.agents.request import Request
-from meshnode.errors import AgentError, InvalidArgument, MeshError, TurnTimeout
+from meshnode.errors import (
+    AgentError,
+    CallerError,
+    InvalidArgument,
+    Overloaded,
+    TurnTimeout,
+    Unavailable,
+    UnknownAgentType,
+    UnknownMethod,
+    UnknownSession,
+)
 from meshnode.host import Host
 from meshnode.log import get_logger
 
 ERROR_CHARACTERS_MAX = 4096
 """Of an error's message: it is kept with the reply, and may hold anything."""
+
+CODE_CHARACTERS_MAX = 128
+"""Of the name under which an error of the user's crosses the mesh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,13 @@ class Ended:
 
     reply: Reply
     state: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """The turn changed nothing anywhere, since something is not there at the moment: it may run again."""
+
+    error: Unavailable
 
 
 @dataclass(slots=True, eq=False)
@@ -55,26 +76,31 @@ class Activation:
     seen: bytes = b""
 
     async def take_turn(
-        self, request: Request, surroundings: Surroundings, *, host: Host, state_bytes_max: int
-    ) -> Ended:
-        """Run a handler until the request's deadline. Unless it returns, the agent's state is as it was before."""
-        ended: Ended | None = None
-        with host.deadline(request.deadline_s):
-            try:
+        self, request: Request, surroundings: Surroundings, footprint: Footprint, *, host: Host, state_bytes_max: int
+    ) -> Ended | Postponed:
+        """Run a handler until the request's deadline. Unless it returns, the agent's state is as it was before.
+
+        Raises:
+            trio.Cancelled, KeyboardInterrupt: the turn was stopped from outside. Nothing else.
+        """
+        ended: Ended | Postponed | None = None
+        try:
+            # Not within: at the deadline the scope takes its Cancelled out of a group of errors, and raises the others.
+            with host.deadline(request.deadline_s):
                 agent = self._present()
                 agent.node = surroundings
                 arguments = request.arguments
                 result = await getattr(agent, request.call.method)(*arguments.args, **arguments.kwargs)
                 ended = self._returned(request, agent, result, state_bytes_max)
-            except MeshError as error:
-                ended = Ended(Reply(error.code, _text(error)))
-            except Exception as error:  # noqa: BLE001 - whatever user code raises is an answer
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises is an answer
+            await _let_pass(error)
+            ended = _failed(error, footprint)
+            if isinstance(ended, Ended) and ended.reply.code == AgentError.code:
                 get_logger().info("handler raised", agent=_name(request), exc_info=True)
-                ended = Ended(Reply(AgentError.code, f"{type(error).__name__}: ".encode() + _text(error)))
         if ended is None:
             late = f"{_name(request)} took longer than its caller waits"
             ended = Ended(Reply(TurnTimeout.code, late.encode()))
-        if ended.reply.code:
+        if isinstance(ended, Postponed) or ended.reply.code:
             self.agent = None
         return ended
 
@@ -120,9 +146,53 @@ def _name(request: Request) -> str:
     return f"{call.agent_type}/{call.key}.{call.method}"
 
 
-def _text(error: Exception) -> bytes:
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - an exception of the user's may not even have a message
-        text = "its message can't be read"
-    return text[:ERROR_CHARACTERS_MAX].encode(errors="backslashreplace")
+async def _let_pass(error: BaseException) -> None:
+    """Raise what stops the turn from outside: the operator, the end of the node, another primary."""
+    interrupt: BaseException | None = error
+    if isinstance(error, BaseExceptionGroup):
+        interrupt = error.subgroup(KeyboardInterrupt)
+    if isinstance(interrupt, KeyboardInterrupt | BaseExceptionGroup):
+        raise interrupt
+    # A Cancelled may be an old one that the handler kept, and other errors may have taken the place of a true one.
+    await trio.lowlevel.checkpoint_if_cancelled()
+
+
+def _failed(error: BaseException, footprint: Footprint) -> Ended | Postponed:
+    """How a turn ended that raised. A class that says that nothing was changed is kept only where that is true."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]  # what a nursery adds
+    if footprint.changes == 0:
+        unavailable = _unavailable(error)
+        if unavailable is not None:
+            return Postponed(unavailable)
+        if isinstance(error, CallerError) and _is_refusal(error) and not footprint.has_met(error):
+            return Ended(Reply(type(error).code, _encode(_text(error))))
+    return Ended(Reply(AgentError.code, _encode(f"{type(error).__name__[:ERROR_CHARACTERS_MAX]}: {_text(error)}")))
+
+
+def _unavailable(error: BaseException) -> Unavailable | None:
+    """Why the turn could not be done now, if there is no other reason."""
+    match error:
+        case Overloaded():
+            return Overloaded(_text(error))
+        case Unavailable():
+            return Unavailable(_text(error))
+        case BaseExceptionGroup() if all(_unavailable(one) is not None for one in error.exceptions):
+            return _unavailable(error.exceptions[0])
+    return None
+
+
+def _is_refusal(error: CallerError) -> bool:
+    """Whether a handler may end its own call with the error: some speak of the call itself, which was in order."""
+    if isinstance(error, UnknownAgentType | UnknownMethod | UnknownSession):
+        return False
+    code: object = type(error).code  # a class of the user's may say anything
+    return isinstance(code, str) and 1 <= len(code) <= CODE_CHARACTERS_MAX and code.isprintable()
+
+
+def _text(error: BaseException) -> str:
+    return plain.text_of(error)[:ERROR_CHARACTERS_MAX]
+
+
+def _encode(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")

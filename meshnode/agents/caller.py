@@ -16,6 +16,7 @@ from meshnode.agents import plain
 from meshnode.agents.definition import check_key
 from meshnode.agents.ledger import OUTSTANDING_MAX, REQUEST_ID_CHARACTERS_MAX, REQUEST_ID_S
 from meshnode.agents.messages import Answer, Call, OpenSession, Status
+from meshnode.agents.origin import Origin
 from meshnode.errors import (
     InvalidArgument,
     MeshError,
@@ -109,12 +110,16 @@ class Caller:
         request_id: str = "",
         keep_s: float = REQUEST_ID_S,
         chain: tuple[str, ...] = (),
+        origin: Callable[[], Origin] | None = None,
+        is_read_only: bool = False,
     ) -> Any:
         """The handler's result, as plain data.
 
         Args:
             request_id: calls of the agent with the same one take effect once; its reply is kept for ``keep_s``.
             chain: the agents, as TYPE/KEY, whose turns wait for this call.
+            origin: asked at each attempt; of the turn that makes the call under ``request_id``.
+            is_read_only: have a handler refused that is not.
 
         Raises:
             CallerError: the call is wrong; nothing was changed.
@@ -136,6 +141,7 @@ class Caller:
                     return Call(
                         number, partition, agent_type, key, method, arguments, left_s,
                         session, request, lowest, request_id, chain, keep_s if request_id else 0.0,
+                        None if origin is None else origin(), is_read_only,
                     )  # fmt: skip
 
                 answer = await self._until_answered(partition, question, attempts)

@@ -221,7 +221,15 @@ def handler(function: H, /) -> H: ...
 @overload
 def handler(*, read_only: bool = False) -> Callable[[H], H]: ...
 def handler(function: H | None = None, /, *, read_only: bool = False) -> H | Callable[[H], H]:
-    """Method decorator: callers may call it. Every parameter needs a type."""
+    """Method decorator: callers may call it. Every parameter needs a type.
+
+    What it raises is the end of the call: its caller gets an `AgentError`. Two kinds cross as they are, as long as the
+    turn has made no call that may have changed another agent: a `CallerError` of its own, which refuses the call, and
+    `Unavailable` from anywhere, which leaves no record: the call is tried again until its caller waits no longer.
+
+    Args:
+        read_only: it changes no state, and calls read-only handlers alone: others refuse, since it may run again.
+    """
 
     def mark(function: H) -> H:
         setattr(function, _MARK, read_only)

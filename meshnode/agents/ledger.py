@@ -1,12 +1,19 @@
 """The replicated state of one partition: agents' states, and what became of requests.
 
 A pure state machine over records. Replies are kept as long as a caller may ask for them again: within a session, those
-from the lowest number on that the caller still waits for; under a request id, as long as the record says.
+from the lowest number on that the caller still waits for; under a request id, until a time that the record says; those
+to a turn, while it may run again.
+
+Such a time is of the partition's own: it passes only in records, by no more than a primary counted while it served. A
+change of the primary, and a clock that is wrong, can only lengthen it.
 """
 
 from dataclasses import dataclass
 
 from meshnode import wire
+from meshnode.agents.nested import NO_NESTED, Nested, NestedSnapshot
+from meshnode.agents.origin import Origin
+from meshnode.agents.reply import Reply, RequestId
 
 REQUEST_ID_S = 24 * 3600.0
 """How long the reply to a request id that a user chose is kept."""
@@ -24,14 +31,6 @@ OUTSTANDING_MAX = 4096
 """Replies kept for one session: a caller with more calls under way is refused further ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The end of a request: an empty code and the result, or an error's code and its message."""
-
-    code: str
-    payload: bytes
-
-
 @wire.message(0x50)
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -40,7 +39,9 @@ class Turn:
     Attributes:
         state: the agent's new state; None where the turn did not change it.
         session, number, lowest: who asked; session 0 for a request id.
-        request_id, keep_until_s: the caller's own id, and until when by the wall clock its reply is kept.
+        request_id, keep_until_s: the caller's own id, and until when its reply is kept.
+        elapsed_s: when the turn ended. Both times are the partition's own.
+        origin: the turn that made the call under ``request_id``; None if no turn did.
     """
 
     agent_type: str
@@ -52,6 +53,8 @@ class Turn:
     lowest: int = 0
     request_id: str = ""
     keep_until_s: float = 0.0
+    elapsed_s: float = 0.0
+    origin: Origin | None = None
 
 
 @wire.message(0x51)
@@ -63,10 +66,10 @@ class SessionOpened:
 @wire.message(0x52)
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """Record: these sessions, and the request ids that were to be kept until before a time, are forgotten."""
+    """Record: what time it is by the partition's own. These sessions, and what was kept until before, are forgotten."""
 
     sessions: tuple[int, ...] = ()
-    request_ids_before_s: float = 0.0
+    elapsed_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -101,7 +104,6 @@ def _bytes_of(reply: Reply | None) -> int:
 
 
 AgentId = tuple[str, str]
-RequestId = tuple[str, str, str]
 
 
 # ---- the snapshot
@@ -119,6 +121,8 @@ class _LedgerSnapshot:
     states: tuple[tuple[str, str, bytes], ...]
     sessions: tuple[_SessionSnapshot, ...]
     request_ids: tuple[tuple[str, str, str, float, Reply], ...]
+    elapsed_s: float = 0.0
+    nested: NestedSnapshot = NO_NESTED
 
 
 class Ledger:
@@ -128,6 +132,9 @@ class Ledger:
         self.states: dict[AgentId, bytes] = {}
         self.sessions: dict[int, Session] = {}
         self.request_ids: dict[RequestId, tuple[float, Reply]] = {}
+        self.nested = Nested()
+        self.elapsed_s = 0.0
+        """The partition's own time."""
         self.payload_bytes = 0
         """Of all states and replies: what a snapshot takes, but for the little that is said about each."""
 
@@ -146,8 +153,9 @@ class Ledger:
             case Expired():
                 for session in record.sessions:
                     self.sessions.pop(session, None)
-                cut = record.request_ids_before_s
-                self.request_ids = {key: kept for key, kept in self.request_ids.items() if kept[0] >= cut}
+                self.elapsed_s = max(self.elapsed_s, record.elapsed_s)
+                self.request_ids = {key: kept for key, kept in self.request_ids.items() if kept[0] >= self.elapsed_s}
+                self.nested.expire(self.elapsed_s)
                 self.payload_bytes = self._count_bytes()
             case _:
                 raise wire.WireError(f"record {sequence} holds a {type(record).__name__}")
@@ -157,8 +165,11 @@ class Ledger:
             agent_id = (turn.agent_type, turn.key)
             self.payload_bytes += len(turn.state) - len(self.states.get(agent_id, b""))
             self.states[agent_id] = turn.state
-        if turn.request_id:
-            request_id = (turn.agent_type, turn.key, turn.request_id)
+        self.elapsed_s = max(self.elapsed_s, turn.elapsed_s)
+        request_id = (turn.agent_type, turn.key, turn.request_id)
+        if turn.origin is not None:
+            self.payload_bytes += self.nested.keep(request_id, turn.origin, until_s=turn.keep_until_s, reply=turn.reply)
+        elif turn.request_id:
             before = self.request_ids.get(request_id)
             self.payload_bytes += _bytes_of(turn.reply) - (0 if before is None else _bytes_of(before[1]))
             self.request_ids[request_id] = (turn.keep_until_s, turn.reply)
@@ -166,8 +177,20 @@ class Ledger:
         if session is not None:
             self.payload_bytes += session.note(turn.number, turn.lowest, turn.reply)
 
+    @property
+    def keeps_by_time(self) -> bool:
+        """Whether anything is kept until a time, so that time must pass."""
+        return bool(self.request_ids or self.nested.replies)
+
+    def has_expired(self, elapsed_s: float) -> bool:
+        """Whether anything was to be kept until before a time."""
+        return any(until_s < elapsed_s for until_s, _reply in self.request_ids.values()) or any(
+            kept.until_s < elapsed_s for kept in self.nested.replies.values()
+        )
+
     def _count_bytes(self) -> int:
         replies = [reply for _until_s, reply in self.request_ids.values()]
+        replies.extend(kept.reply for kept in self.nested.replies.values())
         for session in self.sessions.values():
             replies.extend((session.replies or {}).values())
         return sum(map(len, self.states.values())) + sum(map(_bytes_of, replies))
@@ -182,6 +205,8 @@ class Ledger:
                     for number, session in self.sessions.items()
                 ),
                 tuple((*request_id, until_s, reply) for request_id, (until_s, reply) in self.request_ids.items()),
+                self.elapsed_s,
+                self.nested.snapshot(),
             )
         )
 
@@ -198,4 +223,6 @@ class Ledger:
             (agent_type, key, request_id): (until_s, reply)
             for agent_type, key, request_id, until_s, reply in kept.request_ids
         }
+        self.nested.restore(kept.nested)
+        self.elapsed_s = kept.elapsed_s
         self.payload_bytes = self._count_bytes()

@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from meshnode import wire
+from meshnode.agents.origin import Origin
 from meshnode.identity import PartitionId
 
 
@@ -19,7 +20,7 @@ class OpenSession:
 @wire.message(0x55)
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a handler, sent again unchanged (but for ``number`` and ``timeout_s``) until it is answered.
+    """One call of a handler, sent again until it is answered; ``number``, ``timeout_s``, ``origin`` are of the attempt.
 
     Attributes:
         number: pairs it with its `Answer`.
@@ -29,6 +30,8 @@ class Call:
         timeout_s: how long the caller will wait.
         chain: the agents, as TYPE/KEY, whose turns wait for this one.
         keep_s: for how long the reply is kept under ``request_id``.
+        origin: the turn that makes the call under ``request_id``, as things stand at this attempt.
+        is_read_only: refuse a handler that is not.
     """
 
     number: int
@@ -44,8 +47,12 @@ class Call:
     request_id: str = ""
     chain: tuple[str, ...] = ()
     keep_s: float = 0.0
+    origin: Origin | None = None
+    is_read_only: bool = False
 
     def __post_init__(self) -> None:
+        if self.origin is not None and not self.request_id:
+            raise ValueError("a call of a turn has a request id")
         if not (self.timeout_s >= 0 and self.keep_s >= 0):  # neither is true of a NaN
             raise ValueError(f"timeout_s is {self.timeout_s} and keep_s is {self.keep_s}: neither is below 0")
 

@@ -45,8 +45,20 @@ def convert(value: object, declared: Any) -> Any:
     """
     try:
         return msgspec.convert(value, declared, builtin_types=(bytes,))
-    except Exception as error:  # a declared class may check its own fields, and raise anything
-        raise InvalidArgument(str(error) or type(error).__name__) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a declared class may check its own fields, and raise anything
+        raise InvalidArgument(text_of(error) or type(error).__name__) from error
+
+
+def text_of(error: BaseException) -> str:
+    """The message of an exception of the user's, which may not even have one."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - its __str__ may raise anything
+        return "its message can't be read"
 
 
 def _unfit(what: str, error: Exception) -> InvalidArgument:

@@ -7,8 +7,9 @@ from typing import Any
 
 from meshnode import wire
 from meshnode.agents.definition import Handler
-from meshnode.agents.ledger import Ledger, Reply
+from meshnode.agents.ledger import Ledger
 from meshnode.agents.messages import Answer, Call, Status
+from meshnode.agents.reply import Reply
 from meshnode.errors import AgentError, CallerError, InvalidArgument, MeshError
 
 JOINED_MAX = 16
@@ -19,12 +20,15 @@ CHAIN_MAX = 32
 
 Respond = Callable[[Answer], None]
 
-Identity = tuple[int, int] | tuple[str, str, str]
-"""(session, request), (agent type, key, request id), or for a read (0, token): no session is 0, so reads never join."""
+Identity = tuple[int, int] | tuple[str, str, str] | tuple[str, str, str, int]
+"""(session, request), (agent type, key, request id), the same with the partition of the turn that asks, or for a read
+(0, token): no session is 0, so reads never join."""
 
 
 def identity_of(call: Call) -> Identity:
     """Under which a call that writes is known until it is forgotten."""
+    if call.origin is not None:
+        return (call.agent_type, call.key, call.request_id, call.origin.partition)
     if call.request_id:
         return (call.agent_type, call.key, call.request_id)
     return (call.session, call.request)
@@ -68,8 +72,12 @@ def refusal(number: int, error: MeshError) -> Answer:
 
 def known_reply(ledger: Ledger, call: Call) -> Reply | None:
     """The recorded reply of a request that has ended and is not forgotten."""
+    request_id = (call.agent_type, call.key, call.request_id)
+    if call.origin is not None:
+        nested = ledger.nested.replies.get(request_id)
+        return None if nested is None else nested.reply
     if call.request_id:
-        kept = ledger.request_ids.get((call.agent_type, call.key, call.request_id))
+        kept = ledger.request_ids.get(request_id)
         return None if kept is None else kept[1]
     session = ledger.sessions.get(call.session)
     return None if session is None or session.replies is None else session.replies.get(call.request)

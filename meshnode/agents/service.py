@@ -5,33 +5,21 @@ committed → its answer leaves. A turn whose record was never committed leaves 
 """
 
 import functools
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
 from meshnode import wire
-from meshnode.agents.activation import Activation, Ended
+from meshnode.agents.activation import Activation, Ended, Postponed
 from meshnode.agents.config import AgentsConfig
 from meshnode.agents.definition import Application, Surroundings, check_key
-from meshnode.agents.ledger import (
-    OUTSTANDING_MAX,
-    REQUEST_ID_CHARACTERS_MAX,
-    REQUEST_ID_S,
-    REQUEST_IDS_MAX,
-    SESSIONS_MAX,
-    AgentId,
-    Expired,
-    Ledger,
-    Reply,
-    SessionOpened,
-    Turn,
-)
+from meshnode.agents.footprint import Footprint
+from meshnode.agents.ledger import REQUEST_ID_S, SESSIONS_MAX, Expired, Ledger, SessionOpened, Turn
 from meshnode.agents.messages import Answer, Call, OpenSession, Status
+from meshnode.agents.reply import Reply
 from meshnode.agents.request import (
-    Identity,
     Request,
     Respond,
     check_chain,
@@ -41,14 +29,18 @@ from meshnode.agents.request import (
     refusal,
     split_arguments,
 )
+from meshnode.agents.serving import Serving
 from meshnode.errors import InvalidArgument, MeshError, Overloaded, Unavailable, UnknownSession
 from meshnode.host import Host
 from meshnode.identity import Epoch, NodeId, PartitionId, node_id_text
-from meshnode.partitions.replica import SNAPSHOT_BYTES_MAX, Machine
+from meshnode.partitions.replica import Machine
 from meshnode.placement import partition_of
 
 SWEEP_INTERVAL_S = 30.0
 """How often what has expired is looked for."""
+
+TICK_S = 600.0
+"""How much of a partition's own time may pass unrecorded where it matters: a change of the primary loses so much."""
 
 RUNNING_MAX = 16_384
 """Calls under way in one partition, all mailboxes together: past it callers are told to come back later."""
@@ -56,21 +48,19 @@ RUNNING_MAX = 16_384
 PENDING_MAX = 16_384
 """Records of one partition that wait for their majority; small ones would not reach the bound in bytes."""
 
-PAYLOAD_BYTES_MAX = SNAPSHOT_BYTES_MAX // 4 * 3
-"""States and replies of one partition: its snapshot must still reach a new replica."""
-
 DEADLINE_FACTOR = 10
 """A turn runs no longer than this many times the usual deadline, whatever its caller says."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnInfo:
-    """What a turn's surroundings are made from."""
+    """What a turn's surroundings are made from; they note in ``footprint`` what it does."""
 
     epoch: Epoch
     call: Call
     deadline_s: float
     is_read_only: bool
+    footprint: Footprint
 
 
 class Primaries(Protocol):
@@ -80,30 +70,6 @@ class Primaries(Protocol):
     def has_room(self, partition: PartitionId) -> bool: ...
     def propose(self, partition: PartitionId, payload: bytes) -> int: ...
     def read(self, partition: PartitionId, token: int) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class _Serving:
-    """One partition in one epoch of which this process is the primary.
-
-    Attributes:
-        activations: agents in memory; those without a state only while their turns run.
-        running: calls that were admitted and are not answered.
-        openings: who waits for a session, by the sequence of its record.
-        pending: what to do once a record is committed, by its sequence, in order.
-        reads: what to do once a read is confirmed, by its token.
-        session_used_at_s: when each session was last heard of; one that is about to expire is not here any more.
-    """
-
-    partition: PartitionId
-    epoch: Epoch
-    ledger: Ledger
-    activations: dict[AgentId, Activation] = field(default_factory=dict)
-    running: dict[Identity, Request] = field(default_factory=dict)
-    openings: dict[int, tuple[int, Respond]] = field(default_factory=dict)
-    pending: deque[tuple[int, Callable[[], None]]] = field(default_factory=deque)
-    reads: dict[int, Callable[[], None]] = field(default_factory=dict)
-    session_used_at_s: dict[int, float] = field(default_factory=dict)
 
 
 class Agents:
@@ -133,7 +99,7 @@ class Agents:
         self._surroundings = surroundings
         self._primaries: Primaries | None = None
         self._nursery: trio.Nursery | None = None
-        self._serving: dict[PartitionId, _Serving] = {}
+        self._serving: dict[PartitionId, Serving] = {}
         self._last_token = 0
 
     def attach(self, primaries: Primaries) -> None:
@@ -167,9 +133,7 @@ class Agents:
     def serving(self, partition: PartitionId, epoch: Epoch, machine: Machine) -> None:
         """Turns may start."""
         assert isinstance(machine, Ledger)
-        now = self._host.now()
-        used = dict.fromkeys(machine.sessions, now)
-        self._serving[partition] = _Serving(partition, epoch, machine, session_used_at_s=used)
+        self._serving[partition] = Serving(partition, epoch, machine, self._host.now())
 
     def deposed(self, partition: PartitionId, epoch: Epoch) -> None:
         """No answer leaves any more; whoever waits asks the next primary under the same identity."""
@@ -217,7 +181,7 @@ class Agents:
         sequence = self._propose(serving, SessionOpened(), lambda sequence: self._opened(serving, sequence))
         serving.openings[sequence] = (request.number, respond)
 
-    def _opened(self, serving: _Serving, sequence: int) -> None:
+    def _opened(self, serving: Serving, sequence: int) -> None:
         serving.session_used_at_s[sequence] = self._host.now()
         number, respond = serving.openings.pop(sequence)
         respond(Answer(number, Status.DONE, session=sequence))
@@ -227,6 +191,9 @@ class Agents:
         serving = self._serving.get(call.partition)
         if serving is None:
             respond(self._not_primary(call.number, call.partition))
+            return
+        if not call.request_id and call.session <= 0:  # there, reads have their identities
+            respond(refusal(call.number, UnknownSession(f"session {call.session}: a call names one, or a request id")))
             return
         if call.session in serving.session_used_at_s:
             serving.session_used_at_s[call.session] = self._host.now()
@@ -243,25 +210,32 @@ class Agents:
             except MeshError as error:
                 respond(refusal(call.number, error))
 
-    def _admit(self, serving: _Serving, call: Call, respond: Respond) -> Request:
+    def _admit(self, serving: Serving, call: Call, respond: Respond) -> Request:
         """A new request. Raises what refuses it."""
         check_key(call.key)
         if partition_of(call.agent_type, call.key, self._partitions_total()) != call.partition:
             raise InvalidArgument(f"{call.agent_type}/{call.key} does not belong to partition {call.partition}")
         handler = self.application.definition(call.agent_type).handler(call.method)
         identity = identity_of(call)
+        if call.is_read_only and not handler.is_read_only:
+            raise InvalidArgument(
+                f"{call.agent_type}.{call.method} is not read-only, and was called as if it were: a read-only handler "
+                "may call read-only ones alone, since it may run again; make it one that is not"
+            )
+        if call.origin is not None and not 0 <= call.origin.partition < self._partitions_total():
+            raise InvalidArgument(f"there is no partition {call.origin.partition}")
         if handler.is_read_only:
             self._last_token += 1
             identity = (0, self._last_token)
         else:
-            _check_identity(serving, call)
+            serving.check_identity(call)
         check_chain(call)
         arguments = handler.bind(*split_arguments(call.arguments))
         self._check_may_start(serving)
         deadline_s = self._host.now() + min(call.timeout_s, DEADLINE_FACTOR * self._config.call_timeout_s)
         return Request(call, identity, handler, arguments, deadline_s, [(call.number, respond)])
 
-    def _check_may_start(self, serving: _Serving) -> None:
+    def _check_may_start(self, serving: Serving) -> None:
         """Raises what keeps a record from being made now."""
         assert self._primaries is not None
         if not self._primaries.holds_lease(serving.partition):
@@ -271,7 +245,7 @@ class Agents:
 
     # ---- turns
 
-    def _enqueue(self, serving: _Serving, request: Request) -> None:
+    def _enqueue(self, serving: Serving, request: Request) -> None:
         """Raises Overloaded."""
         assert self._nursery is not None
         call = request.call
@@ -293,7 +267,7 @@ class Agents:
             activation.turns = trio.CancelScope()
             self._nursery.start_soon(self._drain, serving, activation)
 
-    async def _drain(self, serving: _Serving, activation: Activation) -> None:
+    async def _drain(self, serving: Serving, activation: Activation) -> None:
         """Run one turn after the other until the mailbox is empty."""
         assert activation.turns is not None
         has_waited = False  # the first one was admitted a moment ago
@@ -317,22 +291,32 @@ class Agents:
         if not activation.kept:
             serving.activations.pop((activation.definition.name, activation.key), None)
 
-    async def _take_turn(self, serving: _Serving, activation: Activation, request: Request) -> None:
+    async def _take_turn(self, serving: Serving, activation: Activation, request: Request) -> None:
         is_read_only = request.handler.is_read_only
-        surroundings = self._surroundings(TurnInfo(serving.epoch, request.call, request.deadline_s, is_read_only))
+        footprint = Footprint(serving.lineage)
+        turn = TurnInfo(serving.epoch, request.call, request.deadline_s, is_read_only, footprint)
         ended = await activation.take_turn(
-            request, surroundings, host=self._host, state_bytes_max=self._config.state_bytes_max
+            request,
+            self._surroundings(turn),
+            footprint,
+            host=self._host,
+            state_bytes_max=self._config.state_bytes_max,
         )
         if self._serving.get(serving.partition) is not serving:
             return  # deposed between the turn's last wait and now
-        if is_read_only:
+        if isinstance(ended, Postponed):
+            footprint.end()
+            self._finish(serving, request, refusal(0, ended.error))
+        elif is_read_only:
             self._answer_read(serving, request, ended.reply)
         else:
-            self._record(serving, activation, request, ended)
+            self._record(serving, activation, request, ended, footprint)
 
-    def _record(self, serving: _Serving, activation: Activation, request: Request, ended: Ended) -> None:
+    def _record(
+        self, serving: Serving, activation: Activation, request: Request, ended: Ended, footprint: Footprint
+    ) -> None:
         call = request.call
-        keep_until_s = self._host.wall_clock() + min(call.keep_s, REQUEST_ID_S) if call.request_id else 0.0
+        elapsed_s = serving.elapse(self._host.now()) if call.request_id else 0.0
         turn = Turn(
             call.agent_type,
             call.key,
@@ -342,25 +326,28 @@ class Agents:
             number=call.request,
             lowest=call.lowest,
             request_id=call.request_id,
-            keep_until_s=keep_until_s,
+            keep_until_s=elapsed_s + min(call.keep_s, REQUEST_ID_S) if call.request_id else 0.0,
+            elapsed_s=elapsed_s,
+            origin=call.origin,
         )
 
         def committed(_sequence: int) -> None:
             self.turns_committed += 1
+            footprint.end()
             self._finish(serving, request, recorded(0, ended.reply))
 
         sequence = self._propose(serving, turn, committed)
         if ended.state is not None:
             activation.keep(ended.state, sequence)
 
-    def _propose(self, serving: _Serving, record: object, committed: Callable[[int], None]) -> int:
+    def _propose(self, serving: Serving, record: object, committed: Callable[[int], None]) -> int:
         """Append a record; its sequence, with which ``committed`` is called once it is."""
         assert self._primaries is not None
         sequence = self._primaries.propose(serving.partition, wire.encode(record))
         serving.pending.append((sequence, functools.partial(committed, sequence)))
         return sequence
 
-    def _answer_read(self, serving: _Serving, request: Request, reply: Reply) -> None:
+    def _answer_read(self, serving: Serving, request: Request, reply: Reply) -> None:
         """Answer once what the turn saw is committed, and this process was the primary after it saw it (rule 11)."""
         assert self._primaries is not None
         token = request.identity[1]
@@ -368,15 +355,16 @@ class Agents:
         serving.reads[token] = functools.partial(self._finish, serving, request, recorded(0, reply))
         self._primaries.read(serving.partition, token)
 
-    def _finish(self, serving: _Serving, request: Request, answer: Answer) -> None:
+    def _finish(self, serving: Serving, request: Request, answer: Answer) -> None:
         serving.running.pop(request.identity, None)
         request.respond(answer)
 
     # ---- expiry
 
-    def _sweep(self, serving: _Serving) -> None:
+    def _sweep(self, serving: Serving) -> None:
         assert self._primaries is not None
         now = self._host.now()
+        elapsed_s = serving.elapse(now)
         committed = serving.pending[0][0] - 1 if serving.pending else float("inf")
         idle = [
             agent_id
@@ -388,40 +376,23 @@ class Agents:
         ]
         for agent_id in idle:
             del serving.activations[agent_id]
-        if not self._primaries.has_room(serving.partition):
+        if serving.is_expiring or not self._primaries.has_room(serving.partition):
             return  # what has expired can wait
         used = serving.session_used_at_s
         sessions = tuple(session for session, at_s in used.items() if now >= at_s + self._config.session_s)
-        wall_clock_s = self._host.wall_clock()
-        has_old = any(until_s < wall_clock_s for until_s, _reply in serving.ledger.request_ids.values())
-        if sessions or has_old:
+        ledger = serving.ledger
+        is_tick = ledger.keeps_by_time and elapsed_s >= ledger.elapsed_s + TICK_S
+        if sessions or is_tick or ledger.has_expired(elapsed_s):
             for session in sessions:
                 del used[session]
-            self._propose(serving, Expired(sessions, wall_clock_s), lambda _sequence: None)
+
+            def expired(_sequence: int) -> None:
+                serving.is_expiring = False
+
+            serving.is_expiring = True
+            self._propose(serving, Expired(sessions, elapsed_s), expired)
 
     def _not_primary(self, number: int, partition: PartitionId) -> Answer:
         primary = self._primary_of(partition)
         text = "this node is not the primary" + ("" if primary is None else f"; node {node_id_text(primary)} is")
         return Answer(number, Status.TRY_AGAIN, "not_primary", text.encode())
-
-
-def _check_identity(serving: _Serving, call: Call) -> None:
-    """Refuse a request whose reply could not be kept, or that may have ended and been forgotten."""
-    if serving.ledger.payload_bytes >= PAYLOAD_BYTES_MAX:
-        raise Overloaded(
-            f"partition {call.partition} holds {serving.ledger.payload_bytes // 2**20} MiB of states and replies; at "
-            f"most {PAYLOAD_BYTES_MAX // 2**20} MiB fit: a mesh of more partitions spreads them further"
-        )
-    if call.request_id:
-        if len(call.request_id) > REQUEST_ID_CHARACTERS_MAX:
-            raise InvalidArgument(f"request id {call.request_id!r:.80}: at most {REQUEST_ID_CHARACTERS_MAX} characters")
-        if len(serving.ledger.request_ids) >= REQUEST_IDS_MAX:
-            raise Overloaded(f"partition {call.partition} keeps {REQUEST_IDS_MAX} request ids already")
-        return
-    session = serving.ledger.sessions.get(call.session)
-    if session is None or call.session not in serving.session_used_at_s:
-        raise UnknownSession(f"session {call.session} of partition {call.partition} has expired")
-    if call.request < session.lowest:
-        raise UnknownSession(f"request {call.request} of session {call.session} was answered and forgotten")
-    if session.replies is not None and len(session.replies) >= OUTSTANDING_MAX:
-        raise Overloaded(f"session {call.session} has {OUTSTANDING_MAX} replies that were not acknowledged")

@@ -1,16 +1,49 @@
 """Commands that ask a running node."""
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from meshnode.cli.outcome import run, show, table
+from meshnode.cli.outcome import json_text, run, show, table
 from meshnode.cli.run import AddressType
 from meshnode.client import Client
 from meshnode.config import PORT_DEFAULT
 from meshnode.identity import Address
+from meshnode.views import PAGE_MAX
+
+LISTED_DEFAULT = 1000
+
+
+class TextType(click.ParamType[str]):
+    """Text that can cross the mesh: what a shell hands over need not be any."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{value!r:.200} has no UTF-8 form", param, ctx)
+        return value
+
+
+class AgentType(click.ParamType[tuple[str, str]]):
+    """TYPE/KEY."""
+
+    name = "type/key"
+
+    def convert(
+        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        agent_type, slash, key = TextType().convert(value, param, ctx).partition("/")
+        if not slash or not agent_type or not key:
+            self.fail(f"{value!r:.200} is not TYPE/KEY, as in counter/42", param, ctx)
+        return agent_type, key
 
 
 def asks(command: Callable[..., None]) -> Callable[..., None]:
@@ -35,20 +68,24 @@ def view(node: Address, name: str, *, timeout_s: float = 10.0, **arguments: Any)
 @click.command()
 @asks
 def members(node: Address, as_json: bool) -> None:
-    """Who is here."""
+    """Who is here; and the dead, for a day, in case they return. Those who left are not shown."""
     found = view(node, "members")
-    rows = [
-        (
-            member["name"],
-            member["address"],
-            member["state"],
-            "leader" if member["leader"] else "voter" if member["voter"] else "",
-            member["primaries"],
-            member["id"],
-        )
-        for member in found
-    ]
-    show(found, table(("NAME", "ADDRESS", "STATE", "RAFT", "PRIMARIES", "ID"), rows), as_json=as_json)
+
+    def text() -> str:
+        rows = [
+            (
+                member["name"],
+                member["address"],
+                member["state"],
+                "leader" if member["leader"] else "voter" if member["voter"] else "",
+                member["primaries"],
+                member["id"],
+            )
+            for member in found
+        ]
+        return table(("NAME", "ADDRESS", "STATE", "RAFT", "PRIMARIES", "ID"), rows)
+
+    show(found, text, as_json=as_json)
 
 
 @click.group()
@@ -59,16 +96,21 @@ def raft() -> None:
 @raft.command("status")
 @asks
 def raft_status(node: Address, as_json: bool) -> None:
-    """Term, leader, voters and progress, as the asked node sees them."""
+    """Term, leader, voters and progress, as the asked node sees them; the leader alone knows how far the others are."""
     status = view(node, "raft_status")
-    lines = [
-        f"{status['name']} is {status['role']} in term {status['term']}; leader {status['leader_name'] or 'unknown'}",
-        f"committed {status['commit']}, applied {status['applied']}",
-        f"voters   {', '.join(status['voters']) or '-'}",
-        f"learners {', '.join(status['learners']) or '-'}",
-    ]
-    lines += [f"  {peer['name']}: {peer['state']}, has {peer['match']}" for peer in status["followers"]]
-    show(status, "\n".join(lines), as_json=as_json)
+
+    def text() -> str:
+        leader = status["leader_name"] or "unknown"
+        lines = [
+            f"{status['name']} is {status['role']} in term {status['term']}; leader {leader}",
+            f"committed {status['commit']}, applied {status['applied']}",
+            f"voters   {', '.join(status['voters']) or '-'}",
+            f"learners {', '.join(status['learners']) or '-'}",
+        ]
+        lines += [f"  {peer['name']}: {peer['state']}, has {peer['match']}" for peer in status["followers"]]
+        return "\n".join(lines)
+
+    show(status, text, as_json=as_json)
 
 
 @click.group()
@@ -77,51 +119,87 @@ def agents() -> None:
 
 
 @agents.command("ls")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=LISTED_DEFAULT, show_default=True, help="How many at most."
+)
+@click.option("--after", type=AgentType(), help="Only those that come after this one.")
 @asks
-def agents_ls(node: Address, as_json: bool) -> None:
-    """All agents with a state."""
-    found = view(node, "agents")
-    rows = [(f"{agent['type']}/{agent['key']}", agent["node"], agent["partition"]) for agent in found["agents"]]
-    text = table(("AGENT", "NODE", "PARTITION"), rows)
-    if found["silent"]:
-        text += f"\n(no answer from {', '.join(found['silent'])})"
+def agents_ls(limit: int, after: tuple[str, str] | None, node: Address, as_json: bool) -> None:
+    """Agents with a state, in the order of their names."""
+    found = run(lambda: _listed(node, limit, after))
+
+    def text() -> str:
+        rows = [(f"{agent['type']}/{agent['key']}", agent["node"], agent["partition"]) for agent in found["agents"]]
+        lines = [table(("AGENT", "NODE", "PARTITION"), rows)]
+        if len(rows) < found["total"]:
+            last = f": --after {rows[-1][0]} shows those that follow" if rows and len(rows) == limit else ""
+            lines.append(f"({len(rows)} of {found['total']}{last})")
+        lines += [f"(not those of {one['node']}: {one['reason']})" for one in found["silent"]]
+        return "\n".join(lines)
+
     show(found, text, as_json=as_json)
 
 
+async def _listed(node: Address, limit: int, after: tuple[str, str] | None) -> dict[str, Any]:
+    """As many agents as are wanted, page by page: all of them would not fit into one answer."""
+    listed: list[dict[str, Any]] = []
+    async with Client([node]) as client:
+        while True:
+            wanted = min(limit - len(listed), PAGE_MAX)
+            page: dict[str, Any] = await client.view("agents", at=node, limit=wanted, after=list(after or ("", "")))
+            listed += page["agents"]
+            if len(page["agents"]) < wanted or len(listed) == limit:
+                return {**page, "agents": listed}
+            after = (listed[-1]["type"], listed[-1]["key"])
+
+
 @agents.command("locate")
-@click.argument("agent", metavar="TYPE/KEY")
+@click.argument("agent", metavar="TYPE/KEY", type=AgentType())
 @asks
-def agents_locate(agent: str, node: Address, as_json: bool) -> None:
-    """Where an agent is, and why it is there."""
-    agent_type, key = split_agent(agent)
+def agents_locate(agent: tuple[str, str], node: Address, as_json: bool) -> None:
+    """Where an agent is, and why it is there; for one without a state, where it would be."""
+    agent_type, key = agent
     found = view(node, "locate", type=agent_type, key=key)
-    text = (
-        f"{agent} is on {found['node']} (partition {found['partition']}, epoch {found['epoch']}, {found['phase']}; "
-        f"replicas {', '.join(found['replicas'])})\nlast moved: {found['moved_because']}\n{found['why']}"
-    )
+
+    def text() -> str:
+        lines = [
+            f"{agent_type}/{key} is on {found['node']} (partition {found['partition']}, epoch {found['epoch']}, "
+            f"{found['phase']}; replicas {', '.join(found['replicas'])})",
+            f"last moved: {found['moved_because']}",
+            found["why"],
+        ]
+        if not found["offered"]:
+            types = ", ".join(found["types"])
+            lines.insert(0, f"{node} offers no agent type {agent_type!r}; its application has: {types}")
+        return "\n".join(lines)
+
     show(found, text, as_json=as_json)
 
 
 @click.command()
-@click.argument("agent", metavar="TYPE/KEY")
-@click.argument("method")
+@click.argument("agent", metavar="TYPE/KEY", type=AgentType())
+@click.argument("method", type=TextType())
 @click.argument("arguments", default="{}")
 @click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True, help="Seconds.")
-@click.option("--request-id", default="", help="Calls with the same id take effect once.")
+@click.option("--request-id", type=TextType(), default="", help="Calls with the same id take effect once.")
 @asks
 def call(
-    agent: str, method: str, arguments: str, timeout_s: float, request_id: str, node: Address, as_json: bool
+    agent: tuple[str, str], method: str, arguments: str, timeout_s: float, request_id: str, node: Address, as_json: bool
 ) -> None:
-    """Call a method of an agent; ARGUMENTS is a JSON object of named arguments, or a JSON array."""
-    agent_type, key = split_agent(agent)
+    """Call a method of an agent; ARGUMENTS is a JSON object of named arguments, or a JSON array.
+
+    The result is printed as JSON. Bytes in it are {"base64": "…"}, dates text as in ISO 8601, and numbers that JSON
+    does not have "NaN", "Infinity" and "-Infinity".
+    """
+    agent_type, key = agent
     try:
         given = json.loads(arguments)
-    except json.JSONDecodeError as error:
-        raise click.UsageError(f"the arguments {arguments!r} are not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or nested too deep
+        raise click.UsageError(f"the arguments {arguments!r:.200} are not JSON: {error}") from error
     if not isinstance(given, dict | list):
-        raise click.UsageError(f"the arguments {arguments!r} are neither a JSON object nor an array")
-    if timeout_s <= 0:
-        raise click.UsageError(f"--timeout {timeout_s}: choose above 0")
+        raise click.UsageError(f"the arguments {arguments!r:.200} are neither a JSON object nor an array")
+    if not 0 < timeout_s < math.inf:
+        raise click.UsageError(f"--timeout {timeout_s}: choose a number of seconds above 0")
     positional, named = ((), given) if isinstance(given, dict) else (given, {})
 
     async def ask() -> Any:
@@ -132,7 +210,7 @@ def call(
     if method.startswith("_"):
         raise click.UsageError(f"{method!r} is no method of an agent")
     result = run(ask)
-    show(result, json.dumps(result, ensure_ascii=False, indent=2), as_json=as_json)
+    show(result, lambda: json_text(result, indent=2), as_json=as_json)
 
 
 @click.command()
@@ -140,7 +218,10 @@ def call(
 def devices(node: Address, as_json: bool) -> None:
     """What the asked node computes predictions on."""
     found = view(node, "devices")
-    text = f"{found['name']}: {found['device']}\n{found['batches']} batches, {found['mean_batch_rows']} rows each"
+
+    def text() -> str:
+        return f"{found['name']}: {found['device']}\n{found['batches']} batches, {found['mean_batch_rows']} rows each"
+
     show(found, text, as_json=as_json)
 
 
@@ -149,7 +230,7 @@ def devices(node: Address, as_json: bool) -> None:
 def leave(node: Address, as_json: bool) -> None:
     """Have the asked node hand everything over, leave the mesh and end."""
     done = view(node, "leave", timeout_s=130.0)
-    show(done, f"{node} has left", as_json=as_json)
+    show(done, lambda: f"{node} has left", as_json=as_json)
 
 
 @click.command()
@@ -157,12 +238,4 @@ def leave(node: Address, as_json: bool) -> None:
 def status(node: Address, as_json: bool) -> None:
     """Counters of the asked node."""
     found = view(node, "status")
-    show(found, "\n".join(f"{name:16} {value}" for name, value in found.items()), as_json=as_json)
-
-
-def split_agent(agent: str) -> tuple[str, str]:
-    """TYPE and KEY of TYPE/KEY."""
-    agent_type, slash, key = agent.partition("/")
-    if not slash or not agent_type or not key:
-        raise click.UsageError(f"{agent!r} is not TYPE/KEY, as in counter/42")
-    return agent_type, key
+    show(found, lambda: "\n".join(f"{name:16} {value}" for name, value in found.items()), as_json=as_json)

@@ -1,7 +1,9 @@
 """How a command ends: its exit code, and what it says."""
 
+import base64
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NoReturn, TypeVar
@@ -57,7 +59,9 @@ def reported() -> Iterator[None]:
     """Turn errors that are no bug into one line and an exit code; a bug keeps its traceback."""
     try:
         yield
-    except (MeshError, OSError, ValueError) as error:
+    except BrokenPipeError:
+        raise  # whoever read the output has seen enough: click ends the command without a word
+    except (MeshError, OSError) as error:
         fail(error)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -77,9 +81,35 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
         return trio.run(main)
 
 
-def show(value: Any, text: str, *, as_json: bool) -> None:
-    """Print a result, as JSON or for people."""
-    click.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
+def show(value: Any, text: Callable[[], str], *, as_json: bool) -> None:
+    """Print a result, as JSON or for people; ``text`` is only asked for what is printed."""
+    with reported():
+        click.echo(json_text(value) if as_json else text())
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A result of plain data, as CBOR has it, in JSON (RFC 8259), which has neither bytes nor all numbers.
+
+    Bytes become ``{"base64": "…"}``, numbers that are not finite "NaN", "Infinity" and "-Infinity", keys that are no
+    text the text of their JSON. Dates are text already when they cross the mesh.
+    """
+    return json.dumps(_jsonable(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _jsonable(value: Any) -> Any:
+    match value:
+        case bytes():
+            return {"base64": base64.b64encode(value).decode()}
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case dict():
+            return {
+                key if isinstance(key, str) else json_text(key): _jsonable(content) for key, content in value.items()
+            }
+        case list() | tuple():
+            return [_jsonable(item) for item in value]
+        case _:
+            return value
 
 
 def table(headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

@@ -10,7 +10,7 @@ from meshnode.cli.outcome import reported
 from meshnode.config import PORT_DEFAULT, NodeConfig
 from meshnode.errors import OperatorError
 from meshnode.identity import Address, parse_address
-from meshnode.log import write_logs_to
+from meshnode.log import get_logger, write_logs_to
 from meshnode.node import Node
 from meshnode.placement import PARTITIONS_DEFAULT, REPLICATION_DEFAULT
 from meshnode.prediction import PredictionConfig
@@ -111,7 +111,8 @@ async def _serve(node: Node) -> None:
 
             @nursery.start_soon
             async def stop_on_signal() -> None:
-                async for _number in signals:
+                async for number in signals:
+                    get_logger().info("node stops", node=node.config.name, signal=signal.Signals(number).name)
                     nursery.cancel_scope.cancel()
 
             async with node:

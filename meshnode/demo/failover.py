@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import trio
 
@@ -10,6 +11,7 @@ from meshnode.agents.definition import definition_of
 from meshnode.client import Client
 from meshnode.demo.digits import DigitReader
 from meshnode.demo.stream import AGENTS, Tallies
+from meshnode.errors import Unavailable
 from meshnode.placement import partition_of
 
 POLL_S = 0.05
@@ -54,12 +56,34 @@ class Places:
         return [number for number, (before, now) in enumerate(pairs) if before != now]
 
 
+async def ask(client: Client, view: str) -> Any:
+    """A view of any node; asked again while nobody answers, as when the one that is asked dies."""
+    while True:
+        try:
+            return await client.view(view)
+        except Unavailable:
+            await trio.sleep(POLL_S)
+
+
+async def leader(client: Client) -> str:
+    """Who leads the Raft group, once anybody does."""
+    while True:
+        for member in await ask(client, "members"):
+            if member["leader"]:
+                return str(member["name"])
+        await trio.sleep(POLL_S)
+
+
 async def places(client: Client) -> Places:
-    """Where the agents are now, as a node has it from the Raft group."""
-    rows = await client.view("rows")
+    """Where the agents are now, as a node has it from the Raft group; from one that has all of it."""
+    while True:
+        total = (await ask(client, "status"))["partitions"]
+        rows = await ask(client, "rows")
+        if 0 < total == len(rows):
+            break
+        await trio.sleep(POLL_S)
     active = {row["partition"]: row["primary"] for row in rows if row["phase"] == "active"}
     agent_type = definition_of(DigitReader).name
-    total = len(rows)
     return Places(tuple(active.get(partition_of(agent_type, str(number), total)) for number in range(AGENTS)))
 
 
@@ -69,7 +93,7 @@ async def measure(client: Client, tallies: Tallies, victim: str, held: Sequence[
 
     async def until_detected() -> None:
         while True:
-            states = {member["name"]: member["state"] for member in await client.view("members")}
+            states = {member["name"]: member["state"] for member in await ask(client, "members")}
             if states.get(victim) == "dead":
                 break
             await trio.sleep(POLL_S)

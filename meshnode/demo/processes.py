@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class NodeProcess:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # a Ctrl-C is for the demo, which then stops its nodes
-                preexec_fn=_die_with_parent,
+                preexec_fn=_dies_with(os.getpid()),
             )
 
     @property
@@ -130,9 +130,17 @@ def free_port() -> int:
                 return port
 
 
-def _die_with_parent() -> None:
-    """In the child: be killed when the demo is, even by SIGKILL. Linux only; elsewhere a killed demo leaves nodes."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
-            os._exit(1)  # the parent died between fork and here
+def _dies_with(parent: int) -> Callable[[], None]:
+    """For the child: be killed when the demo is, even by SIGKILL. Linux only; elsewhere a killed demo leaves nodes.
+
+    Args:
+        parent: the demo's process. It may be 1, as in a container of its own.
+    """
+
+    def prepare() -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)  # the parent died between fork and here
+
+    return prepare

@@ -10,7 +10,7 @@ import trio
 
 from meshnode.client import Client
 from meshnode.demo.digits import MODEL, DigitReader
-from meshnode.demo.failover import Failover, Places, measure, places, worst
+from meshnode.demo.failover import Failover, Places, leader, measure, places, worst
 from meshnode.demo.processes import NodeProcess, Processes, node_processes
 from meshnode.demo.stream import AGENTS, Stream, Tallies
 from meshnode.demo.training import load_digits, train
@@ -136,8 +136,8 @@ async def _stream(
 async def _kill_two(
     client: Client, tallies: Tallies, processes: Processes, progress: Progress, findings: Findings
 ) -> None:
-    leader = next(member["name"] for member in await client.view("members") if member["leader"])
-    first = next(node for node in processes.nodes if node.name == leader)
+    leading = await leader(client)
+    first = next(node for node in processes.nodes if node.name == leading)
     after_first = await _kill(client, tallies, first, "the Raft leader", progress, findings)
 
     progress.phase = f"starting {first.name} again on its old data directory"
@@ -211,8 +211,9 @@ async def _count(client: Client) -> list[int]:
             try:
                 counted[number] = (await client.ref(DigitReader, str(number)).tally()).read
             except (Unavailable, OutcomeUnknown):
-                continue
-            return
+                await trio.sleep(POLL_S)
+            else:
+                return
 
     async with trio.open_nursery() as nursery:
         for number in range(AGENTS):

@@ -16,6 +16,8 @@ PACE_S = 0.25
 
 CALL_TIMEOUT_S = 20.0
 
+RETRY_S = 0.1
+"""Between two attempts at a call: some errors come at once, and 500 agents that repeat theirs would do nothing else."""
 
 LAST_WORDS_S = 0.5
 """An answer that a node sent before it was killed has arrived by then, and says nothing about who serves now."""
@@ -104,6 +106,7 @@ class Stream:
             try:
                 reading = await agent.read(pixels, label)
             except (Unavailable, OutcomeUnknown):
-                continue  # under the same request id: it takes effect once
-            break
+                await trio.sleep(RETRY_S)  # then under the same request id: it takes effect once
+            else:
+                break
         self.tallies.note(number, image, reading.digit)

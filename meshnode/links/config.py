@@ -13,6 +13,9 @@ class LinksConfig:
         handshake_timeout_s: how long a new connection may take until both sides know each other.
         backoff_min_s: the first pause after a dial that failed; it doubles, jittered, up to ``backoff_max_s``.
         connections_max: accepted connections at one time, guests included.
+        idle_s: a side that has sent nothing for this long lets the other one hear that it is there.
+        silent_s: a connection on which nothing at all was heard for this long is dead. It is compared with the other
+            side's ``idle_s``, so both are to be the same on all nodes of a mesh.
     """
 
     frame_bytes_max: int = 16 * 2**20
@@ -21,6 +24,8 @@ class LinksConfig:
     backoff_min_s: float = 0.1
     backoff_max_s: float = 5.0
     connections_max: int = 4096
+    idle_s: float = 5.0
+    silent_s: float = 15.0
 
     def __post_init__(self) -> None:
         if not 2**16 <= self.frame_bytes_max <= 2**30:
@@ -34,3 +39,8 @@ class LinksConfig:
             raise ValueError(f"backoff_min_s is {self.backoff_min_s}: choose above 0, up to backoff_max_s")
         if self.handshake_timeout_s <= 0 or self.connections_max < 1:
             raise ValueError("handshake_timeout_s and connections_max must be above 0")
+        if not 0 < 2 * self.idle_s <= self.silent_s:
+            raise ValueError(
+                f"silent_s is {self.silent_s}: choose 2 × or more of idle_s ({self.idle_s}), which is above 0, so that "
+                "a sign of life that comes late ends no connection"
+            )

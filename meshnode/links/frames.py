@@ -6,6 +6,7 @@ A frame is a sequence of messages, each `channel (1 byte) | length (4 bytes, big
 import enum
 import struct
 from collections import deque
+from collections.abc import Iterator
 
 from meshnode.wire import WireError
 
@@ -38,6 +39,8 @@ class SendQueue:
         self._turn_bytes = turn_bytes
         self._queues: tuple[deque[bytes], ...] = tuple(deque() for _ in CHANNELS)
         self._bytes = [0] * len(CHANNELS)
+        # Channels whose next message had no room in a frame of late, the one that waits longest first.
+        self._passed_over: list[Channel] = []
 
     def __bool__(self) -> bool:
         return any(self._queues)
@@ -56,24 +59,42 @@ class SendQueue:
         return True
 
     def take_frame(self, bytes_max: int) -> bytes:
-        """The next frame: from each channel in turn at least one message, together at most ``bytes_max``."""
+        """The next frame, at most ``bytes_max``: in turn from each channel at least the first message, if it fits.
+
+        A channel whose first message finds no room comes before the others in the next frame. So the first message of
+        a channel leaves in one of the next four frames, whatever the other channels have to send.
+
+        Args:
+            bytes_max: room for any single message that was put, with its head.
+        """
         parts: list[bytes] = []
         left = bytes_max
-        for channel in CHANNELS:
-            queue = self._queues[channel]
-            turn = min(left, self._turn_bytes)
-            taken = 0
-            while queue:
-                size = len(queue[0]) + HEAD_BYTES
-                if size > left or (taken and taken + size > turn):
-                    break
-                data = queue.popleft()
-                parts.append(_HEAD.pack(channel, len(data)))
-                parts.append(data)
-                taken += size
-                left -= size
-                self._bytes[channel] -= len(data)
+        waiting = self._passed_over
+        passed_over: list[Channel] = []
+        for channel in (*waiting, *(channel for channel in CHANNELS if channel not in waiting)):
+            taken = self._take(channel, parts, left)
+            left -= taken
+            if not taken and self._queues[channel]:
+                passed_over.append(channel)
+        self._passed_over = passed_over
+        assert parts or not self, f"the first message of {passed_over} has no room in a frame of {bytes_max} bytes"
         return b"".join(parts)
+
+    def _take(self, channel: Channel, parts: list[bytes], left: int) -> int:
+        """Move a channel's share of a frame to ``parts``; its bytes, heads included."""
+        queue = self._queues[channel]
+        turn = min(left, self._turn_bytes)
+        taken = 0
+        while queue:
+            size = len(queue[0]) + HEAD_BYTES
+            if size > left - taken or (taken and taken + size > turn):
+                break
+            data = queue.popleft()
+            parts.append(_HEAD.pack(channel, len(data)))
+            parts.append(data)
+            taken += size
+            self._bytes[channel] -= len(data)
+        return taken
 
     def clear(self) -> int:
         """Drop everything; how many messages that were."""
@@ -81,17 +102,17 @@ class SendQueue:
         for channel in CHANNELS:
             self._queues[channel].clear()
             self._bytes[channel] = 0
+        self._passed_over = []
         return dropped
 
 
-def split_frame(frame: bytes) -> list[tuple[Channel, memoryview]]:
-    """The messages of a frame.
+def split_frame(frame: bytes) -> Iterator[tuple[Channel, memoryview]]:
+    """The messages of a frame, one at a time: a frame of empty ones must cost no more memory than it has bytes.
 
     Raises:
-        WireError: the bytes are not a sequence of messages.
+        WireError: while iterating, once all before the fault was handed out: the bytes are no sequence of messages.
     """
     view = memoryview(frame)
-    messages = []
     offset = 0
     while offset < len(frame):
         if len(frame) - offset < HEAD_BYTES:
@@ -100,6 +121,5 @@ def split_frame(frame: bytes) -> list[tuple[Channel, memoryview]]:
         offset += HEAD_BYTES
         if number >= len(CHANNELS) or length > len(frame) - offset:
             raise WireError(f"channel {number}, length {length} with {len(frame) - offset} bytes left in the frame")
-        messages.append((CHANNELS[number], view[offset : offset + length]))
+        yield CHANNELS[number], view[offset : offset + length]
         offset += length
-    return messages

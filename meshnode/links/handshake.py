@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 
-import trio
-
 from meshnode import wire
 from meshnode.errors import MeshError, Unavailable, error_from_code
 from meshnode.links.hello import Hello, Refusal
-from meshnode.links.socket import FrameSocket, SocketClosed, open_client, open_server
+from meshnode.links.socket import Clock, FrameSocket, SocketClosed, Stream, open_client, open_server
 
 Judge = Callable[[Hello], Refusal | None]
 """Why this side can't talk to the one that said hello; None when it can."""
+
+INTRODUCTION_BYTES_MAX = 16 * 2**10
+"""Names and reasons have a few hundred bytes; whoever may be there makes us decode no more before we know who it is."""
 
 
 class LinkRefused(Unavailable):
@@ -22,13 +23,7 @@ class LinkRefused(Unavailable):
 
 
 async def introduce(
-    nursery: trio.Nursery,
-    stream: trio.abc.HalfCloseableStream,
-    *,
-    local: Hello,
-    judge: Judge,
-    authority: str,
-    frame_bytes_max: int,
+    stream: Stream, *, local: Hello, judge: Judge, authority: str, now: Clock
 ) -> tuple[FrameSocket, Hello]:
     """The dialling side: say who we are, learn who answers.
 
@@ -36,9 +31,9 @@ async def introduce(
         LinkRefused: one of the two sides does not want this link.
         SocketClosed, WireError: the other side is no node.
     """
-    socket = await open_client(nursery, stream, authority=authority, frame_bytes_max=frame_bytes_max)
+    socket = await open_client(stream, authority=authority, now=now)
     await socket.send(wire.encode(local))
-    answer = wire.decode(await socket.receive())
+    answer = wire.decode(await socket.receive(INTRODUCTION_BYTES_MAX))
     if isinstance(answer, Hello):
         refusal = judge(answer)
         if refusal is None:
@@ -49,21 +44,14 @@ async def introduce(
     raise SocketClosed(f"{authority} answered with a {type(answer).__name__}")
 
 
-async def receive_introduction(
-    nursery: trio.Nursery,
-    stream: trio.abc.HalfCloseableStream,
-    *,
-    local: Hello,
-    judge: Judge,
-    frame_bytes_max: int,
-) -> tuple[FrameSocket, Hello]:
+async def receive_introduction(stream: Stream, *, local: Hello, judge: Judge, now: Clock) -> tuple[FrameSocket, Hello]:
     """The accepting side: learn who dials, say who we are or why not.
 
     Raises:
         SocketClosed, WireError: the other side was refused, or is no node.
     """
-    socket = await open_server(nursery, stream, frame_bytes_max=frame_bytes_max)
-    hello = wire.decode(await socket.receive())
+    socket = await open_server(stream, now=now)
+    hello = wire.decode(await socket.receive(INTRODUCTION_BYTES_MAX))
     if not isinstance(hello, Hello):
         raise SocketClosed(f"the first message is a {type(hello).__name__}")
     refusal = judge(hello)

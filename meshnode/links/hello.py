@@ -4,9 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from meshnode import wire
-from meshnode.identity import NODE_ID_MAX, Boot, MeshId, NodeId, node_id_text
-
-NAME_BYTES_MAX = 255
+from meshnode.identity import NODE_ID_MAX, Boot, MeshId, NodeId, check_text, node_id_text
 
 
 class Role(enum.Enum):
@@ -40,8 +38,7 @@ class Hello:
             raise ValueError(f"node id {self.node_id} is outside 1 … 2**63 − 1")
         if len(self.mesh_id) not in (0, 16):
             raise ValueError(f"a mesh id has 16 bytes, not {len(self.mesh_id)}")
-        if len(self.name.encode()) > NAME_BYTES_MAX:
-            raise ValueError(f"a name has at most {NAME_BYTES_MAX} bytes")
+        check_text("name", self.name)
 
 
 @wire.message(0x02)
@@ -64,7 +61,7 @@ def refusal_of(hello: Hello, *, mesh_id: MeshId, node_id: NodeId, boot_known: Bo
     if hello.role is Role.NODE and (not hello.mesh_id or not mesh_id):
         return Refusal("unavailable", "this node has not joined a mesh yet")
     if hello.node_id == node_id:
-        return Refusal("operator", f"{node_id_text(node_id)} is this node's own id: was its data directory copied?")
+        return Refusal("own_node", f"{node_id_text(node_id)} is this node's own id: was its data directory copied?")
     if hello.role is Role.NODE and hello.boot < boot_known:
         return Refusal(
             "operator",

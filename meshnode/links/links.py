@@ -3,28 +3,22 @@
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import trio
-import trio_websocket
-import wsproto.utilities
 
 from meshnode import wire
 from meshnode.errors import OperatorError, Unavailable
 from meshnode.host import Host
 from meshnode.identity import Address, Boot, NodeId, node_id_text
 from meshnode.links.config import LinksConfig
+from meshnode.links.delivery import Delivery, Handler, LinkCounters
 from meshnode.links.frames import HEAD_BYTES, Channel, SendQueue, split_frame
 from meshnode.links.handshake import LinkRefused, introduce, receive_introduction
 from meshnode.links.hello import Hello, Refusal, Role, refusal_of
-from meshnode.links.socket import FrameSocket, SocketClosed
+from meshnode.links.socket import FrameSocket, SocketClosed, Stream
 from meshnode.log import get_logger
 
-Handler = Callable[[NodeId, Any], None]
 EndListener = Callable[[NodeId, bool], None]
-Stream = trio.abc.HalfCloseableStream
-
-GUEST_CHANNELS = frozenset({Channel.CONTROL, Channel.CALLS})
 
 FAREWELL = b""
 """The last frame of a side that sends no more on a connection, because another one serves the pair."""
@@ -32,31 +26,12 @@ FAREWELL = b""
 GRACE_S = 2.0
 """How long a connection that was replaced may take to deliver what is under way."""
 
-# What hostile bytes or a dying network can raise out of a connection's tasks.
-_CONNECTION_ERRORS = (
-    LinkRefused,
-    SocketClosed,
-    wire.WireError,
-    OSError,
-    trio.BrokenResourceError,
-    trio.ClosedResourceError,
-    trio_websocket.HandshakeError,
-    trio_websocket.ConnectionClosed,
-    wsproto.utilities.ProtocolError,
-)
+READ_BYTES = 64 * 2**10
+READ_MESSAGES = 512
+"""After this much was decoded and handed over, other tasks have their turn: some 10 ms at worst."""
 
-
-@dataclass(slots=True)
-class LinkCounters:
-    """What was dropped, since the start."""
-
-    malformed: int = 0
-    unknown_kind: int = 0
-    forbidden: int = 0
-    no_handler: int = 0
-    connections_failed: int = 0
-    connections_refused: int = 0
-    messages_dropped: int = 0
+# What hostile bytes or a dying network can raise out of a connection's tasks; the last one when the stream is closed.
+_CONNECTION_ERRORS = (LinkRefused, SocketClosed, wire.WireError, trio.BrokenResourceError)
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +42,7 @@ class _Link:
     dialled_by: NodeId
     dial: int
     socket: FrameSocket
+    owes_beat: bool = False
     retired: trio.Event = field(default_factory=trio.Event)
 
     def supersedes(self, other: "_Link") -> bool:
@@ -121,10 +97,11 @@ class Links:
         self._local = local
         self._address_of = address_of
         self._boot_of = boot_of
-        self._handlers: dict[Channel, Handler] = {}
+        self._delivery = Delivery(self.counters)
         self._end_listeners: list[EndListener] = []
         self._peers: dict[NodeId, _Peer] = {}
         self._nursery: trio.Nursery | None = None
+        self._connecting: set[trio.CancelScope] = set()
         self._accepted = 0
         self._dials = 0
         self._log = get_logger()
@@ -133,8 +110,7 @@ class Links:
 
     def on(self, channel: Channel, handler: Handler) -> None:
         """Register the one function that takes a channel's messages."""
-        assert channel not in self._handlers, channel
-        self._handlers[channel] = handler
+        self._delivery.on(channel, handler)
 
     def on_end(self, listener: EndListener) -> None:
         """Register a function that is told of each peer whose last connection ended, or who could not be reached.
@@ -144,14 +120,19 @@ class Links:
         self._end_listeners.append(listener)
 
     def introduce_as(self, hello: Hello, address_of: Callable[[NodeId], Address | None]) -> None:
-        """Be ``hello`` from now on: present connections retire, and the next message dials anew."""
+        """Be ``hello`` from now on, on new connections: the next message dials one.
+
+        Present connections end, and each end is reported. What was queued on them is dropped; what is under way already
+        has `GRACE_S` to arrive.
+        """
         self._local = hello
         self._address_of = address_of
-        for peer in self._peers.values():
+        for peer_id, peer in list(self._peers.items()):
             if peer.link is not None:
                 peer.link.retired.set()
                 peer.link = None
                 peer.queued.set()
+                self._end(peer_id, peer)
 
     def send(self, to: NodeId, channel: Channel, message: object) -> bool:
         """Queue a message; False when it was dropped. Never waits."""
@@ -177,11 +158,18 @@ class Links:
 
         Raises:
             OSError: nobody answers there.
-            LinkRefused: it does not want to talk to us, or is no node.
+            LinkRefused: it does not want to talk to us, or is no node; or these links do not run.
         """
-        assert self._nursery is not None
-        hello: Hello = await self._nursery.start(self._dial, address)
-        return hello
+        if self._nursery is None:
+            raise LinkRefused(Unavailable(f"{address} is not dialled, since these links do not run"))
+        with trio.CancelScope() as scope:
+            self._connecting.add(scope)
+            try:
+                hello: Hello = await self._nursery.start(self._dial, address)
+            finally:
+                self._connecting.discard(scope)
+            return hello
+        raise LinkRefused(Unavailable(f"these links ended while {address} was dialled"))
 
     def is_linked(self, to: NodeId) -> bool:
         """Whether a connection lasts right now."""
@@ -198,14 +186,30 @@ class Links:
         return [peer.link.hello for peer in self._peers.values() if peer.link is not None]
 
     async def run(self, listener: trio.abc.Listener[Stream] | None, *, task_status: trio.TaskStatus[None]) -> None:
-        """Accept and dial until cancelled. Without a listener only dial."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            if listener is None:
-                await trio.sleep_forever()
-            else:
-                await trio.serve_listeners(self._accept, [listener], handler_nursery=nursery)
+        """Accept and dial until cancelled, then report the end of each peer. Without a listener only dial.
+
+        May run again: nothing is left of peers of the run before.
+        """
+        assert self._nursery is None, "these links run already"
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                try:
+                    if listener is None:
+                        await trio.sleep_forever()
+                    else:
+                        await trio.serve_listeners(self._accept, [listener], handler_nursery=nursery)
+                finally:
+                    # From here on nobody dials; and a nursery does not end before what others started in it is there.
+                    self._nursery = None
+                    for scope in self._connecting:
+                        scope.cancel()
+        finally:
+            for peer_id, peer in list(self._peers.items()):
+                if peer.queue:  # its dial was cancelled; the ends of links are reported already
+                    self._end(peer_id, peer)
+            self._peers.clear()
 
     # ---- dialling and accepting
 
@@ -231,13 +235,13 @@ class Links:
             self.counters.connections_failed += 1
             if isinstance(error.refusal, OperatorError) and peer.failures == 0:
                 self._log.warning("a node refuses to be linked", peer=self.describe(to), reason=str(error))
-        peer.dialling = False
+        finally:
+            peer.dialling = False
         if peer.link is None:  # not reached; or another node has taken the address over
-            self.counters.messages_dropped += peer.queue.clear()
             pause_s = min(self._config.backoff_max_s, self._config.backoff_min_s * 2 ** min(peer.failures, 20))
             peer.silent_until = self._host.now() + pause_s * self._host.rng.uniform(0.5, 1.0)
             peer.failures += 1
-            self._report_end(to, peer)
+            self._end(to, peer)
 
     async def _dial(self, address: Address, *, task_status: trio.TaskStatus[Hello]) -> None:
         stream: Stream | None = None
@@ -252,7 +256,7 @@ class Links:
             local=local,
             judge=self._judge if local.mesh_id else _talk_to_anybody,
             authority=str(address),
-            frame_bytes_max=self._config.frame_bytes_max,
+            now=self._host.now,
         )
         await self._converse(stream, shake, local, task_status)
 
@@ -261,12 +265,7 @@ class Links:
             self.counters.connections_refused += 1
             await stream.aclose()
             return
-        shake = functools.partial(
-            receive_introduction,
-            local=self._local,
-            judge=self._judge,
-            frame_bytes_max=self._config.frame_bytes_max,
-        )
+        shake = functools.partial(receive_introduction, local=self._local, judge=self._judge, now=self._host.now)
         self._accepted += 1
         try:
             await self._converse(stream, shake, None, trio.TASK_STATUS_IGNORED)
@@ -284,7 +283,7 @@ class Links:
     async def _converse(
         self,
         stream: Stream,
-        shake: Callable[[trio.Nursery, Stream], Awaitable[tuple[FrameSocket, Hello]]],
+        shake: Callable[[Stream], Awaitable[tuple[FrameSocket, Hello]]],
         dialler: Hello | None,
         task_status: trio.TaskStatus[Hello],
     ) -> None:
@@ -295,12 +294,15 @@ class Links:
         """
         established = False
         failure: BaseException | None = None
+        introduced_as = self._local
         try:
-            async with stream, trio.open_nursery() as nursery:
+            async with stream:
                 with self._host.deadline(self._host.now() + self._config.handshake_timeout_s) as scope:
-                    socket, hello = await shake(nursery, stream)
+                    socket, hello = await shake(stream)
                 if scope.cancelled_caught:
                     raise SocketClosed(f"no handshake within {self._config.handshake_timeout_s} s")
+                if self._local is not introduced_as:
+                    raise SocketClosed("this node introduces itself anew since the handshake began")
                 established = True
                 by = hello if dialler is None else dialler
                 link = _Link(hello, by.node_id, by.dial, socket)
@@ -309,7 +311,6 @@ class Links:
                 await self._serve(link)
                 with self._host.deadline(self._host.now() + GRACE_S):
                     await socket.aclose()
-                nursery.cancel_scope.cancel()
         except* _CONNECTION_ERRORS as group:
             failure = _first_leaf(group)
         if failure is not None and not established:
@@ -336,7 +337,7 @@ class Links:
         peer = self._peers[peer_id]
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._expire, link, nursery.cancel_scope)
+                nursery.start_soon(self._watch, peer, link, nursery.cancel_scope)
                 async with trio.open_nursery() as both_directions:
                     both_directions.start_soon(self._write, peer, link)
                     await self._read(peer_id, link)
@@ -346,10 +347,11 @@ class Links:
         finally:
             if peer.link is link:
                 peer.link = None
-                self.counters.messages_dropped += peer.queue.clear()
-                self._report_end(peer_id, peer)
+                self._end(peer_id, peer)
 
-    def _report_end(self, peer_id: NodeId, peer: _Peer) -> None:
+    def _end(self, peer_id: NodeId, peer: _Peer) -> None:
+        """A peer's last connection ended, or none came about: drop what was queued, and tell all who wait."""
+        self.counters.messages_dropped += peer.queue.clear()
         was_linked, peer.was_linked = peer.was_linked, False
         peer.report_room()
         if not peer.dialling and peer.failures == 0:
@@ -357,20 +359,49 @@ class Links:
         for listener in self._end_listeners:
             listener(peer_id, was_linked)
 
-    async def _expire(self, link: _Link, scope: trio.CancelScope) -> None:
-        await link.retired.wait()
-        await self._host.sleep_until(self._host.now() + GRACE_S)
+    async def _watch(self, peer: _Peer, link: _Link, scope: trio.CancelScope) -> None:
+        """Owe the peer a sign of life when it hears nothing else, and end a connection that serves no more.
+
+        Raises:
+            SocketClosed: the peer is silent, or a later start of it is known.
+        """
+        host, socket = self._host, link.socket
+        idle_s, silent_s = self._config.idle_s, self._config.silent_s
+        beat_at = host.now() + idle_s
+        while not link.retired.is_set():
+            with host.deadline(min(beat_at, socket.heard_at + silent_s)):
+                await link.retired.wait()
+            await trio.lowlevel.checkpoint()  # what came while this loop was held up is to be heard first
+            now = host.now()
+            if now >= socket.heard_at + silent_s:
+                self.counters.connections_silent += 1
+                raise self._gives_up(link, f"nothing was heard for {silent_s} s")
+            if link.hello.role is Role.NODE and link.hello.boot < (boot := self._boot_of(link.hello.node_id)):
+                raise self._gives_up(link, f"start {link.hello.boot} is over, since start {boot} is registered")
+            if now >= beat_at:
+                link.owes_beat = now >= socket.sent_at + idle_s
+                beat_at = (now if link.owes_beat else socket.sent_at) + idle_s
+                peer.queued.set()
+        await host.sleep_until(host.now() + GRACE_S)
         scope.cancel()
+
+    def _gives_up(self, link: _Link, reason: str) -> SocketClosed:
+        who = self.describe(link.hello.node_id)
+        self._log.info("a connection is given up", peer=who, reason=reason)
+        return SocketClosed(f"{who}: {reason}")
 
     async def _write(self, peer: _Peer, link: _Link) -> None:
         while not link.retired.is_set():
-            if not peer.queue:
+            if peer.queue:
+                frame = peer.queue.take_frame(self._config.frame_bytes_max)
+                peer.report_room()
+                await link.socket.send(frame)
+            elif link.owes_beat:
+                link.owes_beat = False
+                await link.socket.beat()
+            else:
                 peer.queued = trio.Event()
                 await peer.queued.wait()
-                continue
-            frame = peer.queue.take_frame(self._config.frame_bytes_max)
-            peer.report_room()
-            await link.socket.send(frame)
         await link.socket.send(FAREWELL)
 
     async def _read(self, peer_id: NodeId, link: _Link) -> None:
@@ -380,24 +411,16 @@ class Links:
             SocketClosed: the connection ended.
             WireError: a frame is malformed.
         """
-        while (frame := await link.socket.receive()) != FAREWELL:
+        messages = size = 0
+        while (frame := await link.socket.receive(self._config.frame_bytes_max)) != FAREWELL:
             for channel, data in split_frame(frame):
-                if link.hello.role is Role.GUEST and channel not in GUEST_CHANNELS:
-                    self.counters.forbidden += 1
-                    continue
-                try:
-                    message = wire.decode(data)
-                except wire.UnknownKind:
-                    self.counters.unknown_kind += 1
-                    continue
-                except wire.WireError:
-                    self.counters.malformed += 1
-                    continue
-                handler = self._handlers.get(channel)
-                if handler is None:
-                    self.counters.no_handler += 1
-                else:
-                    handler(peer_id, message)
+                self._delivery.deliver(peer_id, link.hello.role, channel, data)
+                messages += 1
+                size += len(data)
+                if messages >= READ_MESSAGES or size >= READ_BYTES:
+                    messages = size = 0
+                    await trio.lowlevel.checkpoint()
+                    link.socket.heard_at = self._host.now()  # what is still to be read was heard, too
 
 
 def _talk_to_anybody(_hello: Hello) -> Refusal | None:

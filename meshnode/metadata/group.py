@@ -1,5 +1,7 @@
 """This node's part in the mesh's one Raft group: the log on disk, the metadata, proposals."""
 
+import contextlib
+
 import trio
 
 from consensus.config import RaftConfig
@@ -82,7 +84,8 @@ class MetadataGroup:
         except StorageError as error:
             raise StorageFailed(f"Raft log: {error}. This node stops; nothing acknowledged is lost") from error
         finally:
-            with trio.CancelScope(shield=True):
+            # A log that can't be closed has failed before, or has nothing left that anybody was told of.
+            with trio.CancelScope(shield=True), contextlib.suppress(StorageError):
                 await self._host.run_blocking(self._log.close)
 
     def receive(self, sender: NodeId, message: object) -> None:

@@ -11,9 +11,11 @@ class PartitionsConfig:
         confirm_interval_s: how often a primary asks its replicas whether its epoch still holds.
         lease_s: for how long such an answer lets a primary start turns.
         resend_after_s: when to repeat what a replica has not answered.
-        uncommitted_bytes_max: what may wait for its majority in one partition before calls are refused.
+        uncommitted_bytes_max: past this size of what waits for its majority in one partition, no turn starts there.
+            Turns that run by then still end, so that one record for each agent in a turn may come on top.
         segment_bytes: the journal starts a new file past this size.
-        journal_bytes_max: past this size the journal copies the live part of its oldest file and deletes it.
+        journal_bytes_max: past this size, or past twice that of everything kept where that is more, the journal copies
+            the live part of its oldest file and deletes it. What is written meanwhile, and a file, come on top.
     """
 
     confirm_interval_s: float = 1.0

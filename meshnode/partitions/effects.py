@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from meshnode.identity import Epoch, NodeId, PartitionId
+from meshnode.metadata.commands import RowChange
 from meshnode.partitions.messages import Confirm, Confirmed, Entry, Message
 
 
@@ -45,11 +46,10 @@ class ReadReady:
 
 
 @dataclass(frozen=True, slots=True)
-class Activate:
-    """The barrier of ``epoch`` is committed: propose that the row becomes active."""
+class Propose:
+    """Propose a change of the row to the Raft group; may be lost, and is repeated in time."""
 
-    partition: PartitionId
-    epoch: Epoch
+    change: RowChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,4 @@ class Deposed:
     epoch: Epoch
 
 
-@dataclass(frozen=True, slots=True)
-class CaughtUp:
-    """The learners of ``epoch`` have the log's tail: the new set may begin."""
-
-    partition: PartitionId
-    epoch: Epoch
-    learners: tuple[NodeId, ...]
-
-
-Effect = Write | Send | AfterSync | Committed | ReadReady | Activate | Serving | Deposed | CaughtUp
+Effect = Write | Send | AfterSync | Committed | ReadReady | Propose | Serving | Deposed

@@ -17,17 +17,22 @@ import trio
 
 from consensus.disk import Disk, File
 from consensus.errors import CorruptLog
-from consensus.records import RecordScan, frame
+from consensus.records import PAYLOAD_BYTES_MAX, RecordScan, frame
 from meshnode import wire
 from meshnode.errors import DataDirectoryError, StorageFailed
 from meshnode.host import Host
 from meshnode.identity import PartitionId
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.messages import Dropped, Entry, Log, Promise, Snapshot
+from meshnode.partitions.retention import Retention
 
 DIRECTORY = "journal"
 BATCH_BYTES_MAX = 16 * 2**20
 """Of several entries in one record; a record is read as a whole when the node starts."""
+
+COPIES_FACTOR = 2
+"""The journal may be this many times as large as the copies of all partitions, whatever its bound: to keep it smaller,
+more than a byte would have to be copied for each byte that is freed."""
 
 _LENGTH = struct.Struct(">I")
 _NAME = re.compile(r"[0-9]{8}\.log")
@@ -67,10 +72,13 @@ class Journal:
         self._owner = owner
         self._segments: list[_Segment] = []
         self._file: File | None = None
-        self._oldest: dict[PartitionId, int] = {}
+        self._retention = Retention()
         self._queue: list[bytes] = []
         self._waiting: list[Callable[[], None]] = []
         self._queued = trio.Event()
+        self._grown = trio.Event()
+        self.queued_bytes = 0
+        """What was written and has not begun to go to the disk."""
 
     # ---- opening (blocks)
 
@@ -93,7 +101,7 @@ class Journal:
             except CorruptLog as error:
                 raise DataDirectoryError(str(error)) from error
         if self._file is None:
-            self._start_segment(numbers[-1] + 1 if numbers else 1)
+            self._start_segment(self._segments[-1].number + 1 if self._segments else 1)
         else:
             self._file.sync()  # what the last process had not synced is answered for from now on
 
@@ -107,8 +115,8 @@ class Journal:
                 header = self._checked_header(path, payload)
                 continue
             try:
-                for entry in _split_batch(payload):
-                    self._note(entry, number)
+                for entry, size in _split_batch(payload):
+                    self._retention.note(entry, file=number, size=size)
                     yield entry
             except wire.WireError as error:
                 raise DataDirectoryError(
@@ -125,6 +133,7 @@ class Journal:
         elif header is None:  # the crash came before its first record was written
             file.close()
             self._disk.remove(path)
+            self._disk.sync_directory(DIRECTORY)
             return
         else:
             if scan.torn_bytes:
@@ -146,8 +155,9 @@ class Journal:
     def write(self, entry: Entry) -> None:
         """Queue an entry."""
         data = wire.encode(entry)
-        self._note(entry, self._segments[-1].number)
+        self._retention.note(entry, file=self._segments[-1].number, size=len(data))
         self._queue.append(_LENGTH.pack(len(data)) + data)
+        self.queued_bytes += len(data)
         self._queued.set()
 
     def after_sync(self, action: Callable[[], None]) -> None:
@@ -160,12 +170,26 @@ class Journal:
         """Of all files together."""
         return sum(segment.size for segment in self._segments)
 
-    def partitions_to_copy(self, most: int) -> list[PartitionId]:
+    def partitions_to_copy(self) -> list[PartitionId]:
         """Partitions that hold up the deletion of the oldest file, while the journal is too large."""
-        if self.size_bytes <= self._config.journal_bytes_max or len(self._segments) < 2:
-            return []
-        oldest = self._segments[0].number
-        return [partition for partition, number in self._oldest.items() if number == oldest][:most]
+        return self._retention.needing(self._segments[0].number) if self._is_too_large else []
+
+    @property
+    def _is_too_large(self) -> bool:
+        bytes_max = max(self._config.journal_bytes_max, COPIES_FACTOR * self._retention.copies_bytes)
+        return self.size_bytes > bytes_max and len(self._segments) > 1
+
+    async def until_too_large(self) -> None:
+        """Return when there are partitions to copy."""
+        while not self.partitions_to_copy():
+            self._grown = trio.Event()
+            await self._grown.wait()
+
+    async def until_synced(self) -> None:
+        """Return when everything queued so far is on disk, and what nobody needs any more is deleted."""
+        synced = trio.Event()
+        self.after_sync(synced.set)
+        await synced.wait()
 
     async def run(self) -> None:
         """Write and sync what is queued, until cancelled.
@@ -178,9 +202,10 @@ class Journal:
                 self._queued = trio.Event()
                 await self._queued.wait()
             queue, self._queue = self._queue, []
+            self.queued_bytes = 0
             waiting, self._waiting = self._waiting, []
             # All that is noted by now is on disk once this batch is; what is noted meanwhile is not.
-            needed = min(self._oldest.values(), default=self._segments[-1].number)
+            needed = self._retention.oldest_needed() or self._segments[-1].number
             if queue:
                 try:
                     await self._host.run_blocking(self._write_and_sync, queue, needed)
@@ -192,9 +217,18 @@ class Journal:
                     ) from error
             for action in waiting:
                 action()
+            if self._is_too_large:
+                self._grown.set()
 
     def _write_and_sync(self, queue: list[bytes], needed: int) -> None:
         assert self._file is not None
+        largest = max(map(len, queue))
+        if largest > PAYLOAD_BYTES_MAX:  # the room above sees to it that states stay far below
+            raise StorageFailed(
+                f"{self._path(self._segments[-1].number)}: the copy of a partition takes {largest} bytes, and a record "
+                f"holds {PAYLOAD_BYTES_MAX}. This node stops acknowledging; nothing acknowledged is lost. In a mesh of "
+                "more partitions each would hold less"
+            )
         batch: list[bytes] = []
         size = 0
         for entry in queue:
@@ -226,18 +260,12 @@ class Journal:
         self._file.sync()
         self._disk.sync_directory(DIRECTORY)
 
-    def _note(self, entry: Entry, number: int) -> None:
-        """Keep from which file on a partition needs the journal."""
-        if isinstance(entry, Snapshot | Dropped):
-            self._oldest[entry.partition] = number
-        else:
-            self._oldest.setdefault(entry.partition, number)
-
     def _path(self, number: int) -> str:
         return f"{DIRECTORY}/{number:08}.log"
 
 
-def _split_batch(batch: bytes) -> Iterator[Entry]:
+def _split_batch(batch: bytes) -> Iterator[tuple[Entry, int]]:
+    """Entries with their sizes."""
     offset = 0
     while offset < len(batch):
         if len(batch) - offset < _LENGTH.size:
@@ -247,5 +275,5 @@ def _split_batch(batch: bytes) -> Iterator[Entry]:
         entry = wire.decode(batch[offset : offset + length])
         if not isinstance(entry, Promise | Log | Snapshot | Dropped):
             raise wire.WireError(f"{type(entry).__name__} is no entry of a journal")
-        yield entry
+        yield entry, length
         offset += length

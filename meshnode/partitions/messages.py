@@ -113,7 +113,10 @@ class Fetched:
 @wire.message(0x37)
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of the snapshot at ``position``, ``total`` bytes in all, for a replica whose log ends too early."""
+    """A part of the snapshot at ``position``, ``total`` bytes in all, for a replica whose log ends too early.
+
+    ``digest`` is of the whole, so that parts from several sources, or of several versions, are never put together.
+    """
 
     partition: PartitionId
     epoch: Epoch
@@ -121,6 +124,7 @@ class Chunk:
     offset: int
     total: int
     data: bytes
+    digest: int = 0
 
 
 @wire.message(0x38)
@@ -194,12 +198,16 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Journal: the state at ``position`` replaces everything up to there; records that follow it stay."""
+    """Journal: the whole copy, which replaces everything before: the state at ``position``, and what follows it.
+
+    One entry, because a crash may come between two: what stands before it in the journal may be deleted.
+    """
 
     partition: PartitionId
     promised: Epoch
     position: Position
     state: bytes
+    records: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

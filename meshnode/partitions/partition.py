@@ -6,9 +6,12 @@ FOLLOWING ── the row names this process ──► TAKING OVER ── adopted
 """
 
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
+from meshnode.metadata.allocator import Move
+from meshnode.metadata.commands import RowChange, Step
 from meshnode.metadata.rows import Phase, Row
 from meshnode.partitions.config import PartitionsConfig
-from meshnode.partitions.effects import Activate, Deposed, Effect, Serving
+from meshnode.partitions.confirmation import Confirmation
+from meshnode.partitions.effects import Deposed, Effect, Propose, Serving
 from meshnode.partitions.messages import (
     Append,
     Appended,
@@ -24,8 +27,12 @@ from meshnode.partitions.primary import Primary
 from meshnode.partitions.replica import Machine, Replica
 from meshnode.partitions.takeover import Stage, Takeover
 
-ACTIVATE_AGAIN_S = 2.0
-"""A proposal to activate may be lost with a leader; a second one changes nothing."""
+PROPOSE_AGAIN_S = 2.0
+"""A proposal may be lost with a leader; a second one changes nothing."""
+
+MOVE_EXPIRY_S = 90.0
+"""How long a move counts after the leader asked for it last: longer than the pause between its series of questions, so
+that what a learner has is not thrown away; not so long that one that was given up is carried out hours later."""
 
 
 class Partition:
@@ -42,7 +49,10 @@ class Partition:
         self._boot = boot
         self._config = config
         self._deposed_epoch = Epoch(0)
-        self._activate_at_s = float("inf")
+        self._move: Move | None = None
+        self._move_until_s = float("inf")
+        self._proposed: RowChange | None = None
+        self._propose_at_s = float("inf")
 
     @property
     def is_serving(self) -> bool:
@@ -66,20 +76,34 @@ class Partition:
             )
             effects.extend(self.takeover.start(now))
             effects.extend(self._continue_takeover(now))
-        elif is_named and row.phase is Phase.ACTIVE and self.primary is not None and self.primary.epoch == row.epoch:
-            self._activate_at_s = float("inf")
-            if not self.primary.is_active:
-                effects.extend(self.primary.activated())
-                effects.append(Serving(self.replica.partition, row.epoch))
+        elif is_named and row.phase is Phase.ACTIVE and row.epoch == self._primary_epoch:
+            effects.extend(self._serve(row.epoch, now))
         return [*effects, *self._delete_if_excluded(row)]
+
+    def _serve(self, epoch: Epoch, now: float) -> list[Effect]:
+        primary = self.primary
+        if primary is None or primary.is_active:
+            return []
+        return [*primary.activated(), Serving(self.replica.partition, epoch), *self._propose(now)]
 
     def _delete_if_excluded(self, row: Row) -> list[Effect]:
         """Rule 10. A learner of the row's own epoch is not excluded: the next row may name it."""
         replica = self.replica
         newest = max(replica.attached, replica.log.last.epoch)
-        if row.phase is not Phase.ACTIVE or self._node_id in row.replicas or replica.is_empty or row.epoch <= newest:
+        if row.phase is not Phase.ACTIVE or self._node_id in row.replicas:
             return []
-        return replica.drop()
+        replica.stop_receiving(row.epoch)
+        return [] if replica.is_empty or row.epoch <= newest else replica.drop()
+
+    def move(self, move: Move, now: float) -> list[Effect]:
+        """The leader asks to bring the partition to other replicas (rule 8); what was asked for before is over."""
+        primary = self.primary
+        if primary is None or not primary.is_active or primary.epoch != move.epoch:
+            return []
+        self._move = move
+        self._move_until_s = now + MOVE_EXPIRY_S
+        learners = tuple(member for member in move.replicas if member not in primary.replicas)
+        return [*primary.teach(learners, now), *self._propose(now)]
 
     # ---- messages
 
@@ -127,7 +151,16 @@ class Partition:
                 effects = self.primary.refused(sender, message, now)
             case ChunkTaken():
                 effects = self.primary.chunk_taken(sender, message, now)
-        return [*effects, *self._activate_when_durable(now)]
+        return [*effects, *self._propose(now)]
+
+    def confirmed(self, sender: NodeId, answer: Confirmation) -> list[Effect]:
+        """A replica's answer to a claim of this process."""
+        primary = self.primary
+        if primary is None or primary.epoch != answer.epoch:
+            return []
+        if answer.promised is not None:
+            return self._yield_to(answer.promised)
+        return primary.confirmed(sender, answer.round, answer.asked_at_s)
 
     # ---- time
 
@@ -139,17 +172,17 @@ class Partition:
             effects.extend(self._continue_takeover(now))
         if self.primary is not None and now >= self.primary.next_deadline:
             effects.extend(self.primary.wake(now))
-        if now >= self._activate_at_s and self.primary is not None:
-            self._activate_at_s = now + ACTIVATE_AGAIN_S
-            effects.append(Activate(self.replica.partition, self.primary.epoch))
-        return effects
+        if self.primary is not None and now >= self._move_until_s:
+            self._end_move()
+            effects.extend(self.primary.teach((), now))
+        return [*effects, *self._propose(now)]
 
     @property
     def next_deadline(self) -> float:
         """When `wake` has something to do."""
         takeover = float("inf") if self.takeover is None else self.takeover.next_deadline
         primary = float("inf") if self.primary is None else self.primary.next_deadline
-        return min(takeover, primary, self._activate_at_s)
+        return min(takeover, primary, self._propose_at_s, self._move_until_s)
 
     # ---- inside
 
@@ -175,7 +208,9 @@ class Partition:
         was_serving = self.is_serving
         self.takeover = None
         self.primary = None
-        self._activate_at_s = float("inf")
+        self._proposed = None
+        self._propose_at_s = float("inf")
+        self._end_move()
         return [Deposed(self.replica.partition, epoch)] if was_serving else []
 
     def _continue_takeover(self, now: float) -> list[Effect]:
@@ -197,11 +232,37 @@ class Partition:
         self.replica.attach(takeover.epoch, self.replica.log.last.sequence)
         return self.primary.start(now)
 
-    def _activate_when_durable(self, now: float) -> list[Effect]:
-        """Rule 7: the barrier on a majority of the replicas, and with it all that was adopted, ends the takeover."""
-        primary = self.primary
-        assert primary is not None
-        if primary.is_active or self._activate_at_s != float("inf") or primary.durable < primary.barrier:
+    def _end_move(self) -> None:
+        self._move = None
+        self._move_until_s = float("inf")
+
+    def _propose(self, now: float) -> list[Effect]:
+        """The change that is due: at once when it is new, and again as long as it is due."""
+        change = self._change_due()
+        if change == self._proposed and now < self._propose_at_s:
             return []
-        self._activate_at_s = now + ACTIVATE_AGAIN_S
-        return [Activate(self.replica.partition, primary.epoch)]
+        self._proposed = change
+        self._propose_at_s = float("inf") if change is None else now + PROPOSE_AGAIN_S
+        return [] if change is None else [Propose(change)]
+
+    def _change_due(self) -> RowChange | None:
+        primary, move = self.primary, self._move
+        if primary is None:
+            return None
+        if not primary.is_active:
+            # Rule 7: the barrier on a majority of the replicas, and with it all that was adopted, ends the takeover.
+            is_durable = primary.durable >= primary.barrier
+            activate = RowChange(self.replica.partition, Step.ACTIVATE, primary.epoch, Phase.SEALING)
+            return activate if is_durable else None
+        if move is None or not primary.has_taught:
+            return None
+        return RowChange(
+            move.partition,
+            Step.BEGIN,
+            epoch=move.epoch,
+            phase=Phase.ACTIVE,
+            primary=move.primary,
+            boot=move.boot,
+            replicas=move.replicas,
+            reason=move.reason,
+        )

@@ -3,9 +3,9 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from meshnode.identity import Epoch, NodeId
+from meshnode.identity import Epoch, NodeId, PartitionId
 from meshnode.partitions.config import PartitionsConfig
-from meshnode.partitions.effects import AfterSync, CaughtUp, Effect, ReadReady, Send, Write
+from meshnode.partitions.effects import AfterSync, Effect, ReadReady, Send, Write
 from meshnode.partitions.messages import ORIGIN, Append, Appended, ChunkTaken, Claim, Log, Position, Record, Refused
 from meshnode.partitions.replica import MESSAGE_BYTES, Replica
 
@@ -121,6 +121,11 @@ class Primary:
         following = replica.log.last.sequence + 1
         self._progress = {member: Progress(following, now) for member in replicas if member != node_id}
 
+    @property
+    def partition(self) -> PartitionId:
+        """Whose primary this is."""
+        return self._replica.partition
+
     # ---- writing
 
     def start(self, now: float) -> list[Effect]:
@@ -174,7 +179,6 @@ class Primary:
         durable = self.durable
         if self.is_active and durable > self._replica.committed:
             effects.extend(self._commit(durable))
-        effects.extend(self._caught_up())
         return effects
 
     def refused(self, sender: NodeId, message: Refused, now: float) -> list[Effect]:
@@ -208,7 +212,6 @@ class Primary:
             progress.acknowledged(message.position.sequence)
             progress.probe_from(progress.matched + 1)
             self._feed(sender, progress, now, effects)
-        effects.extend(self._caught_up())
         return effects
 
     def wake(self, now: float) -> list[Effect]:
@@ -236,7 +239,7 @@ class Primary:
     # ---- learners
 
     def teach(self, learners: tuple[NodeId, ...], now: float) -> list[Effect]:
-        """Bring ``learners``, and nobody else, to the log's tail; reported by `CaughtUp` (rule 8)."""
+        """Bring ``learners``, and nobody else, to the log's tail: see `has_taught` (rule 8)."""
         assert not set(learners) & set(self.replicas), (learners, self.replicas)
         for former in self.learners:
             if former not in learners:
@@ -248,8 +251,16 @@ class Primary:
                 progress = self._progress[learner] = Progress(self._replica.log.last.sequence, now)
                 self._feed(learner, progress, now, effects)
         self.learners = learners
-        effects.extend(self._caught_up())
         return effects
+
+    @property
+    def has_taught(self) -> bool:
+        """Whether all learners have the log's tail.
+
+        They must have the barrier too: a log may be shorter than the tail, and who has the barrier has answered.
+        """
+        enough = max(self._replica.log.last.sequence - TAIL_RECORDS, self.barrier)
+        return all(self._progress[learner].matched >= enough for learner in self.learners)
 
     # ---- confirmation: reads and the lease
 
@@ -310,10 +321,3 @@ class Primary:
         while self._reads and self._reads[0][0] <= confirmed and self._reads[0][1] <= self._replica.committed:
             ready.append(ReadReady(self._replica.partition, self._reads.popleft()[2]))
         return ready
-
-    def _caught_up(self) -> list[Effect]:
-        tail = self._replica.log.last.sequence - TAIL_RECORDS
-        behind = [learner for learner in self.learners if self._progress[learner].matched < max(tail, self.barrier)]
-        if not self.learners or behind:
-            return []
-        return [CaughtUp(self._replica.partition, self.epoch, self.learners)]

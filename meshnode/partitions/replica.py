@@ -1,6 +1,9 @@
 """A replica's copy of one partition: promises, log, state (rules 3, 4, 5, 10 and the answering half of 7 and 11)."""
 
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from xxhash import xxh3_64_intdigest
 
 from meshnode.identity import Epoch, NodeId, PartitionId
 from meshnode.partitions.effects import AfterSync, Committed, Effect, Send, Write
@@ -50,7 +53,7 @@ class Machine(Protocol):
         ...
 
     def snapshot(self) -> bytes:
-        """The whole state."""
+        """The whole state; the same bytes after the same records."""
         ...
 
     def restore(self, state: bytes) -> None:
@@ -69,9 +72,12 @@ class Replica:
         self.committed = 0
         self.attached = Epoch(0)
         """The epoch of the primary that last appended here; 0 if none did since the node started."""
+        self.is_whole = True
+        """Whether what was recovered so far has no gap."""
         self._matched = 0
+        # A snapshot is of committed records: what has arrived of one stays good in every later epoch.
         self._incoming: _Incoming | None = None
-        self._outgoing: dict[NodeId, tuple[Position, bytes]] = {}
+        self._outgoing: dict[NodeId, _Outgoing] = {}
 
     # ---- restart
 
@@ -81,16 +87,23 @@ class Replica:
             case Promise(_, epoch):
                 self.promised = max(self.promised, epoch)
             case Log(_, records):
-                # The files before may be gone: then a snapshot further on has what they had.
+                # The files before may be gone: then a snapshot further on must have what they had.
                 if records[0].sequence <= self.log.last.sequence + 1:
                     self.log.replace(records)
+                else:
+                    self.is_whole = False
                 self.promised = max(self.promised, records[-1].epoch)
-            case Snapshot(_, promised, position, state):
+            case Snapshot(_, promised, position, state, records):
                 self.promised = max(self.promised, promised)
-                self._install(position, state)
+                self.machine.restore(state)
+                self.log = PartitionLog(position)
+                self.log.replace(records)
+                self.committed = position.sequence
+                self.is_whole = True
             case Dropped(_, promised):
                 self.promised = max(self.promised, promised)
                 self._clear()
+                self.is_whole = True
 
     @property
     def is_empty(self) -> bool:
@@ -109,14 +122,15 @@ class Replica:
         assert epoch is not None, (self.committed, self.log.start, self.log.last)
         return Position(epoch, self.committed)
 
-    def entries(self) -> list[Entry]:
-        """The whole copy as journal entries: what a new journal file needs so that older ones can go."""
+    def whole_copy(self) -> Entry:
+        """All that is here as one journal entry: what a new journal file needs so that older ones can go."""
         if self.is_empty:
-            return [Dropped(self.partition, self.promised)]
-        state = self.machine.snapshot() if self.committed else b""
-        entries: list[Entry] = [Snapshot(self.partition, self.promised, self.committed_position, state)]
+            return Dropped(self.partition, self.promised)
+        return self._copy_with(self.machine.snapshot() if self.committed else b"")
+
+    def _copy_with(self, state: bytes) -> Snapshot:
         records = self.log.after(self.committed)
-        return [*entries, Log(self.partition, records)] if records else entries
+        return Snapshot(self.partition, self.promised, self.committed_position, state, records)
 
     # ---- what a primary asks of a replica
 
@@ -157,15 +171,17 @@ class Replica:
 
     def snapshot_chunk(self, epoch: Epoch, to: NodeId, position: Position = ORIGIN, offset: int = 0) -> list[Effect]:
         """The part at ``offset`` of the snapshot at ``position``, or the first of a fresh one; nothing at its end."""
-        if to not in self._outgoing or self._outgoing[to][0] != position:
-            self._outgoing[to] = (self.committed_position, self.machine.snapshot())
-            offset = 0
-        elif offset >= len(self._outgoing[to][1]):
+        stream = self._outgoing.get(to)
+        is_under_way = stream is not None and stream.position == position
+        if stream is None or not is_under_way:
+            stream = self._outgoing[to] = _Outgoing(self.committed_position, self.machine.snapshot())
+            offset = offset if stream.position == position else 0
+        total = len(stream.state)
+        if offset >= total and (is_under_way or offset):
             self.end_stream(to)
             return []
-        position, state = self._outgoing[to]
-        data = state[offset : offset + MESSAGE_BYTES]
-        return [Send(to, Chunk(self.partition, epoch, position, offset, len(state), data))]
+        data = stream.state[offset : offset + MESSAGE_BYTES]
+        return [Send(to, Chunk(self.partition, epoch, stream.position, offset, total, data, stream.digest))]
 
     def end_stream(self, to: NodeId) -> None:
         """Nothing more of a snapshot is sent to that node."""
@@ -179,14 +195,17 @@ class Replica:
         if message.position.sequence <= self.committed:
             return [*effects, self._taken(message, sender, message.total)]
         incoming = self._incoming
-        if incoming is None or message.offset == 0 or not incoming.is_of(message):
-            incoming = self._incoming = _Incoming(message.position, message.total)
+        if incoming is None or not incoming.is_of(message):
+            incoming = self._incoming = _Incoming(message.position, message.total, message.digest, message.epoch)
+        incoming.epoch = message.epoch
         if incoming.take(message) and incoming.size == incoming.total:
             self._incoming = None
             state = b"".join(incoming.parts)
-            self._install(message.position, state)
+            self.machine.restore(state)
+            self.log.restart(message.position)
+            self.committed = message.position.sequence
             self.attach(message.epoch, message.position.sequence)
-            effects.append(Write(Snapshot(self.partition, self.promised, message.position, state)))
+            effects.append(Write(self._copy_with(state)))
             effects.append(Committed(self.partition, self.committed))
         return [*effects, self._taken(message, sender, incoming.size)]
 
@@ -214,6 +233,7 @@ class Replica:
             return []
         assert news[0].sequence > self.committed, "a committed record would be replaced"
         self.log.replace(news)
+        self._forget_incoming(self.log.last.sequence)
         return [Write(Log(self.partition, news))]
 
     def commit(self, through: int) -> list[Effect]:
@@ -225,8 +245,14 @@ class Replica:
             if record.payload:
                 self.machine.apply(sequence, record.payload)
         self.committed = through
+        self._forget_incoming(through)
         self._forget_old_records()
         return [Committed(self.partition, through)]
+
+    def stop_receiving(self, epoch: Epoch) -> None:
+        """Let go of what has arrived of a snapshot, unless it was sent in ``epoch`` or later."""
+        if self._incoming is not None and self._incoming.epoch < epoch:
+            self._incoming = None
 
     def drop(self) -> list[Effect]:
         """Rule 10: delete the copy; the promise stays."""
@@ -238,8 +264,7 @@ class Replica:
             return []
         assert epoch > self.promised
         self.promised = epoch
-        self._incoming = None  # snapshots under way are of the epoch that ended
-        self._outgoing = {}
+        self._outgoing = {}  # to whom a snapshot is on its way may have changed; who still wants it says how far it got
         return [Write(Promise(self.partition, epoch))]
 
     def _refusal(self, epoch: Epoch, sender: NodeId) -> Effect:
@@ -254,11 +279,6 @@ class Replica:
 
     def _taken(self, message: Chunk, sender: NodeId, offset: int) -> Effect:
         return AfterSync(Send(sender, ChunkTaken(self.partition, message.epoch, message.position, offset)))
-
-    def _install(self, position: Position, state: bytes) -> None:
-        self.machine.restore(state)
-        self.log.restart(position)
-        self.committed = position.sequence
 
     def _clear(self) -> None:
         self.machine.restore(b"")
@@ -276,22 +296,38 @@ class Replica:
         if excess > 2:
             through = self.committed
             if excess < PINNED_FACTOR:
-                through = min([through, *(position.sequence for position, _ in self._outgoing.values())])
+                through = min([through, *(stream.position.sequence for stream in self._outgoing.values())])
             log.shrink(through, records_max=RECORDS_RETAINED, bytes_max=RETAINED_BYTES_MAX)
 
+    def _forget_incoming(self, sequence: int) -> None:
+        """Records up to ``sequence`` came another way."""
+        if self._incoming is not None and self._incoming.position.sequence <= sequence:
+            self._incoming = None
 
-class _Incoming:
-    """A snapshot that arrives in parts, in order."""
 
-    def __init__(self, position: Position, total: int) -> None:
+class _Outgoing:
+    """A snapshot that leaves in parts."""
+
+    def __init__(self, position: Position, state: bytes) -> None:
         self.position = position
-        self.total = total
-        self.size = 0
-        self.parts: list[bytes] = []
+        self.state = state
+        self.digest = xxh3_64_intdigest(state)
+
+
+@dataclass(slots=True)
+class _Incoming:
+    """A snapshot that arrives in parts, in order; ``epoch`` is that of the last one."""
+
+    position: Position
+    total: int
+    digest: int
+    epoch: Epoch
+    size: int = 0
+    parts: list[bytes] = field(default_factory=list)
 
     def is_of(self, chunk: Chunk) -> bool:
         """Whether the part belongs to this snapshot."""
-        return chunk.position == self.position and chunk.total == self.total
+        return (chunk.position, chunk.total, chunk.digest) == (self.position, self.total, self.digest)
 
     def take(self, chunk: Chunk) -> bool:
         """Keep the part if it is the next one; whether it was."""

@@ -4,7 +4,9 @@
    version while it is in use.
 2. Requests for one model gather while the backend is busy; whatever has gathered is the next batch. No request waits
    for others to come.
-3. A backend that fails costs the batch a rerun on the reference path, never an answer.
+3. A device that fails costs the batch a rerun on the reference path, never an answer; one that cannot hold a model
+   leaves that model to the reference path. A bug costs the batch that met it.
+4. What waits and what a batch takes is bounded in rows and in bytes.
 """
 
 from meshnode.prediction.backend import Backend, EngineBackend

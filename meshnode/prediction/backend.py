@@ -8,14 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import trio
 
-from kernels import DeviceError, Engine, Mlp, ModelHandle, NumpyEngine, open_engine
+from kernels import MODELS_MAX, DeviceError, Engine, Mlp, ModelHandle, NumpyEngine, open_engine
 from kernels import reference as reference_path
 from meshnode.log import get_logger
 
 Rows = npt.NDArray[np.float32]
-
-MODELS_LOADED_MAX = 16
-"""Models on the device at a time: the oldest one makes room, and is loaded again when it is asked for."""
 
 
 class Backend(Protocol):
@@ -53,9 +50,11 @@ class EngineBackend:
         self._device = device
         self._cache_dir = Path(cache_dir) if cache_dir else None
         self._engine: Engine | None = None
-        # By identity, since a digest of a model takes longer than a batch. The model is kept, so that no other one gets
-        # its identity.
-        self._handles: dict[int, tuple[Mlp, ModelHandle]] = {}
+        # The models that were used last, the latest at the end; None for one that the device cannot hold. At most
+        # MODELS_MAX, which is what an engine takes: the least recently used one makes room, and is loaded again when it
+        # is asked for. By identity, since a digest of a model takes longer than a batch. The model is kept, so that no
+        # other one gets its identity.
+        self._handles: dict[int, tuple[Mlp, ModelHandle | None]] = {}
         self._alone = trio.Lock()
         self._log = get_logger()
 
@@ -80,6 +79,7 @@ class EngineBackend:
         with trio.CancelScope(shield=True):
             async with self._alone:
                 if self._engine is not None:
+                    self._handles.clear()
                     await self._run_blocking(self._engine.close)
 
     def _open(self) -> None:
@@ -88,33 +88,50 @@ class EngineBackend:
     def _predict(self, model: Mlp, rows: Rows) -> Rows:
         assert self._engine is not None
         try:
-            return self._engine.predict(self._handle(model), rows)
+            handle = self._handle(model)
+            if handle is not None:
+                return self._engine.predict(handle, rows)
         except DeviceError as error:
-            self._log.error("device failed; predictions go on with numpy", device=self.description, error=str(error))
-            self._engine.close()
-            self._handles.clear()
-            self._engine = NumpyEngine(f"{self._engine.description.device} failed: {error}")
-            return reference_path.forward(model, rows)
+            self._go_on_with_numpy(error)
+        return reference_path.forward(model, rows)
 
-    def _handle(self, model: Mlp) -> ModelHandle:
-        if id(model) not in self._handles:
-            if len(self._handles) >= MODELS_LOADED_MAX:
-                self._unload_oldest()
-            self._handles[id(model)] = (model, self._load(model))
-        return self._handles[id(model)][1]
+    def _go_on_with_numpy(self, error: DeviceError) -> None:
+        assert self._engine is not None
+        failed = self._engine
+        self._log.error("device failed; predictions go on with numpy", device=self.description, error=str(error))
+        # Before anything is asked of the failed engine again: whatever it does then, the next batch has another one.
+        self._engine = NumpyEngine(f"{failed.description.device} failed: {error}")
+        self._handles.clear()
+        try:
+            failed.close()
+        except Exception:  # noqa: BLE001 - a bug, which the log shows: the batch has an answer all the same
+            self._log.exception("a failed device could not be given back")
 
-    def _load(self, model: Mlp) -> ModelHandle:
-        """Raises DeviceError when the device has no room for this model alone."""
+    def _handle(self, model: Mlp) -> ModelHandle | None:
+        """The model on the device, None where that cannot hold it. Raises DeviceError when the device fails."""
+        known = self._handles.pop(id(model), None)
+        if known is None:
+            if len(self._handles) >= MODELS_MAX:
+                self._forget_least_used()
+            known = (model, self._load(model))
+        self._handles[id(model)] = known
+        return known[1]
+
+    def _load(self, model: Mlp) -> ModelHandle | None:
         assert self._engine is not None
         while True:
             try:
                 return self._engine.load(model)
-            except DeviceError:
-                if not self._handles or not self._engine.healthy:
+            except DeviceError as error:
+                if not self._engine.healthy:
                     raise
-                self._unload_oldest()
+                if not any(handle is not None for _model, handle in self._handles.values()):
+                    self._log.warning("numpy answers for one model", model=model.shape, error=str(error))
+                    return None
+                self._forget_least_used()
 
-    def _unload_oldest(self) -> None:
+    def _forget_least_used(self) -> None:
         assert self._engine is not None
         _model, handle = self._handles.pop(next(iter(self._handles)))
-        self._engine.unload(handle)
+        if handle is not None:
+            self._engine.unload(handle)

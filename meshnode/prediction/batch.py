@@ -14,19 +14,35 @@ W = TypeVar("W")
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[W]):
-    """Rows of several waiters, one after the other."""
+    """What waited for a model, in the order in which it came: each waiter with its rows."""
 
-    rows: Rows
-    waiters: tuple[tuple[W, int], ...]
-    """Each waiter with its number of rows."""
+    requests: tuple[tuple[W, Rows], ...]
+
+    @property
+    def count(self) -> int:
+        """Rows in all."""
+        return sum(len(rows) for _waiter, rows in self.requests)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return sum(rows.nbytes for _waiter, rows in self.requests)
+
+    def rows(self) -> Rows:
+        """All rows, one request after the other. Those of a lone request are not copied."""
+        if len(self.requests) == 1:
+            return self.requests[0][1]
+        return np.concatenate([rows for _waiter, rows in self.requests])
 
     def shares(self, answers: Rows) -> list[tuple[W, Rows]]:
-        """To each waiter the answers to its rows."""
+        """To each waiter the answers to its rows. A small share is a copy, so that a waiter that keeps its answer keeps
+        at most twice as much memory."""
         shares = []
         begin = 0
-        for waiter, count in self.waiters:
-            shares.append((waiter, answers[begin : begin + count]))
-            begin += count
+        for waiter, rows in self.requests:
+            share = answers[begin : begin + len(rows)]
+            shares.append((waiter, share if 2 * len(share) >= len(answers) else share.copy()))
+            begin += len(rows)
         return shares
 
 
@@ -51,12 +67,16 @@ class BatchQueue(Generic[W]):
         """
         count = len(rows)
         assert count > 0  # a request without rows would wait for nothing, and be bounded by nothing
-        if count > self._batch_rows_max:
-            raise InvalidArgument(f"{count} rows: at most {self._batch_rows_max} in one request")
+        self.check_size(count)
         if self._waiting_rows + count > self._waiting_rows_max:
             raise Overloaded(f"{self._waiting_rows} rows wait for the device already")
         self._waiting.append((waiter, rows))
         self._waiting_rows += count
+
+    def check_size(self, count: int) -> None:
+        """Raises InvalidArgument when so many rows are more than one batch takes."""
+        if count > self._batch_rows_max:
+            raise InvalidArgument(f"{count} rows: at most {self._batch_rows_max} of this model in one request")
 
     def take(self) -> Batch[W]:
         """All that waits, up to the size of a batch; never splits a request. Something has to wait."""
@@ -67,5 +87,4 @@ class BatchQueue(Generic[W]):
             taken.append(self._waiting.popleft())
             total += len(taken[-1][1])
         self._waiting_rows -= total
-        rows = taken[0][1] if len(taken) == 1 else np.concatenate([rows for _, rows in taken])
-        return Batch(rows, tuple((waiter, len(rows)) for waiter, rows in taken))
+        return Batch(tuple(taken))

@@ -63,12 +63,7 @@ class SimHost:
                 await trio.sleep_forever()
             await trio.lowlevel.checkpoint()
             return
-        world = self.machine.world_time(at)
-        while True:
-            await trio.sleep_until(world)
-            if not self.now() < at:
-                return
-            world = math.nextafter(world, math.inf)  # the conversion was rounded down
+        await trio.sleep_until(self.machine.world_time(at))
 
     def deadline(self, at: float) -> trio.CancelScope:
         return trio.CancelScope(deadline=self.machine.world_time(at))
@@ -120,9 +115,8 @@ class SimHost:
         def begin() -> None:
             if not process.is_alive:
                 return
-            try:
-                result: outcome.Outcome[T] = outcome.capture(work, *arguments)
-            except Killed:
+            result: outcome.Outcome[T] = outcome.capture(work, *arguments)
+            if isinstance(result, outcome.Error) and isinstance(result.error, Killed):
                 process.kill()
                 return
             elapsed_s = sum(disk.take_elapsed() for disk in self._disks)

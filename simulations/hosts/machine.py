@@ -1,5 +1,6 @@
 """A machine: what outlives the processes that run on it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,5 +81,9 @@ class Machine:
         return EPOCH_S + self.skew.wall_offset_s + self.events.now * self.skew.rate
 
     def world_time(self, at: float) -> float:
-        """When, in the world, `now` shows ``at``."""
-        return (at - self.skew.offset_s) / self.skew.rate
+        """The first moment of the world at which `now` shows ``at`` or more."""
+        skew = self.skew
+        time_s = (at - skew.offset_s) / skew.rate
+        while skew.offset_s + time_s * skew.rate < at:  # it was rounded down
+            time_s = math.nextafter(time_s, math.inf)
+        return time_s

@@ -4,6 +4,8 @@ import contextlib
 import contextvars
 import enum
 import functools
+import gc
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -13,6 +15,9 @@ import trio
 import trio._core._run as scheduler
 
 from simulations.kernel.events import Events, Handle
+
+THROWS_MAX = 1000
+"""Nested `finally` blocks that wait; no code has as many."""
 
 _LOOP: contextvars.ContextVar["Loop"] = contextvars.ContextVar("loop")
 
@@ -194,7 +199,10 @@ def _reschedule(runner: scheduler.Runner, task: scheduler.Task, next_send: Any =
     if process.steps_left is not None:
         process.steps_left -= 1
         if process.steps_left <= 0:
-            process.kill()
+            # The step that runs right now may be one of its own, and ends first.
+            process.steps_left = None
+            process.pause()
+            process.events.at(process.events.now, process.kill)
             return
     if process.step_s:
         process.busy_until_s = max(process.busy_until_s, process.events.now) + process.step_s
@@ -214,7 +222,22 @@ def processes() -> Iterator[None]:
     finally:
         scheduler.Runner.reschedule = _schedule  # type: ignore[method-assign]
         _graveyard.reset(token)
+        _bury(dead)
+
+
+def _bury(dead: list[scheduler.Task]) -> None:
+    """Close what killed tasks left open. Outside of trio nothing that they clean up with succeeds, and nobody cares."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _what: None
+    try:
+        for nursery in [nursery for task in dead for nursery in task._child_nurseries]:
+            nursery._children.clear()  # it will be asked whether it has ended well
         for task in dead:
-            # Outside of trio nothing that their cleaning up does can succeed, and nobody wants it to.
+            # Thrown, not closed: that would leave behind, unfinished, each coroutine whose `finally` waits for something.
             with contextlib.suppress(BaseException):
-                task.context.run(task.coro.close)
+                for _attempt in range(THROWS_MAX):
+                    task.context.run(task.coro.throw, Killed())
+        dead.clear()
+        gc.collect()  # what is left of them, while nobody listens
+    finally:
+        sys.unraisablehook = hook

@@ -17,23 +17,29 @@ Ts = TypeVarTuple("Ts")
 
 
 class FakeHost:
-    """Satisfies `meshnode.host.Host`. ``wall_offset_s`` is how far the wall clock is from `now`."""
+    """Satisfies `meshnode.host.Host`.
+
+    Attributes:
+        wall_offset_s: how far the wall clock is from `now`.
+        leap_s: how far `now` is from the test's time: more is a clock that has leapt.
+    """
 
     def __init__(self) -> None:
         self.rng = random.Random(1)
         self.wall_offset_s = 1e9
+        self.leap_s = 0.0
 
     def now(self) -> float:
-        return trio.current_time()
+        return trio.current_time() + self.leap_s
 
     def wall_clock(self) -> float:
         return trio.current_time() + self.wall_offset_s
 
     async def sleep_until(self, at: float) -> None:
-        await trio.sleep_until(at)
+        await trio.sleep_until(at - self.leap_s)
 
     def deadline(self, at: float) -> trio.CancelScope:
-        return trio.CancelScope(deadline=at)
+        return trio.CancelScope(deadline=at - self.leap_s)
 
     def fresh_id(self, bits: int) -> int:
         return self.rng.randrange(1, 2**bits)

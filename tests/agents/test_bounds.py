@@ -4,10 +4,13 @@ import pytest
 import trio
 
 from meshnode.agents import service
+from meshnode.agents import serving as serving_module
 from meshnode.agents.config import RECORD_BYTES_MAX, AgentsConfig
 from meshnode.agents.ledger import REQUEST_ID_S, Expired
 from meshnode.agents.messages import Status
-from meshnode.agents.service import SWEEP_INTERVAL_S
+from meshnode.agents.origin import Origin
+from meshnode.agents.service import SWEEP_INTERVAL_S, TICK_S
+from meshnode.identity import Epoch
 from tests.agents.world import PARTITION, Asked, World, serving, settle
 
 
@@ -107,7 +110,7 @@ async def test_sessions_have_a_bound_and_those_being_opened_count(monkeypatch: p
 
 
 async def test_replies_of_one_session_have_a_bound_and_none_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "OUTSTANDING_MAX", 2)
+    monkeypatch.setattr(serving_module, "OUTSTANDING_MAX", 2)
     async with serving() as world:
         await world.done("add", 1, request=1)
         await world.done("add", 1, request=2)
@@ -117,7 +120,7 @@ async def test_replies_of_one_session_have_a_bound_and_none_is_evicted(monkeypat
 
 
 async def test_request_ids_have_a_bound_and_none_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "REQUEST_IDS_MAX", 2)
+    monkeypatch.setattr(serving_module, "REQUEST_IDS_MAX", 2)
     async with serving() as world:
         for request_id in ("a", "b"):
             await world.done("add", 1, request_id=request_id, keep_s=1e9)
@@ -131,7 +134,7 @@ async def test_a_partition_whose_state_could_not_be_copied_any_more_takes_no_fur
 ) -> None:
     async with serving() as world:
         await world.done("add", 1, request=1)
-        monkeypatch.setattr(service, "PAYLOAD_BYTES_MAX", 4)
+        monkeypatch.setattr(serving_module, "PAYLOAD_BYTES_MAX", 4)
         assert_overloaded(world.call("add", 1, request=2), "a mesh of more partitions")
         assert world.call("add", 1, request=1).result == 1
         assert await world.done("total") == 1
@@ -197,6 +200,14 @@ async def test_an_agent_without_a_state_is_let_go_at_once() -> None:
 # ---- what expires
 
 
+async def elapse(world: World, seconds: float) -> None:
+    """Let time pass, in which records are committed."""
+    until_s = trio.current_time() + seconds
+    while trio.current_time() < until_s:
+        await trio.sleep(min(SWEEP_INTERVAL_S, until_s - trio.current_time()))
+        world.log.commit()
+
+
 async def test_a_session_without_calls_expires_by_a_record() -> None:
     async with serving(AgentsConfig(session_s=100.0)) as world:
         await world.done("add", 5)
@@ -254,12 +265,90 @@ async def test_a_request_id_is_forgotten_after_its_time() -> None:
         await world.done("add", 1, request_id="long", keep_s=1e9)
         await trio.sleep(90.0)
         assert world.call("add", 1, request_id="short").result == 1
+        await elapse(world, 10.0 + 2 * SWEEP_INTERVAL_S)
+        assert {key for _type, _agent, key in world.log.machine.request_ids} == {"long"}
+        await elapse(world, REQUEST_ID_S + 2 * SWEEP_INTERVAL_S)
+        assert world.log.machine.request_ids == {}
+
+
+async def test_a_request_id_is_kept_for_its_whole_time_whatever_the_primaries_clocks_say() -> None:
+    async with serving() as world:
+        await world.done("add", 1, request_id="order", keep_s=1000.0)
+        for leap_s in (2 * REQUEST_ID_S, -2 * REQUEST_ID_S):  # the wall clock of the next primary, and of the one after
+            world.log.depose()
+            world.host.wall_offset_s += leap_s
+            await settle()
+            world.log.serve()
+            await trio.sleep(300.0)
+            world.log.commit()
+            assert world.call("add", 1, request_id="order").result == 1
+        assert await world.done("total") == 1
+
+
+async def test_a_clock_that_leaps_makes_nothing_expire() -> None:
+    async with serving(AgentsConfig(session_s=1e9)) as world:
+        await world.done("add", 1, request_id="order", keep_s=1000.0)
+        for _ in range(5):
+            world.host.leap_s += 1e6
+            await trio.sleep(SWEEP_INTERVAL_S)
+            world.log.commit()
+        assert world.call("add", 1, request_id="order").result == 1
+        await elapse(world, 1000.0)
+        assert world.log.machine.request_ids == {}
+
+
+async def test_a_reply_is_kept_from_when_it_was_made_not_from_the_last_look_at_the_clock() -> None:
+    async with serving() as world:
+        await trio.sleep(SWEEP_INTERVAL_S - 1.0)
+        await world.done("add", 1, request_id="order", keep_s=SWEEP_INTERVAL_S / 2)
+        await trio.sleep(2.0)
+        world.log.commit()
+        assert world.call("add", 1, request_id="order").result == 1
+
+
+async def test_time_passes_for_a_partition_whose_primary_changes_often() -> None:
+    async with serving() as world:
+        await world.done("add", 1, request_id="order", keep_s=5 * TICK_S)
+        changes = 0
+        while world.log.machine.request_ids:
+            await trio.sleep(1.5 * TICK_S)
+            world.log.depose(keep=True)
+            await settle()
+            world.log.serve()
+            changes += 1
+        assert 5 <= changes + 1 <= 8, "of each primary's time at most a tick is lost"
+
+
+async def test_what_is_kept_and_nothing_else_makes_ticks() -> None:
+    async with serving(AgentsConfig(session_s=1e9)) as world:
+        await trio.sleep(10 * TICK_S)
+        assert len(world.log.records) == 1
+        await world.done("add", 1, request_id="order", keep_s=1e9)
+        records = len(world.log.records)
+        for _ in range(20):
+            await elapse(world, TICK_S / 2)
+        assert 9 <= len(world.log.records) - records <= 10
+
+
+async def test_a_reply_to_a_turn_that_was_cut_off_is_forgotten_after_its_time() -> None:
+    async with serving() as world:
+        origin = Origin(PARTITION, Epoch(1), 1, horizon=1)
+        await world.done("add", 1, request_id="nested", keep_s=100.0, origin=origin)
+        await trio.sleep(90.0)
+        assert world.call("add", 1, request_id="nested", origin=origin).result == 1
         await trio.sleep(10.0 + 2 * SWEEP_INTERVAL_S)
         world.log.commit()
-        assert {key for _type, _agent, key in world.log.machine.request_ids} == {"long"}
-        await trio.sleep(REQUEST_ID_S + SWEEP_INTERVAL_S)
-        world.log.commit()
-        assert world.log.machine.request_ids == {}
+        assert world.log.machine.nested.replies == {}
+
+
+async def test_while_a_record_of_what_has_expired_is_on_its_way_there_is_no_other() -> None:
+    async with serving(AgentsConfig(session_s=100.0)) as world:
+        await world.done("add", 1, request_id="order", keep_s=200.0)
+        records = len(world.log.records)
+        await trio.sleep(1000.0)
+        assert len(world.log.records) == records + 1
+        await elapse(world, 2 * SWEEP_INTERVAL_S)
+        assert (world.log.machine.sessions, world.log.machine.request_ids) == ({}, {})
 
 
 async def test_nothing_expires_into_a_log_without_room() -> None:

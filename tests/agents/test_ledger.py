@@ -7,11 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnode import wire
-from meshnode.agents.ledger import Expired, Ledger, Reply, Session, SessionOpened, Turn
+from meshnode.agents.ledger import Expired, Ledger, Session, SessionOpened, Turn
 from meshnode.agents.messages import Answer, Status
+from meshnode.agents.origin import Origin
+from meshnode.agents.reply import Reply
+from meshnode.identity import Epoch, PartitionId
 from meshnode.partitions.replica import Machine
 
 KEYS = st.sampled_from(["a", "b", "c"])
+TIMES = st.integers(min_value=0, max_value=5).map(float)
 REPLIES = st.builds(Reply, st.sampled_from(["", "agent"]), st.binary(max_size=3))
 SESSIONS = st.integers(min_value=0, max_value=12)
 NUMBERS = st.integers(min_value=1, max_value=12)
@@ -32,14 +36,36 @@ TURNS_BY_ID = st.builds(
     state=st.none() | st.binary(max_size=3),
     reply=REPLIES,
     request_id=st.sampled_from(["r1", "r2", "r3"]),
-    keep_until_s=st.integers(min_value=0, max_value=5).map(float),
+    keep_until_s=TIMES,
+    elapsed_s=TIMES,
+)
+ORIGINS = st.builds(
+    lambda partition, epoch, turn, horizon, still_open: Origin(
+        PartitionId(partition), Epoch(epoch), turn, horizon, tuple(n for n in sorted(still_open) if n < horizon)
+    ),
+    st.integers(0, 1),
+    st.integers(1, 2),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.sets(st.integers(1, 4)),
+)
+NESTED_TURNS = st.builds(
+    Turn,
+    agent_type=st.sampled_from(["x", "y"]),
+    key=KEYS,
+    state=st.none() | st.binary(max_size=3),
+    reply=REPLIES,
+    request_id=st.sampled_from(["r1", "r2", "r3", "r4", "r5"]),
+    keep_until_s=TIMES,
+    elapsed_s=TIMES,
+    origin=ORIGINS,
 )
 EXPIRIES = st.builds(
     Expired,
     sessions=st.lists(SESSIONS, max_size=3).map(tuple),
-    request_ids_before_s=st.integers(min_value=0, max_value=5).map(float),
+    elapsed_s=TIMES,
 )
-RECORDS = st.lists(st.just(SessionOpened()) | TURNS | TURNS_BY_ID | EXPIRIES, max_size=30)
+RECORDS = st.lists(st.just(SessionOpened()) | TURNS | TURNS_BY_ID | NESTED_TURNS | NESTED_TURNS | EXPIRIES, max_size=30)
 
 
 @dataclass
@@ -68,17 +94,49 @@ class Twin:
         later = [record for record in self.history[session:] if isinstance(record, Expired)]
         return any(session in record.sessions for record in later)
 
+    def cut_s(self, position: int) -> float:
+        """What was to be kept until before it is forgotten, of what the record at ``position`` left."""
+        times = [
+            max(
+                [0.0, *(record.elapsed_s for record in self.history[: later + 1] if isinstance(record, Turn | Expired))]
+            )
+            for later in range(position, len(self.history))
+            if isinstance(self.history[later], Expired)
+        ]
+        return max(times, default=0.0)
+
     def request_ids(self) -> dict[tuple[str, str, str], Reply]:
         found: dict[tuple[str, str, str], Reply] = {}
         for position, record in enumerate(self.history):
-            if isinstance(record, Turn) and record.request_id:
+            if isinstance(record, Turn) and record.request_id and record.origin is None:
                 identity = (record.agent_type, record.key, record.request_id)
-                cuts = [later.request_ids_before_s for later in self.history[position:] if isinstance(later, Expired)]
-                if record.keep_until_s >= max(cuts, default=0.0):
+                if record.keep_until_s >= self.cut_s(position):
                     found[identity] = record.reply
                 else:
                     found.pop(identity, None)
         return found
+
+    def nested(self) -> dict[tuple[str, str, str], Reply]:
+        found: dict[tuple[str, str, str], Reply] = {}
+        for position, record in enumerate(self.history):
+            if isinstance(record, Turn) and record.origin is not None:
+                identity = (record.agent_type, record.key, record.request_id)
+                found.pop(identity, None)
+                if record.keep_until_s >= self.cut_s(position) and not self._is_let_go(position, record.origin):
+                    found[identity] = record.reply
+        return found
+
+    def _is_let_go(self, position: int, origin: Origin) -> bool:
+        """Whether news of its epoch that came later, and was the latest then, says that the turn has ended."""
+        latest: Origin | None = None
+        for at, record in enumerate(self.history):
+            if isinstance(record, Turn) and record.origin is not None and record.origin.partition == origin.partition:
+                news = record.origin
+                if latest is None or news.is_after(latest):
+                    latest = news
+                    if at > position and news.epoch == origin.epoch and news.has_ended(origin.turn):
+                        return True
+        return False
 
 
 def apply_all(ledger: Ledger, records: list[object], *, first: int = 1) -> None:
@@ -95,8 +153,12 @@ def test_a_ledger_keeps_what_a_twin_that_forgets_nothing_says(records: list[obje
     sessions = {number: (session.lowest, session.replies or {}) for number, session in ledger.sessions.items()}
     assert sessions == twin.sessions()
     assert {identity: reply for identity, (_until_s, reply) in ledger.request_ids.items()} == twin.request_ids()
+    assert {identity: kept.reply for identity, kept in ledger.nested.replies.items()} == twin.nested()
+    times = [record.elapsed_s for record in records if isinstance(record, Turn | Expired)]
+    assert ledger.elapsed_s == max(times, default=0.0)
     replies = [
         *twin.request_ids().values(),
+        *twin.nested().values(),
         *(reply for _, kept in twin.sessions().values() for reply in kept.values()),
     ]
     payloads = [*twin.states().values(), *(reply.payload for reply in replies)]
@@ -113,6 +175,7 @@ def test_a_snapshot_at_any_point_and_the_rest_are_the_whole(records: list[object
     apply_all(second, records[cut:], first=1 + len(records[:cut]))
     assert second.snapshot() == whole.snapshot()
     assert (second.states, second.request_ids) == (whole.states, whole.request_ids)
+    assert (second.nested.replies, second.elapsed_s) == (whole.nested.replies, whole.elapsed_s)
     assert second.payload_bytes == whole.payload_bytes
 
 

@@ -5,8 +5,9 @@ import pytest
 from meshnode import wire
 from meshnode.agents.ledger import REQUEST_ID_CHARACTERS_MAX, SessionOpened
 from meshnode.agents.messages import Answer, Call, OpenSession, Status
+from meshnode.agents.origin import Origin
 from meshnode.agents.request import CHAIN_MAX, JOINED_MAX, Request, recorded
-from meshnode.identity import PartitionId
+from meshnode.identity import Epoch, PartitionId
 from tests.agents.world import PARTITION, Asked, serving, settle
 
 
@@ -132,7 +133,10 @@ async def test_what_is_known_of_a_request_is_told_before_anything_that_refuses_a
         ("subtract", {}, "unknown_method", "agent type 'tally' has no handler 'subtract'; it has: add, add_behind"),
         ("__init__", {}, "unknown_method", "no handler '__init__'"),
         ("add", {"session": 99}, "unknown_session", "session 99 of partition 0 has expired"),
-        ("add", {"session": 0}, "unknown_session", "session 0"),
+        ("add", {"session": 0}, "unknown_session", "session 0: a call names one, or a request id"),
+        ("total", {"session": 0}, "unknown_session", "session 0: a call names one, or a request id"),
+        ("add", {"session": -1}, "unknown_session", "session -1"),
+        ("add", {"is_read_only": True}, "invalid_argument", "tally.add is not read-only, and was called as if it were"),
         ("add", {"arguments": wire.dumps([["1"], {}])}, "invalid_argument", "argument 'n': Expected `int`, got `str`"),
         ("add", {"arguments": wire.dumps([[1, 2], {}])}, "invalid_argument", "too many positional arguments"),
         ("add", {"arguments": wire.dumps({"n": 1})}, "invalid_argument", "not a list and a map of names"),
@@ -204,9 +208,39 @@ async def test_no_time_that_a_peer_may_send_stops_a_node() -> None:
             Call(1, PARTITION, "tally", "a", "add", b"", timeout_s)
     with pytest.raises(ValueError, match="keep_s"):
         Call(1, PARTITION, "tally", "a", "add", b"", 1.0, keep_s=float("nan"))
+    with pytest.raises(ValueError, match="a call of a turn has a request id"):
+        Call(1, PARTITION, "tally", "a", "add", b"", 1.0, origin=Origin(PARTITION, Epoch(1), 1, 1))
     fields = dict(enumerate((1, 0, "tally", "a", "add", b"", float("nan")), start=1))
     with pytest.raises(wire.WireError, match="timeout_s is nan"):
         wire.decode(wire.dumps([wire.VERSION, 0x55, fields]))
+
+
+async def test_a_call_without_a_session_does_not_join_a_read_of_somebody_else() -> None:
+    async with serving() as world:
+        await world.done("add", 5, key="secret")
+        reading = world.call("total_behind", "g", key="secret")
+        await settle()
+        tokens = [int(identity[1]) for identity in world.agents._serving[PARTITION].running]
+        for token in tokens:
+            stranger = world.call("total", session=0, request=token)
+            assert (stranger.status, stranger.code) == (Status.REFUSED, "unknown_session")
+        world.gates.gate("g").set()
+        await settle()
+        world.log.confirm()
+        assert reading.result == 5
+
+
+async def test_an_id_that_a_user_chose_is_another_than_the_same_one_of_a_turn() -> None:
+    async with serving() as world:
+        origin = Origin(PARTITION, Epoch(1), 1, horizon=1)
+        of_a_turn = world.call("add_behind", "g", 1, request_id="same", origin=origin)
+        of_a_user = world.call("add_behind", "g", 10, request_id="same")
+        world.gates.gate("g").set()
+        await settle()
+        world.log.commit()
+        assert (of_a_turn.result, of_a_user.result) == (1, 11)
+        assert world.call("add_behind", "g", 1, request_id="same", origin=origin).result == 1
+        assert world.call("add_behind", "g", 10, request_id="same").result == 11
 
 
 async def test_a_request_answers_everybody_once() -> None:

@@ -22,7 +22,7 @@ WRONG_ARROWS = [
     ("cores", "consensus/raft.py", "import trio"),
     ("cores", "meshnode/membership/swim.py", "from trio import Event"),
     ("cores", "meshnode/metadata/allocator.py", "from meshnode.host import Host"),
-    ("drivers", "meshnode/directory.py", "import trio"),
+    ("drivers", "meshnode/config.py", "import trio"),
 ]
 
 

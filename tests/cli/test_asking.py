@@ -4,7 +4,9 @@ import socket
 
 import pytest
 
+from meshnode.cli import ask
 from tests.cli.command import meshnode
+from tests.cli.conftest import SIZE
 from tests.process.cluster import PARTITIONS, Cluster
 from tests.process.ports import ReservedPort
 
@@ -57,6 +59,42 @@ def test_agents_ls_gathers_from_all_nodes_and_locate_agrees(mesh: Cluster) -> No
         assert text.startswith(f"counter/{key} is on {homes[key]} (partition {located['partition']}, epoch ")
 
 
+def test_agents_ls_lists_as_many_as_wanted_and_says_how_many_there_are(
+    mesh: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(7):
+        assert meshnode("call", f"counter/page-{number}", "add", '{"n": 1}', "--node", mesh.nodes[0].address).code == 0
+    at = ("--node", mesh.nodes[1].address)
+    whole = meshnode("agents", "ls", "--json", *at).json
+    assert len(whole["agents"]) == whole["total"]
+    names = [f"{agent['type']}/{agent['key']}" for agent in whole["agents"]]
+    assert names == sorted(names)
+    monkeypatch.setattr(ask, "PAGE_MAX", 2)  # several answers make one list
+    for limit in (1, 2, 5, len(names) - 1, len(names), len(names) + 1):
+        listed = meshnode("agents", "ls", "--json", "--limit", limit, *at).json
+        assert listed == {**whole, "agents": whole["agents"][:limit]}
+    begin = names.index("counter/page-2")
+    lines = meshnode("agents", "ls", "--limit", 3, "--after", "counter/page-1", *at).out.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == names[begin : begin + 3]
+    assert lines[-1] == f"(3 of {len(names)}: --after counter/page-4 shows those that follow)"
+    assert "(" not in meshnode("agents", "ls", *at).out
+    assert "'page' is not TYPE/KEY" in meshnode("agents", "ls", "--after", "page").hint()
+
+
+def test_locate_says_by_name_where_an_agent_is_and_that_its_type_does_not_exist(mesh: Cluster) -> None:
+    at = ("--node", mesh.nodes[0].address)
+    ids = {member["id"] for member in meshnode("members", "--json", *at).json}
+    text = meshnode("agents", "locate", "counter/42", *at).out
+    assert not any(node_id in text for node_id in ids)
+    assert all(f" {node.name}: number " in text for node in mesh.nodes)
+    assert "offers no agent type" not in text
+    lines = meshnode("agents", "locate", "cuonter/42", *at).out.splitlines()
+    assert lines[0].startswith(f"{mesh.nodes[0].address} offers no agent type 'cuonter'; its application has: ")
+    assert "counter" in lines[0]
+    assert meshnode("agents", "locate", "cuonter/42", "--json", *at).json["offered"] is False
+    assert "a key is a string of 1 to 512" in meshnode("agents", "locate", f"counter/{'k' * 513}", *at).message(1)
+
+
 def test_raft_status_names_the_leader_for_people(mesh: Cluster) -> None:
     leader = meshnode("raft", "status", "--json", "--node", mesh.nodes[0].address).json["leader_name"]
     for node in mesh.nodes:
@@ -64,6 +102,20 @@ def test_raft_status_names_the_leader_for_people(mesh: Cluster) -> None:
         role = "leader" if node.name == leader else "follower"
         assert text.startswith(f"{node.name} is {role} in term ")
         assert f"leader {leader}" in text
+
+
+def test_a_leader_does_not_follow_itself_and_ids_stand_beside_names(mesh: Cluster) -> None:
+    ids = {member["name"]: member["id"] for member in meshnode("members", "--json", *_at(mesh, 0)).json}
+    statuses = [meshnode("raft", "status", "--json", *_at(mesh, number)).json for number in range(SIZE)]
+    for status in statuses:
+        assert [ids[name] for name in status["voters"]] == status["voter_ids"]
+        assert [ids[name] for name in status["learners"]] == status["learner_ids"] == []
+    (leading,) = (status for status in statuses if status["role"] == "leader")
+    assert [peer["name"] for peer in leading["followers"]] == [name for name in ids if name != leading["name"]]
+
+
+def _at(mesh: Cluster, number: int) -> tuple[str, str]:
+    return "--node", str(mesh.nodes[number].address)
 
 
 def test_a_port_where_nobody_listens_is_said_at_once() -> None:

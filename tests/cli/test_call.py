@@ -40,6 +40,18 @@ def bare_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.close()
 
 
+@pytest.fixture(scope="module")
+def odd_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A node whose agents return what JSON does not have."""
+    cluster = Cluster(tmp_path_factory.mktemp("odd"))
+    try:
+        cluster.new_node(application="tests.cli.results").start()
+        trio.run(cluster.settled)
+        yield cluster
+    finally:
+        cluster.close()
+
+
 def call(mesh: Cluster, *arguments: object) -> Outcome:
     return meshnode("call", *arguments, "--node", mesh.nodes[0].address, "--timeout", LONG_S)
 
@@ -52,6 +64,30 @@ def test_a_call_prints_the_result_and_takes_named_or_positional_arguments(mesh: 
     assert call(mesh, agent, "add", '{"n": 3}').out == "3\n"
     assert call(mesh, agent, "add", "[4]", "--json").json == 7
     assert total(mesh, agent) == 7
+
+
+EVERYTHING = {
+    "raw": {"base64": "AP9yYXc="},
+    "day": "2024-02-29",
+    "moment": "2024-02-29T12:30:00Z",
+    "numbers": ["NaN", "Infinity", "-Infinity", 0.5],
+    "by_number": {"1": {"base64": "b25l"}},
+    "text": "größer",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), [("everything", EVERYTHING), ("raw", {"base64": "AP9yYXc="}), ("nothing_to_say", "NaN")]
+)
+@pytest.mark.parametrize("flags", [(), ("--json",)], ids=["text", "json"])
+def test_a_result_that_json_does_not_have_is_printed_all_the_same(
+    odd_mesh: Cluster, method: str, expected: object, flags: tuple[str, ...]
+) -> None:
+    key = f"odd/{method}{len(flags)}"
+    outcome = call(odd_mesh, key, method, *flags)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads(outcome.out, parse_constant=pytest.fail) == expected
+    assert total(odd_mesh, key) == 1
 
 
 def test_calls_with_one_request_id_take_effect_once(mesh: Cluster, agent: str) -> None:
@@ -115,9 +151,16 @@ def test_a_turn_that_outlasts_its_caller_ends_as_a_timeout_and_changes_nothing(m
         (("counter", "add"), "'counter' is not TYPE/KEY, as in counter/42"),
         (("/42", "add"), "is not TYPE/KEY"),
         (("counter/42", "add", "{n: 3}"), "the arguments '{n: 3}' are not JSON"),
+        (("counter/42", "add", "[" * 5000), "are not JSON: maximum recursion depth exceeded"),
+        (("counter/42", "add", f"[{'9' * 5000}]"), "are not JSON: Exceeds the limit"),
+        (("counter/\udcff", "add"), r"'counter/\udcff' has no UTF-8 form"),
+        (("counter/42", "ad\udcffd"), r"'ad\udcffd' has no UTF-8 form"),
+        (("counter/42", "add", "[1]", "--request-id", "\udcff"), r"'\udcff' has no UTF-8 form"),
         (("counter/42", "add", "3"), "neither a JSON object nor an array"),
         (("counter/42", "__class__"), "'__class__' is no method of an agent"),
-        (("counter/42", "add", "[1]", "--timeout", "0"), "--timeout 0.0: choose above 0"),
+        (("counter/42", "add", "[1]", "--timeout", "0"), "--timeout 0.0: choose a number of seconds above 0"),
+        (("counter/42", "add", "[1]", "--timeout", "nan"), "--timeout nan: choose a number of seconds above 0"),
+        (("counter/42", "add", "[1]", "--timeout", "inf"), "--timeout inf: choose a number of seconds above 0"),
         (("counter/42", "add", "[1]", "--timeout", "soon"), "'soon' is not a valid float"),
         (("counter/42", "add", "[1]", "--node", "here:there"), "'here:there' is not HOST:PORT"),
     ],

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from meshnode.errors import DataDirectoryError, OperatorError
-from meshnode.host import BLOCKING_THREADS_MAX, Host, Mailbox, RealHost
+from meshnode.host import BLOCKING_THREADS_MAX, STREAM_SILENCE_S, Host, Mailbox, RealHost
 from meshnode.identity import Address
 from meshnode.real_disk import LOCK_NAME, RealDisk
 from tests.host.contract import HostContract
@@ -92,6 +92,24 @@ async def test_what_cannot_be_bound_is_told_to_the_operator(host: Host, address:
             pass
     with pytest.raises(OperatorError, match="can't bind"):
         await host.listen(address)
+
+
+async def test_a_stream_whose_far_side_is_silent_is_given_up_by_the_kernel_on_both_sides(host: Host) -> None:
+    listener, address = await host.listen(ANYWHERE)
+    async with listener, await host.dial(address) as dialled, await listener.accept() as accepted:
+        for stream in (dialled, accepted):
+            assert isinstance(stream, trio.SocketStream)
+            assert stream.getsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE)
+            options = {
+                name: stream.getsockopt(trio.socket.IPPROTO_TCP, getattr(trio.socket, name))
+                for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+                if hasattr(trio.socket, name)
+            }
+            if "TCP_USER_TIMEOUT" in options:
+                assert options["TCP_USER_TIMEOUT"] == STREAM_SILENCE_S * 1000
+            if "TCP_KEEPIDLE" in options:
+                probed_s = options["TCP_KEEPIDLE"] + options["TCP_KEEPINTVL"] * options["TCP_KEEPCNT"]
+                assert probed_s == STREAM_SILENCE_S
 
 
 async def test_a_name_with_several_addresses_is_one_listener(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

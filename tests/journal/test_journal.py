@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,9 +173,9 @@ def test_an_old_file_goes_once_nobody_needs_it_and_no_earlier() -> None:
         for sequence in range(2, 40):
             await write_all(journal, [[entry(2, sequence, 2**14)]], [])
         assert disk.exists(FIRST)
-        assert PartitionId(1) in journal.partitions_to_copy(10)
+        assert PartitionId(1) in journal.partitions_to_copy()
         copies: list[Entry] = []
-        while wanted := journal.partitions_to_copy(10):
+        while wanted := journal.partitions_to_copy():
             copies = [Snapshot(partition, Epoch(1), Position(Epoch(1), 1), state) for partition in wanted]
             await write_all(journal, [copies], [])
             await write_all(journal, [[entry(2, 40)]], [])
@@ -207,15 +208,44 @@ def test_a_torn_file_that_is_not_the_last_is_refused() -> None:
         kept(disk)
 
 
-def test_a_crash_while_a_new_file_is_begun_loses_nothing() -> None:
+@pytest.mark.parametrize("left", [0, 5], ids=["empty", "torn"])
+def test_a_crash_while_a_new_file_is_begun_loses_nothing_however_often_the_node_starts(left: int) -> None:
     disk = MemoryDisk()
     journal = journal_on(disk, SMALL)
     list(journal.recover())
     batches: list[list[Entry]] = [[entry(1, number, 2**15)] for number in range(1, 3)]
     trio.run(write_all, journal, batches, [])
     assert disk.exists("journal/00000002.log")
-    del disk.bytes_of("journal/00000002.log")[5:]
-    assert kept(disk) == [batch[0] for batch in batches]
+    del disk.bytes_of("journal/00000002.log")[left:]
+    written = [batch[0] for batch in batches]
+    assert kept(disk) == written
+    assert kept(disk.after_power_failure(random.Random(1))) == written
+    again = journal_on(disk, SMALL)
+    list(again.recover())
+    trio.run(write_all, again, [[entry(1, 3)]], [])
+    assert kept(disk) == [*written, entry(1, 3)]
+    assert disk.list("journal") == ["00000001.log", "00000002.log"]
+
+
+def test_a_crash_while_the_first_file_is_begun_is_a_journal_without_entries() -> None:
+    disk = filled([[entry(0, 1)]])
+    del disk.bytes_of(FIRST)[5:]
+    for _ in range(3):
+        assert kept(disk) == []
+
+
+def test_a_disk_that_is_full_when_a_new_file_is_begun_keeps_the_node_from_starting_no_longer_than_it_is_full() -> None:
+    disk = MemoryDisk()
+    journal = journal_on(disk, SMALL)
+    list(journal.recover())
+    disk.space_left = 2 * (2**15 + 200)
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(write_all, journal, [[entry(1, number, 2**15)] for number in range(1, 4)], [])
+    assert caught.group_contains(StorageFailed, match="no space left")
+    assert len(disk.list("journal")) == 2
+    disk.space_left = None
+    for _ in range(3):
+        assert kept(disk) == [entry(1, 1, 2**15), entry(1, 2, 2**15)]
 
 
 @pytest.mark.parametrize("owner", [b"another node", b""])
@@ -252,3 +282,83 @@ def test_a_batch_larger_than_a_record_is_split_and_comes_back_whole(monkeypatch:
     monkeypatch.setattr("meshnode.partitions.journal.BATCH_BYTES_MAX", 1000)
     batch: list[Entry] = [entry(0, number, 300) for number in range(1, 20)]
     assert kept(filled([batch])) == batch
+
+
+def test_an_entry_that_no_record_holds_ends_the_journal_with_nothing_of_its_batch_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("meshnode.partitions.journal.PAYLOAD_BYTES_MAX", 1000)
+    disk = MemoryDisk()
+    journal = journal_on(disk)
+    list(journal.recover())
+    acknowledged: list[Entry] = []
+    large = Snapshot(PartitionId(0), Epoch(1), Position(Epoch(1), 1), bytes(1000))
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(write_all, journal, [[entry(0, 1)], [entry(0, 2), large, entry(1, 1)]], acknowledged)
+    assert caught.group_contains(StorageFailed, match="a record holds 1000")
+    assert acknowledged == kept(disk) == [entry(0, 1)]
+
+
+def test_a_journal_as_large_as_two_copies_of_everything_is_not_too_large() -> None:
+    disk = MemoryDisk()
+    journal = journal_on(disk, SMALL)
+    list(journal.recover())
+    copies: list[Entry] = [
+        Snapshot(PartitionId(number), Epoch(1), Position(Epoch(1), 1), bytes(2**15)) for number in range(10)
+    ]
+
+    async def main() -> None:
+        for copy in copies:
+            await write_all(journal, [[copy]], [])
+        assert journal.size_bytes > SMALL.journal_bytes_max
+        assert journal.partitions_to_copy() == []
+        for sequence in range(2, 14):
+            await write_all(journal, [[entry(3, sequence, 2**15)]], [])
+        assert PartitionId(0) in journal.partitions_to_copy()
+
+    trio.run(main)
+
+
+def test_what_is_queued_is_counted_until_it_goes_to_the_disk() -> None:
+    journal = journal_on(MemoryDisk())
+    list(journal.recover())
+    journal.write(entry(0, 1, 1000))
+    queued = [journal.queued_bytes]
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.run)
+            await journal.until_synced()
+            queued.append(journal.queued_bytes)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert 1000 <= queued[0] <= 1100
+    assert queued[1] == 0
+
+
+def test_who_waits_for_a_journal_that_is_too_large_is_told_when_it_is_and_also_after_a_restart() -> None:
+    disk = MemoryDisk()
+    seen: list[list[PartitionId]] = []
+
+    async def main() -> None:
+        for batches in (6, 0):
+            journal = journal_on(disk, SMALL)
+            list(journal.recover())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(journal.run)
+
+                async def wait(journal: Journal = journal) -> None:
+                    await journal.until_too_large()
+                    seen.append(journal.partitions_to_copy())
+
+                nursery.start_soon(wait)
+                for sequence in range(1, batches + 1):
+                    assert seen == []
+                    journal.write(entry(1, sequence, 2**15))
+                    await journal.until_synced()
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert seen == [[PartitionId(1)], [PartitionId(1)]]

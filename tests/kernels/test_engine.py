@@ -125,6 +125,31 @@ def test_a_build_that_fails_passes_to_the_next_device_and_then_to_numpy(
 
 
 @pytest.mark.device
+@pytest.mark.parametrize("kind", ["error", "encoding"])
+def test_an_engine_is_opened_even_if_the_log_of_a_failed_build_can_not_be_read(
+    device: DeviceInfo, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    import pyopencl as cl
+
+    from kernels import program
+
+    def link(*arguments: object) -> None:
+        raise cl.RuntimeError("clLinkProgram failed: LINK_PROGRAM_FAILURE")
+
+    def log(*arguments: object) -> None:
+        if kind == "encoding":
+            b"\xff".decode()
+        raise cl.LogicError("clGetProgramBuildInfo failed: INVALID_PROGRAM")
+
+    monkeypatch.setattr(program, "_programs", {})
+    monkeypatch.setattr(cl, "link_program", link)
+    monkeypatch.setattr(cl.Program, "get_build_info", log)
+    engine = open_engine(discovery=Discovery((device,), ()))
+    assert engine.description.backend is Backend.NUMPY
+    assert engine.description.reason == "build failed: clLinkProgram failed: LINK_PROGRAM_FAILURE"
+
+
+@pytest.mark.device
 def test_a_build_option_that_the_compiler_refuses_is_a_reason(
     device: DeviceInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,58 +216,6 @@ def test_the_number_of_models_is_bounded(default_engine: "OpenClEngine") -> None
     default_engine.load(model)
 
 
-def test_a_device_that_fails_in_a_batch_is_unhealthy_and_the_reference_answers(
-    default_engine: "OpenClEngine", monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import pyopencl as cl
-
-    from kernels.pipeline import Pipeline
-
-    model = network([3, 300, 2])
-    rows = features(model, 4)
-    handle = default_engine.load(model)
-    expected = default_engine.predict(handle, rows)
-
-    def lost(*arguments: object) -> None:
-        raise cl.RuntimeError("clEnqueueNDRangeKernel failed: OUT_OF_RESOURCES")
-
-    monkeypatch.setattr(Pipeline, "_launch_softmax", lost)
-    with pytest.raises(DeviceError, match=r"failed on 4 rows: .*OUT_OF_RESOURCES"):
-        default_engine.predict(handle, rows)
-    assert not default_engine.healthy
-    monkeypatch.undo()
-    with pytest.raises(DeviceError, match="open another"):
-        default_engine.classify(handle, rows)
-    np.testing.assert_allclose(reference.forward(model, rows), expected, atol=tolerance(model), rtol=0)
-
-
-def test_a_model_that_the_device_has_no_room_for_leaves_the_others(
-    default_engine: "OpenClEngine", monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import pyopencl as cl
-
-    model = network([3, 300, 2])
-    handle = default_engine.load(model)
-    create = cl.Buffer
-    made: list[Any] = []
-
-    def limited(*arguments: Any, **options: Any) -> Any:
-        if len(made) == 2:
-            raise cl.MemoryError("MEM_OBJECT_ALLOCATION_FAILURE")
-        made.append(create(*arguments, **options))
-        return made[-1]
-
-    monkeypatch.setattr(cl, "Buffer", limited)
-    with pytest.raises(DeviceError, match=r"cannot hold a 3-300-2 model: .*ALLOCATION_FAILURE"):
-        default_engine.load(model)
-    monkeypatch.undo()
-    assert default_engine.healthy
-    assert default_engine.predict(handle, features(model, 2)).shape == (2, 2)
-    for buffer in made:
-        with pytest.raises(cl.LogicError):
-            buffer.release()  # the first layer's buffers were released already
-
-
 def test_a_device_that_computes_nonsense_is_refused(
     device: DeviceInfo, binaries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

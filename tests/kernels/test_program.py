@@ -12,7 +12,7 @@ from kernels.binary_cache import BinaryCache
 from kernels.device import DeviceInfo, discover
 from kernels.errors import DeviceError
 from kernels.source import program_source
-from kernels.tiling import lanes_tiling, tiling_for
+from kernels.tiling import Tiling, lanes_tiling, tiling_for
 from tests.kernels.networks import features, network, tolerance
 
 pytestmark = pytest.mark.device
@@ -32,6 +32,38 @@ def test_a_process_builds_a_program_once(device: DeviceInfo, tmp_path: Path) -> 
 
     first = program_for(device, tiling_for(device), tmp_path)
     assert program_for(device, tiling_for(device), None) is first
+
+
+class Twin:
+    """A second device that equals the first in all that a driver tells; OpenCL has it under another pointer."""
+
+    def __init__(self, first: Any) -> None:
+        self.int_ptr = first.int_ptr + 64
+
+
+def test_two_devices_that_are_equal_have_a_program_each(
+    device: DeviceInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels import program
+
+    tiling = tiling_for(device)
+    twin = dataclasses.replace(device, handle=Twin(device.handle))
+    assert twin == device
+    built: list[object] = []
+
+    def noted(of: DeviceInfo, tiling: Tiling, cache_dir: Path | None) -> program.Program:
+        built.append(of.handle)
+        return program.Program(of, tiling, program.Origin.COMPILED, object(), object())
+
+    monkeypatch.setattr(program, "build", noted)
+    monkeypatch.setattr(program, "_programs", {})
+    first, second = (program.program_for(of, tiling, tmp_path) for of in (device, twin))
+    assert built == [device.handle, twin.handle]
+    assert first.context is not second.context
+    assert program.program_for(device, tiling, tmp_path) is first
+    program.forget(first)
+    assert program.program_for(twin, tiling, tmp_path) is second
+    assert program.program_for(device, tiling, tmp_path) is not first
 
 
 def test_without_a_directory_nothing_is_kept(device: DeviceInfo, tmp_path: Path) -> None:

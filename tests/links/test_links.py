@@ -2,103 +2,19 @@
 
 import contextlib
 import random
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from trio_websocket import open_websocket_url
+from wsproto.events import TextMessage
 
 from meshnode import wire
 from meshnode.errors import WrongMesh
-from meshnode.host import RealHost
-from meshnode.identity import Address, Boot, MeshId, NodeId
-from meshnode.links import Channel, Hello, LinkLost, LinkRefused, Links, LinksConfig, Requests, Role
+from meshnode.identity import Boot, MeshId, NodeId
+from meshnode.links import Channel, Hello, LinkLost, LinkRefused, LinksConfig, Requests, Role
 from meshnode.links.frames import SendQueue
-
-MESH = MeshId(b"m" * 16)
-GUARD_S = 20.0
-
-
-@wire.message(65010)
-@dataclass(frozen=True, slots=True)
-class Note:
-    number: int
-    data: bytes = b""
-
-
-@dataclass(eq=False)
-class End:
-    """A node reduced to its links."""
-
-    links: Links
-    hello: Hello
-    address: Address
-    received: list[tuple[NodeId, Any]] = field(default_factory=list)
-    ended: list[NodeId] = field(default_factory=list)
-    changed: trio.Event = field(default_factory=trio.Event)
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-
-    def take(self, peer: NodeId, message: Any) -> None:
-        self.received.append((peer, message))
-        self._wake()
-
-    def end(self, peer: NodeId, _was_linked: bool) -> None:
-        self.ended.append(peer)
-        self._wake()
-
-    def _wake(self) -> None:
-        self.changed.set()
-        self.changed = trio.Event()
-
-    async def until(self, condition: Any) -> None:
-        with trio.fail_after(GUARD_S):
-            while not condition():
-                await self.changed.wait()
-
-
-class Network:
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self.nursery = nursery
-        self.host = RealHost()
-        self.addresses: dict[NodeId, Address] = {}
-        self.boots: dict[NodeId, Boot] = {}
-
-    async def start(
-        self, number: int, *, mesh_id: MeshId = MESH, role: Role = Role.NODE, config: LinksConfig | None = None
-    ) -> End:
-        node_id = NodeId(number)
-        hello = Hello(mesh_id, node_id, Boot(1), role, f"node-{number}")
-        links = Links(
-            self.host,
-            config or LinksConfig(backoff_min_s=0.01, backoff_max_s=0.02),
-            local=hello,
-            address_of=self.addresses.get,
-            boot_of=lambda peer: self.boots.get(peer, Boot(0)),
-        )
-        listener, address = await self.host.listen(Address("127.0.0.1", 0))
-        self.addresses[node_id] = address
-        end = End(links, hello, address)
-        for channel in Channel:
-            links.on(channel, end.take)
-        links.on_end(end.end)
-
-        async def run(*, task_status: trio.TaskStatus[None]) -> None:
-            with end.scope:
-                await links.run(listener, task_status=task_status)
-            await listener.aclose()
-
-        await self.nursery.start(run)
-        return end
-
-
-@contextlib.asynccontextmanager
-async def network() -> AsyncIterator[Network]:
-    async with trio.open_nursery() as nursery:
-        yield Network(nursery)
-        nursery.cancel_scope.cancel()
+from meshnode.links.socket import SocketClosed, open_client
+from tests.links.network import GUARD_S, MESH, Note, introduced, network
 
 
 async def test_a_message_dials_and_arrives_and_the_answer_uses_the_same_link() -> None:
@@ -258,21 +174,21 @@ async def test_garbage_after_the_handshake_is_counted_and_dropped(seed: int) -> 
     rng = random.Random(seed)
     async with network() as net:
         one = await net.start(1)
-        url = f"ws://{one.address}/meshnode/1"
         queue = SendQueue(10**6)
         for _ in range(5):
             queue.put(Channel.CALLS, rng.randbytes(20))
         queue.put(Channel.CALLS, wire.encode(Note(5)))
-        async with open_websocket_url(url) as socket:
-            await socket.send_message(wire.encode(Hello(MESH, NodeId(9), Boot(1), Role.NODE, "hostile")))
-            await socket.get_message()
-            await socket.send_message(queue.take_frame(10**6))
+        async with introduced(one, Hello(MESH, NodeId(9), Boot(1), Role.NODE, "hostile")) as socket:
+            await socket.send(queue.take_frame(10**6))
             await one.until(lambda: one.received)
             assert one.links.counters.malformed + one.links.counters.unknown_kind == 5
-            await socket.send_message(rng.randbytes(3) if seed % 2 else "text")
+            await (socket.send(rng.randbytes(3)) if seed % 2 else socket.transmit(TextMessage("text")))
             await one.until(lambda: one.ended)
-        async with open_websocket_url(url) as socket:
-            await socket.send_message(rng.randbytes(50))
+        async with await one.dialled() as stream:
+            socket = await open_client(stream, authority="x", now=trio.current_time)
+            await socket.send(rng.randbytes(50))
+            with pytest.raises(SocketClosed):
+                await socket.receive(100)
         assert one.received == [(9, Note(5))]
 
 

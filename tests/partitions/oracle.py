@@ -72,8 +72,6 @@ class Oracle:
         match entry:
             case Log(partition, records):
                 first = records[0].sequence
-                if first > len(epochs) + 1:
-                    return  # of a file before which others were deleted: a snapshot follows
                 before = Epoch(0) if first == 1 else epochs[first - 2]
                 del epochs[first - 1 :]
                 for record in records:
@@ -82,10 +80,10 @@ class Oracle:
                     assert entry_now == known, f"{record.position} is there twice: {entry_now} and {known}"
                     epochs.append(record.epoch)
                     before = record.epoch
-            case Snapshot(partition, _, position, _):
-                if position != ORIGIN and epochs[position.sequence - 1 : position.sequence] != [position.epoch]:
-                    committed = self.committed[partition][: position.sequence]
-                    epochs[:] = [record.epoch for record in committed]
+            case Snapshot(partition, _, position, _, records):
+                committed = self.committed.get(partition, [])[: position.sequence]
+                assert not committed or committed[-1].position == position, "a snapshot of what is not committed"
+                epochs[:] = [record.epoch for record in (*committed, *records)]
             case Dropped():
                 epochs.clear()
             case Promise():
@@ -97,7 +95,9 @@ class Oracle:
             case Log(partition, records):
                 for record in records:
                     self._holders.setdefault((partition, record.epoch, record.sequence), set()).add(node)
-            case Snapshot(partition, _, position, _):
+            case Snapshot(partition, _, position, _, records):
+                for record in records:
+                    self._holders.setdefault((partition, record.epoch, record.sequence), set()).add(node)
                 key = (partition, node)
                 self._snapshots[key] = max(self._snapshots.get(key, 0), position.sequence)
             case _:
@@ -127,8 +127,11 @@ class Oracle:
         self.acknowledged.setdefault(partition, {})[sequence] = payload
         self._acknowledged_by.setdefault(partition, {})[epoch] = sequence
 
-    def recovered(self, copies: Mapping[PartitionId, Partition], node: NodeId, durable: Iterable[Entry]) -> None:
-        """A restart finds what is on disk, and forgets no promise that was answered for."""
+    def recovered(self, copies: Mapping[PartitionId, Partition], node: NodeId, history: Iterable[Entry]) -> None:
+        """A restart finds all that was ever synced, whatever was deleted, and forgets no promise that was answered for.
+
+        `check_whole_log` compares the log with the whole history; the state is compared with everybody's.
+        """
         for (partition, other), answered in self._answered.items():
             if other == node and answered:
                 assert partition in copies, "a copy was forgotten"
@@ -136,7 +139,7 @@ class Oracle:
         for state in (self._logs, self._promised, self._checked):
             for key in [key for key in state if key[1] == node]:
                 del state[key]
-        for entry in durable:
+        for entry in history:
             self.wrote(node, entry)
 
     # ---- what must be true of a copy

@@ -119,6 +119,7 @@ class Explorer:
             self._lose: rng.choice([0, 0.5, 2]),
             self._repeat: rng.choice([0, 0.5]),
             self._copy_forward: rng.choice([0, 0.2]),
+            self._delete_old_files: rng.choice([0, 0.5, 3]),
             self._calm: rng.choice([0.1, 0.3, 1]),
             self._take_over_behind_its_back: rng.choice([0, 0.1, 0.3]),
             self._heal_links: 0.2,
@@ -249,6 +250,9 @@ class Explorer:
 
     def _inform(self) -> None:
         self.world.uninformed.clear()
+
+    def _delete_old_files(self) -> None:
+        self.world.delete_old_files(self._node().node_id)
 
     def _copy_forward(self) -> None:
         self.world.copy_forward(self._node().node_id, self._partition())

@@ -38,7 +38,9 @@ MESSAGES: st.SearchStrategy[Message | Confirm | Confirmed] = st.one_of(
     st.builds(Refused, PARTITIONS, EPOCHS, EPOCHS, POSITIONS, NUMBERS),
     st.builds(Fetch, PARTITIONS, EPOCHS, POSITIONS),
     st.builds(Fetched, PARTITIONS, EPOCHS, POSITIONS, RECORDS, POSITIONS),
-    st.builds(Chunk, PARTITIONS, EPOCHS, POSITIONS, NUMBERS, NUMBERS, st.binary(max_size=20)),
+    st.builds(
+        Chunk, PARTITIONS, EPOCHS, POSITIONS, NUMBERS, NUMBERS, st.binary(max_size=20), st.integers(0, 2**64 - 1)
+    ),
     st.builds(ChunkTaken, PARTITIONS, EPOCHS, POSITIONS, NUMBERS),
     st.builds(Confirm, NUMBERS, st.lists(st.builds(Claim, PARTITIONS, EPOCHS, NUMBERS), max_size=4).map(tuple)),
     st.builds(Confirmed, NUMBERS, st.lists(st.builds(Denial, PARTITIONS, EPOCHS), max_size=4).map(tuple)),

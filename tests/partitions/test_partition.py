@@ -3,9 +3,11 @@
 import pytest
 
 from meshnode.identity import Boot, Epoch, NodeId
+from meshnode.metadata.allocator import Move
+from meshnode.metadata.commands import RowChange, Step
 from meshnode.metadata.rows import Phase, Row
 from meshnode.partitions.config import PartitionsConfig
-from meshnode.partitions.effects import Activate, Committed, Deposed, Effect, Send, Serving
+from meshnode.partitions.effects import Committed, Deposed, Effect, Propose, Send, Serving
 from meshnode.partitions.messages import (
     ORIGIN,
     Append,
@@ -19,11 +21,12 @@ from meshnode.partitions.messages import (
     Seal,
     Sealed,
 )
-from meshnode.partitions.partition import ACTIVATE_AGAIN_S, Partition
+from meshnode.partitions.partition import MOVE_EXPIRY_S, PROPOSE_AGAIN_S, Partition
 from tests.partitions.copies import A, B, C, D, P, append, at, records, sends, sent, state_of
 from tests.partitions.oracle import ListMachine
 
 BOOT = Boot(4)
+ACTIVATE = Propose(RowChange(P, Step.ACTIVATE, Epoch(1), Phase.SEALING))
 
 
 def partition_of() -> Partition:
@@ -73,7 +76,7 @@ def test_a_candidate_of_a_new_partition_writes_a_barrier_asks_to_be_activated_an
     assert partition.primary is not None
     assert len(sent(effects, Append)) == 2
     assert own(partition, effects) == []
-    assert partition.receive(Appended(P, Epoch(1), 1), B, 0.0) == [Activate(P, Epoch(1))]
+    assert partition.receive(Appended(P, Epoch(1), 1), B, 0.0) == [ACTIVATE]
     effects = partition.row_changed(row(1, Phase.ACTIVE), 0.0)
     assert effects == [Committed(P, 1), Serving(P, Epoch(1))]
     assert partition.is_serving
@@ -85,9 +88,9 @@ def test_activation_is_proposed_again_until_the_row_is_active() -> None:
     assert partition.next_deadline == PartitionsConfig().resend_after_s
     partition.receive(Appended(P, Epoch(1), 1), B, 0.0)
     partition.receive(Appended(P, Epoch(1), 1), C, 0.0)
-    assert partition.next_deadline == ACTIVATE_AGAIN_S
-    assert partition.wake(ACTIVATE_AGAIN_S) == [Activate(P, Epoch(1))]
-    assert partition.wake(ACTIVATE_AGAIN_S) == []
+    assert partition.next_deadline == PROPOSE_AGAIN_S
+    assert partition.wake(PROPOSE_AGAIN_S) == [ACTIVATE]
+    assert partition.wake(PROPOSE_AGAIN_S) == []
     partition.row_changed(row(1, Phase.ACTIVE), 0.0)
     assert partition.next_deadline == float("inf")
 
@@ -252,6 +255,76 @@ def test_what_is_no_message_of_a_partition_changes_nothing() -> None:
     assert partition.is_serving
 
 
+# ---- moves
+
+
+def move(replicas: tuple[NodeId, ...], *, epoch: int = 1) -> Move:
+    return Move(P, Epoch(epoch), replicas[0], Boot(2), replicas, "why")
+
+
+def idle() -> Partition:
+    """A primary that waits for nothing."""
+    partition = serving()
+    partition.receive(Appended(P, Epoch(1), 1), C, 0.0)
+    assert partition.next_deadline == float("inf")
+    return partition
+
+
+def learners_of(partition: Partition) -> tuple[NodeId, ...]:
+    assert partition.primary is not None
+    return partition.primary.learners
+
+
+def begin(replicas: tuple[NodeId, ...]) -> Propose:
+    return Propose(RowChange(P, Step.BEGIN, Epoch(1), Phase.ACTIVE, replicas[0], Boot(2), replicas, "why"))
+
+
+def test_a_move_is_proposed_once_its_learners_have_the_tail_and_again_until_it_begins() -> None:
+    partition = idle()
+    assert [send.to for send in sends(partition.move(move((A, B, D)), 10.0))] == [D]
+    assert partition.receive(Appended(P, Epoch(1), 1), D, 11.0) == [begin((A, B, D))]
+    assert partition.receive(Appended(P, Epoch(1), 1), D, 11.0) == []
+    assert partition.move(move((A, B, D)), 11.5) == []
+    assert partition.next_deadline == 11.0 + PROPOSE_AGAIN_S
+    assert partition.wake(11.0 + PROPOSE_AGAIN_S) == [begin((A, B, D))]
+    partition.row_changed(row(2, primary=B, base=(A, B, C)), 20.0)
+    assert partition.next_deadline == float("inf")
+
+
+def test_a_move_without_learners_is_proposed_at_once() -> None:
+    assert serving().move(move((B, A, C)), 0.0) == [begin((B, A, C))]
+
+
+def test_only_the_serving_primary_of_its_epoch_takes_a_move() -> None:
+    candidate, primary = at_barrier(), idle()
+    assert candidate.move(move((A, B, D)), 0.0) == []
+    assert primary.move(move((A, B, D), epoch=2), 0.0) == []
+    assert partition_of().move(move((A, B, D)), 0.0) == []
+    assert primary.next_deadline == float("inf")
+
+
+def test_a_move_that_is_not_asked_for_any_more_expires_and_its_learner_is_forgotten() -> None:
+    partition = idle()
+    partition.move(move((A, B, D)), 0.0)
+    partition.move(move((A, B, D)), 50.0)
+    partition.wake(MOVE_EXPIRY_S)
+    assert learners_of(partition) == (D,)
+    partition.wake(50.0 + MOVE_EXPIRY_S)
+    assert learners_of(partition) == ()
+    assert partition.next_deadline == float("inf")
+    assert partition.receive(Appended(P, Epoch(1), 1), D, 7200.0) == []
+    assert partition.wake(7200.0) == []
+
+
+def test_what_a_learner_that_is_not_needed_received_of_a_state_is_let_go() -> None:
+    partition = partition_of()
+    partition.receive(Chunk(P, Epoch(2), at(1, 9), 0, 9, b"x"), B, 0.0)
+    partition.row_changed(row(2, Phase.ACTIVE, primary=B, replicas=(B, C)), 0.0)
+    kept = partition.replica.receiving
+    partition.row_changed(row(3, Phase.ACTIVE, primary=B, replicas=(B, C)), 0.0)
+    assert (kept, partition.replica.receiving) == ((at(1, 9), 1), None)
+
+
 # ---- deletion
 
 
@@ -284,7 +357,6 @@ def test_a_copy_is_deleted_only_when_an_active_row_of_a_newer_epoch_excludes_it(
 def test_after_a_restart_the_log_says_which_epoch_a_learner_belongs_to() -> None:
     partition = copy_of_epoch(2)
     again = partition_of()
-    for entry in partition.replica.entries():
-        again.replica.recover(entry)
+    again.replica.recover(partition.replica.whole_copy())
     again.row_changed(row(2, Phase.ACTIVE, primary=B, replicas=(B, C)), 0.0)
     assert not again.replica.is_empty

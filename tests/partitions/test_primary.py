@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from meshnode.identity import Epoch, NodeId
 from meshnode.partitions import primary as primary_module
 from meshnode.partitions.config import PartitionsConfig
-from meshnode.partitions.effects import AfterSync, CaughtUp, Committed, Effect, ReadReady, Send, Write
+from meshnode.partitions.effects import AfterSync, Committed, Effect, ReadReady, Send, Write
 from meshnode.partitions.messages import ORIGIN, Append, Appended, Chunk, ChunkTaken, Claim, Log, Record, Refused
 from meshnode.partitions.primary import Primary, majority
 from meshnode.partitions.replica import Replica
@@ -324,18 +324,39 @@ def test_a_learner_is_fed_to_the_tail_and_reported() -> None:
     effects = primary.teach((D,), 0.0)
     (message,) = to(effects, D)
     assert message.records[-1].sequence == primary.barrier
-    assert sent(effects, CaughtUp) == []
-    assert acknowledge(primary, D, primary.barrier) == [CaughtUp(P, primary.epoch, (D,))]
+    assert not primary.has_taught
+    acknowledge(primary, D, primary.barrier)
+    assert primary.has_taught
 
 
-def test_a_learner_close_to_the_tail_has_caught_up_but_not_one_without_the_barrier() -> None:
+def test_a_learner_close_to_the_tail_has_caught_up() -> None:
     primary = active_primary(replica_with(1, 1))
     primary.teach((D,), 0.0)
     for _ in range(3):
         last, _ = primary.propose(b"x", 0.0)
-    assert CaughtUp(P, primary.epoch, (D,)) not in acknowledge(primary, D, primary.barrier - 1)
-    assert CaughtUp(P, primary.epoch, (D,)) not in acknowledge(primary, D, last - primary_module.TAIL_RECORDS - 1)
-    assert CaughtUp(P, primary.epoch, (D,)) in acknowledge(primary, D, last - primary_module.TAIL_RECORDS)
+    acknowledge(primary, D, last - primary_module.TAIL_RECORDS - 1)
+    assert not primary.has_taught
+    acknowledge(primary, D, last - primary_module.TAIL_RECORDS)
+    assert primary.has_taught
+
+
+def test_a_learner_that_has_not_answered_has_not_caught_up_however_short_the_log_is() -> None:
+    primary = active_primary(replica_with())
+    assert primary.barrier < primary_module.TAIL_RECORDS
+    primary.teach((D,), 0.0)
+    assert not primary.has_taught
+    acknowledge(primary, D, primary.barrier)
+    assert primary.has_taught
+
+
+def test_a_learner_that_lost_its_copy_has_not_caught_up_any_more() -> None:
+    primary = active_primary(replica_with(1, 1))
+    primary.teach((D,), 0.0)
+    acknowledge(primary, D, primary.barrier)
+    (message,) = to(primary.propose(b"x", 0.0)[1], D)
+    assert primary.has_taught
+    refuse(primary, D, message.previous.sequence, ORIGIN)
+    assert not primary.has_taught
 
 
 def test_a_learner_that_is_no_longer_taught_gets_nothing_more() -> None:

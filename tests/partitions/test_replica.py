@@ -234,7 +234,7 @@ def test_a_whole_snapshot_is_written_before_it_is_answered() -> None:
     effects = replica.take_chunk(Chunk(P, Epoch(2), at(1, 4), 0, 3, b"4 x"), A)
     assert effects == [
         Write(Promise(P, Epoch(2))),
-        Write(Snapshot(P, Epoch(2), at(1, 4), b"4 x")),
+        Write(Snapshot(P, Epoch(2), at(1, 4), b"4 x", ())),
         Committed(P, 4),
         AfterSync(Send(A, ChunkTaken(P, Epoch(2), at(1, 4), 3))),
     ]
@@ -271,20 +271,68 @@ def test_a_stream_that_the_source_forgot_begins_anew() -> None:
     assert (chunk.position, chunk.offset) == (at(1, 2), 0)
 
 
-def test_snapshots_under_way_end_with_the_epoch() -> None:
+def interrupted() -> tuple[Replica, Replica]:
+    """A source and a target that had the first part of its state when a new epoch was promised."""
     source = replica_with(*[1] * 9, promised=2, committed=9)
     target = Replica(P, ListMachine())
     (chunk,) = sent(source.snapshot_chunk(Epoch(2), B), Chunk)
     target.take_chunk(chunk, A)
-    assert target.receiving == (at(1, 9), 24)
     for replica in (source, target):
         replica.seal(Seal(P, Epoch(3)), A)
-    (taken,) = sent(target.take_chunk(Chunk(P, Epoch(3), at(1, 9), 24, chunk.total, b""), A), ChunkTaken)
-    assert taken.offset == 0
+    assert target.receiving == (at(1, 9), 24)
+    return source, target
+
+
+def test_a_snapshot_under_way_goes_on_in_the_next_epoch_where_it_stopped() -> None:
+    source, target = interrupted()
+    (taken,) = sent(target.take_chunk(sent(source.snapshot_chunk(Epoch(3), B), Chunk)[0], A), ChunkTaken)
+    assert taken.offset == 24
+    parts = []
+    effects = source.snapshot_chunk(Epoch(3), B, taken.position, taken.offset)
+    while effects:
+        (chunk,) = sent(effects, Chunk)
+        parts.append(chunk.offset)
+        (taken,) = sent(target.take_chunk(chunk, A), ChunkTaken)
+        effects = source.snapshot_chunk(Epoch(3), B, taken.position, taken.offset)
+    assert parts[0] == 24
+    assert state_of(target) == state_of(source)
+
+
+def test_a_source_that_begins_anew_goes_on_where_the_target_stopped() -> None:
+    source, target = interrupted()
+    assert target.receiving is not None
+    (chunk,) = sent(source.snapshot_chunk(Epoch(3), B, *target.receiving), Chunk)
+    assert (chunk.position, chunk.offset) == (at(1, 9), 24)
     source.adopt(records(10, 1))
     source.commit(10)
-    (chunk,) = sent(source.snapshot_chunk(Epoch(3), B, at(1, 9), 24), Chunk)
+    source.end_stream(B)
+    (chunk,) = sent(source.snapshot_chunk(Epoch(3), B, *target.receiving), Chunk)
     assert (chunk.position, chunk.offset) == (at(1, 10), 0)
+
+
+def test_parts_of_two_encodings_of_one_state_are_never_put_together() -> None:
+    source, target = interrupted()
+    state = source.machine.snapshot()
+    other = Chunk(P, Epoch(3), at(1, 9), 24, len(state), b"x" * (len(state) - 24), digest=1)
+    (taken,) = sent(target.take_chunk(other, A), ChunkTaken)
+    assert taken.offset == 0
+    assert target.committed == 0
+
+
+def test_records_that_came_another_way_end_a_snapshot_under_way() -> None:
+    _, target = interrupted()
+    receiving = []
+    for sequence in (8, 9):
+        target.append(append(3, ORIGIN, *records(1, *[1] * sequence)), A)
+        receiving.append(target.receiving)
+    assert receiving == [(at(1, 9), 24), None]
+
+
+def test_a_commitment_ends_a_snapshot_under_way_to_that_point() -> None:
+    _, target = interrupted()
+    target.log.replace(records(1, *[1] * 9))
+    target.commit(9)
+    assert target.receiving is None
 
 
 # ---- fetching
@@ -329,7 +377,7 @@ def test_a_restart_finds_what_was_written() -> None:
 @pytest.mark.parametrize("committed", [0, 4, 10, 12])
 def test_a_copy_of_the_whole_log_recovers_to_the_same(committed: int) -> None:
     replica = replica_with(*[1] * 12, promised=6, committed=committed)
-    again = recovered(replica.entries())
+    again = recovered([replica.whole_copy()])
     assert again.promised == 6
     assert again.log.last == replica.log.last
     assert again.committed == committed
@@ -341,7 +389,7 @@ def test_an_empty_copy_keeps_its_promise() -> None:
     assert replica.drop() == [Write(Dropped(P, Epoch(7)))]
     assert replica.is_empty
     assert state_of(replica) == []
-    again = recovered(replica.entries())
+    again = recovered([replica.whole_copy()])
     assert again.is_empty
     assert again.promised == 7
 
@@ -354,10 +402,32 @@ def test_records_whose_forerunners_were_deleted_with_an_old_file_wait_for_the_sn
     assert again.promised == 3
 
 
-def test_a_snapshot_in_the_journal_keeps_the_records_that_follow_it() -> None:
-    again = recovered([Log(P, records(1, 1, 1, 1)), Snapshot(P, Epoch(1), at(1, 2), b"1 x")])
-    assert again.log.last == at(1, 3)
-    assert again.committed == 2
+def test_a_copy_in_the_journal_needs_nothing_that_stands_before_it() -> None:
+    copy = Snapshot(P, Epoch(2), at(1, 2), b"1 x", records(3, 2))
+    for before in ([], [Log(P, records(1, 1, 1, 1, 1))]):
+        again = recovered([*before, copy])
+        assert again.log.start == at(1, 2)
+        assert again.log.after(2) == records(3, 2)
+        assert again.committed == 2
+        assert again.is_whole
+    assert recovered([Log(P, records(1, 1, 1, 1)), Snapshot(P, Epoch(2), at(1, 2), b"1 x")]).log.last == at(1, 2)
+
+
+def test_a_state_that_is_installed_under_records_that_stay_is_written_together_with_them() -> None:
+    replica = Replica(P, ListMachine())
+    replica.append(append(1, ORIGIN, *records(1, *[1] * 20), committed=5), A)  # acknowledged
+    effects = replica.take_chunk(Chunk(P, Epoch(1), at(1, 18), 0, 4, b"18 x"), A)
+    again = recovered(written(effects))  # what stood before the copy may be deleted from now on
+    assert again.log.last == replica.log.last == at(1, 20)
+    assert again.log.after(18) == records(19, 1, 1)
+    assert again.committed == 18
+
+
+def test_a_gap_that_no_later_copy_covers_is_noticed() -> None:
+    gap = [Log(P, records(1, 1, 1)), Log(P, records(4, 1))]
+    assert not recovered(gap).is_whole
+    assert recovered([*gap, Snapshot(P, Epoch(1), at(1, 4), b"")]).is_whole
+    assert recovered([*gap, Dropped(P, Epoch(1))]).is_whole
 
 
 def test_a_refusal_waits_for_the_sync() -> None:

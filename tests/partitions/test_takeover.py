@@ -288,6 +288,36 @@ def test_a_lost_part_of_the_state_is_asked_for_again_where_it_stopped() -> None:
     assert sends(takeover.wake(0.1 + RESEND_S)) == [Send(B, wanted)]
 
 
+def test_a_state_too_large_for_one_takeover_is_copied_by_several() -> None:
+    source = sealed_copy(*[1] * 30)
+    source.commit(30)
+    replica = Replica(P, ListMachine())
+    total = len(source.machine.snapshot())
+    offsets: list[int] = []
+    for epoch in map(Epoch, range(10, 30)):
+        takeover = Takeover(replica, epoch=epoch, node_id=A, base=(A, B), config=PartitionsConfig())
+        takeover.start(0.0)
+        source.seal(Seal(P, epoch), A)
+        takeover.sealed(A, Sealed(P, epoch, replica.log.last), 0.0)
+        effects = takeover.sealed(B, Sealed(P, epoch, source.log.last), 0.0)
+        for _ in range(3):  # then the leader loses its patience
+            for question in [send.message for send in sends(effects) if send.to == B]:
+                if isinstance(question, Fetch):
+                    (chunk,) = sent(source.fetch(question, A), Chunk)
+                else:
+                    assert isinstance(question, ChunkTaken)
+                    (chunk,) = sent(source.snapshot_chunk(epoch, A, question.position, question.offset), Chunk)
+                offsets.append(chunk.offset)
+                effects = takeover.chunk(B, chunk, 0.0)
+            if stage_of(takeover) is Stage.ADOPTED:
+                break
+        if stage_of(takeover) is Stage.ADOPTED:
+            break
+    assert state_of(replica) == state_of(source)
+    assert offsets == sorted(set(offsets))
+    assert len(offsets) == -(-total // 24) > 6
+
+
 def test_no_empty_record_is_made_up() -> None:
     replica = replica_with(1, 1)
     takeover = fetching(replica)

@@ -96,6 +96,10 @@ class Schedule(RuleBasedStateMachine):
     def copy_forward(self, node: NodeId) -> None:
         self.world.copy_forward(node, P)
 
+    @rule(node=NODES)
+    def delete_old_files(self, node: NodeId) -> None:
+        self.world.delete_old_files(node)
+
     @rule(replicas=SETS)
     def begin(self, replicas: tuple[NodeId, ...]) -> None:
         self.world.begin(P, replicas[0], replicas)

@@ -6,36 +6,18 @@ Nothing happens by itself: a schedule calls the public methods, each of which is
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import assert_never
 
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
+from meshnode.metadata.allocator import Move
+from meshnode.metadata.commands import RowChange, Step
 from meshnode.metadata.rows import Phase, Row
 from meshnode.partitions.config import PartitionsConfig
-from meshnode.partitions.confirmation import Rounds
-from meshnode.partitions.effects import (
-    Activate,
-    AfterSync,
-    CaughtUp,
-    Committed,
-    Deposed,
-    Effect,
-    ReadReady,
-    Send,
-    Serving,
-    Write,
-)
-from meshnode.partitions.messages import (
-    ORIGIN,
-    Confirm,
-    Confirmed,
-    Denial,
-    Dropped,
-    Entry,
-    Message,
-    Position,
-    Refused,
-    Snapshot,
-)
+from meshnode.partitions.core import PartitionsCore
+from meshnode.partitions.effects import AfterSync, Committed, Deposed, Effect, Propose, ReadReady, Send, Serving, Write
+from meshnode.partitions.messages import Confirm, Confirmed, Entry, Message, Position
 from meshnode.partitions.partition import Partition
+from meshnode.partitions.retention import Retention
 from tests.partitions.oracle import ListMachine, Oracle
 
 MESSAGES_MAX = 300
@@ -44,22 +26,38 @@ MESSAGES_MAX = 300
 
 @dataclass(slots=True)
 class Node:
-    """One node over all of its starts. ``queue`` is written but not synced; `Send` marks what waits for that."""
+    """One node over all of its starts.
+
+    Attributes:
+        queue: what is written but not synced; `Send` marks what waits for that.
+        history: everything that was ever synced.
+        deleted: how much of the history is not on the disk any more; each entry counts as a file of the journal.
+    """
 
     node_id: NodeId
+    core: PartitionsCore
     boot: Boot = field(default=Boot(1))
     is_up: bool = True
     is_paused: bool = False
-    partitions: dict[PartitionId, Partition] = field(default_factory=dict)
     queue: deque[Entry | Send] = field(default_factory=deque)
-    durable: list[Entry] = field(default_factory=list)
+    history: list[Entry] = field(default_factory=list)
+    deleted: int = 0
+    retention: Retention = field(default_factory=Retention)
     rows_seen: dict[PartitionId, int] = field(default_factory=dict)
-    rounds: Rounds = field(default_factory=lambda: Rounds(NodeId(0)))
     pending: dict[PartitionId, dict[int, bytes]] = field(default_factory=dict)
 
     @property
     def can_act(self) -> bool:
         return self.is_up and not self.is_paused
+
+    @property
+    def partitions(self) -> dict[PartitionId, Partition]:
+        return self.core.partitions
+
+    @property
+    def durable(self) -> list[Entry]:
+        """What a restart finds."""
+        return self.history[self.deleted :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +69,6 @@ class Flight:
     message: Message | Confirm | Confirmed
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """A proposal to the row service: compare-and-set on (epoch, phase)."""
-
-    partition: PartitionId
-    epoch: Epoch
-    phase: Phase
-    primary: NodeId
-    boot: Boot
-    replicas: tuple[NodeId, ...]
-
-
 class World:
     """Nodes 1 … ``nodes``; partitions 0 … ``partitions`` − 1."""
 
@@ -90,16 +76,15 @@ class World:
         self.now = 0.0
         self.oracle = Oracle()
         self.config = config or PartitionsConfig()
-        self.nodes = {NodeId(number): Node(NodeId(number)) for number in range(1, nodes + 1)}
-        for node in self.nodes.values():
-            node.rounds = Rounds(node.node_id)
+        self.nodes = {
+            node_id: Node(node_id, self._core(node_id, Boot(1))) for node_id in map(NodeId, range(1, nodes + 1))
+        }
         self.partition_ids = [PartitionId(number) for number in range(partitions)]
         self.network: list[Flight] = []
         self.cut: set[tuple[NodeId, NodeId]] = set()
         self.uninformed: set[NodeId] = set()
         self.rows: dict[PartitionId, list[Row]] = {partition: [] for partition in self.partition_ids}
-        self.proposals: list[Activate | Begin] = []
-        self.targets: dict[PartitionId, Begin] = {}
+        self.proposals: list[RowChange] = []
         self.reads: dict[int, tuple[PartitionId, bool]] = {}
         self.reads_ready = 0
         self._payloads = 0
@@ -115,25 +100,30 @@ class World:
         """A takeover or a move, agreed on at once, by the process of ``primary`` that is registered now."""
         row = self.row(partition)
         epoch, phase = (Epoch(0), Phase.ACTIVE) if row is None else (row.epoch, row.phase)
-        self._agree(Begin(partition, epoch, phase, primary, self.nodes[primary].boot, tuple(replicas)))
+        boot = self.nodes[primary].boot
+        self._agree(RowChange(partition, Step.BEGIN, epoch, phase, primary, boot, tuple(replicas)))
 
     def agree(self, index: int = 0) -> None:
         """One of the proposals is agreed on; it may have come too late."""
         self._agree(self.proposals.pop(index))
 
-    def _agree(self, proposal: Activate | Begin) -> None:
-        partition = proposal.partition
-        row = self.row(partition)
-        match proposal:
-            case Activate(_, epoch):
-                if row is not None and row.epoch == epoch and row.phase is Phase.SEALING:
-                    self.rows[partition].append(replace(row, phase=Phase.ACTIVE, base=row.replicas))
-            case Begin(_, epoch, phase, primary, boot, replicas):
+    def _agree(self, change: RowChange) -> None:
+        row = self.row(change.partition)
+        if (change.epoch, change.phase) != ((Epoch(0), Phase.ACTIVE) if row is None else (row.epoch, row.phase)):
+            return
+        rows = self.rows[change.partition]
+        match change.step:
+            case Step.ACTIVATE:
+                assert row is not None
+                rows.append(replace(row, phase=Phase.ACTIVE, base=row.replicas))
+            case Step.BEGIN:
+                primary, boot, replicas = change.primary, change.boot, change.replicas
                 assert primary in replicas
-                now = (Epoch(0), Phase.ACTIVE) if row is None else (row.epoch, row.phase)
-                if (epoch, phase) == now and boot == self.nodes[primary].boot:
+                if boot == self.nodes[primary].boot:
                     base = () if row is None else row.base
-                    self.rows[partition].append(Row(Epoch(epoch + 1), primary, boot, replicas, Phase.SEALING, base))
+                    rows.append(Row(Epoch(change.epoch + 1), primary, boot, replicas, Phase.SEALING, base))
+            case _:
+                assert_never(change.step)
 
     def learn_row(self, node_id: NodeId, partition: PartitionId, skip: int = 0) -> bool:
         """The node is told the next row that it does not know, or one ``skip`` further on; whether it was.
@@ -147,9 +137,7 @@ class World:
             return False
         index = min(seen + skip, len(rows) - 1)
         node.rows_seen[partition] = index + 1
-        row = rows[index]
-        if partition in node.partitions or row.primary == node_id:
-            self._perform(node, self._partition(node, partition).row_changed(row, self.now))
+        self._perform(node, node.core.row_changed(partition, rows[index], self.now))
         return True
 
     # ---- nodes and their disks
@@ -173,7 +161,7 @@ class World:
             if not isinstance(item, Send):
                 self._synced(node, item)
         node.queue.clear()
-        node.partitions = {}
+        node.core = self._core(node_id, Boot(node.boot + 1))
         node.pending = {}
         node.is_up = False
         node.is_paused = False
@@ -184,34 +172,32 @@ class World:
         assert not node.is_up
         node.is_up = True
         node.boot = Boot(node.boot + 1)
-        node.rounds = Rounds(node_id)
         for partition in self.partition_ids:
             node.rows_seen[partition] = max(0, node.rows_seen.get(partition, 0) - forgotten_rows)
-        for entry in node.durable:
-            self._partition(node, entry.partition).replica.recover(entry)
-        self.oracle.recovered(node.partitions, node_id, node.durable)
+        node.core.recover(node.durable)
+        node.retention = Retention()
+        for index, entry in enumerate(node.durable):
+            node.retention.note(entry, file=node.deleted + index, size=1)
+        self.oracle.recovered(node.partitions, node_id, node.history)
         for copy in node.partitions.values():
             self.oracle.check(copy, node_id)
             self.oracle.check_whole_log(copy, node_id)
 
     def copy_forward(self, node_id: NodeId, partition: PartitionId) -> None:
-        """The journal gets the whole copy once more, at its end; files that nobody needs any more are deleted."""
+        """The journal gets the whole copy once more, at its end."""
         node = self.nodes[node_id]
-        if not node.can_act or partition not in node.partitions:
-            return
-        for entry in node.partitions[partition].replica.entries():
-            self._perform(node, [Write(entry)])
-        self.sync(node_id)
-        needed: dict[PartitionId, int] = {}
-        for index, entry in enumerate(node.durable):
-            if isinstance(entry, Snapshot | Dropped):
-                needed[entry.partition] = index
-            else:
-                needed.setdefault(entry.partition, index)
-        del node.durable[: min(needed.values())]
+        if node.can_act and partition in node.partitions:
+            self._perform(node, [Write(node.core.whole_copy(partition))])
+
+    def delete_old_files(self, node_id: NodeId) -> None:
+        """What nobody needs any more, as the journal does it with each sync."""
+        node = self.nodes[node_id]
+        if node.can_act:
+            node.deleted = node.retention.oldest_needed() or 0
 
     def _synced(self, node: Node, entry: Entry) -> None:
-        node.durable.append(entry)
+        node.retention.note(entry, file=len(node.history), size=1)
+        node.history.append(entry)
         self.oracle.synced(node.node_id, entry)
 
     # ---- network and time
@@ -221,7 +207,7 @@ class World:
         flight = self.network[index] if keep else self.network.pop(index)
         node = self.nodes[flight.to]
         if node.can_act and (flight.sender, flight.to) not in self.cut:
-            self._perform(node, self._receive(node, flight.sender, flight.message))
+            self._perform(node, node.core.receive(flight.sender, flight.message, self.now))
 
     def deliver_where(self, wanted: Callable[[Flight], bool]) -> int:
         """All such messages that are under way now arrive in order, not those that they cause; how many."""
@@ -241,17 +227,13 @@ class World:
         """Time goes on, and everybody does what is due."""
         self.now += seconds
         for node in self.nodes.values():
-            for partition in list(node.partitions) if node.can_act else ():
-                copy = node.partitions[partition]
-                if copy.next_deadline <= self.now:
-                    self._perform(node, copy.wake(self.now))
+            self._perform(node, [])
 
     def confirm(self, node_id: NodeId) -> None:
         """The node asks whether its epochs still hold."""
         node = self.nodes[node_id]
         if node.can_act:
-            primaries = [copy.primary for copy in node.partitions.values() if copy.primary is not None]
-            self._perform(node, node.rounds.ask(primaries, self.now))
+            self._perform(node, node.core.confirm(self.now))
 
     # ---- callers
 
@@ -263,12 +245,9 @@ class World:
     def propose(self, node_id: NodeId, partition: PartitionId, payload: bytes | None = None) -> int:
         """A write at a serving primary; its sequence."""
         node = self.nodes[node_id]
-        primary = node.partitions[partition].primary
-        assert primary is not None
-        assert primary.is_active
         self._payloads += 1
         payload = payload or b"write %d" % self._payloads
-        sequence, effects = primary.propose(payload, self.now)
+        sequence, effects = node.core.propose(partition, payload, self.now)
         node.pending.setdefault(partition, {})[sequence] = payload
         self._perform(node, effects)
         return sequence
@@ -276,14 +255,12 @@ class World:
     def read(self, node_id: NodeId, partition: PartitionId) -> int:
         """A read at a serving primary: it must see all that was acknowledged before it came."""
         node = self.nodes[node_id]
-        copy = node.partitions[partition]
-        assert copy.primary is not None
         last = max(self.oracle.acknowledged.get(partition, {}), default=0)
-        log = copy.replica.log
+        log = node.partitions[partition].replica.log
         epoch = self.oracle.committed[partition][last - 1].epoch if last else Epoch(0)
         token = len(self.reads)
         self.reads[token] = (partition, last <= log.start.sequence or log.contains(Position(epoch, last)))
-        self._perform(node, copy.primary.read(token, node.rounds.next_round))
+        self._perform(node, node.core.read(partition, token, self.now))
         return token
 
     def move(self, node_id: NodeId, partition: PartitionId, primary: NodeId, replicas: tuple[NodeId, ...]) -> None:
@@ -291,62 +268,19 @@ class World:
         node = self.nodes[node_id]
         serving = node.partitions[partition].primary
         assert serving is not None
-        boot = self.nodes[primary].boot
-        target = Begin(partition, serving.epoch, Phase.ACTIVE, primary, boot, replicas)
-        learners = tuple(member for member in replicas if member not in serving.replicas)
-        self.targets[partition] = target
-        self._perform(node, serving.teach(learners, self.now))
-        if not learners:
-            self.proposals.append(target)
+        move = Move(partition, serving.epoch, primary, self.nodes[primary].boot, replicas, reason="")
+        self._perform(node, node.core.receive(node_id, move, self.now))
 
     # ---- inside
 
-    def _partition(self, node: Node, partition: PartitionId) -> Partition:
-        if partition not in node.partitions:
-            node.partitions[partition] = Partition(
-                partition, ListMachine(), node_id=node.node_id, boot=node.boot, config=self.config
-            )
-        return node.partitions[partition]
-
-    def _receive(self, node: Node, sender: NodeId, message: Message | Confirm | Confirmed) -> list[Effect]:
-        match message:
-            case Confirm():
-                return self._answer_confirm(node, sender, message)
-            case Confirmed():
-                return self._confirmed(node, sender, message)
-            case _:
-                return self._partition(node, message.partition).receive(message, sender, self.now)
-
-    def _answer_confirm(self, node: Node, sender: NodeId, message: Confirm) -> list[Effect]:
-        effects: list[Effect] = []
-        denied = []
-        for claim in message.claims:
-            copy = node.partitions.get(claim.partition)
-            if copy is None:
-                continue
-            holds, learned = copy.replica.holds(claim)
-            effects.extend(learned)
-            if not holds:
-                denied.append(Denial(claim.partition, copy.replica.promised))
-        return [*effects, Send(sender, Confirmed(message.round, tuple(denied)))]
-
-    def _confirmed(self, node: Node, sender: NodeId, message: Confirmed) -> list[Effect]:
-        effects: list[Effect] = []
-        for answer in node.rounds.answered(sender, message):
-            copy = node.partitions.get(answer.partition)
-            if copy is None:
-                continue
-            if answer.promised is not None:
-                refusal = Refused(answer.partition, answer.epoch, answer.promised, ORIGIN)
-                effects.extend(copy.receive(refusal, sender, self.now))
-            elif copy.primary is not None and copy.primary.epoch == answer.epoch:
-                effects.extend(copy.primary.confirmed(sender, answer.round, answer.asked_at_s))
-        return effects
+    def _core(self, node_id: NodeId, boot: Boot) -> PartitionsCore:
+        return PartitionsCore(self.config, node_id=node_id, boot=boot, machine=lambda _partition: ListMachine())
 
     def _perform(self, node: Node, effects: Iterable[Effect]) -> None:
+        """Perform effects, those that they cause, and what is due by now."""
         todo = deque(effects)
-        while todo:
-            todo.extend(self._perform_one(node, todo.popleft()))
+        while node.can_act and (todo or node.core.next_deadline <= self.now):
+            todo.extend(self._perform_one(node, todo.popleft()) if todo else node.core.wake(self.now))
         for copy in node.partitions.values():
             self.oracle.check(copy, node.node_id)
             self.oracle.check_whole_log(copy, node.node_id)
@@ -361,7 +295,7 @@ class World:
             case Send(to, message):
                 self.oracle.sent(node.node_id, message)
                 if to == node.node_id:
-                    return self._receive(node, to, message)
+                    return node.core.receive(to, message, self.now)
                 self.network.append(Flight(node.node_id, to, message))
                 del self.network[:-MESSAGES_MAX]
             case Committed(partition, through):
@@ -376,12 +310,10 @@ class World:
                 self.oracle.serving(partition, epoch, node.node_id, node.boot, committed)
             case Deposed(partition, _):
                 node.pending.pop(partition, None)
-            case Activate():
-                self.proposals.append(effect)
-            case CaughtUp(partition, epoch, _):
-                target = self.targets.get(partition)
-                if target is not None and target.epoch == epoch:
-                    self.proposals.append(target)
+            case Propose(change):
+                self.proposals.append(change)
+            case _:
+                assert_never(effect)
         return []
 
     def _acknowledge(self, node: Node, partition: PartitionId, through: int) -> None:

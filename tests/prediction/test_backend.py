@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 import trio
 
-from kernels import Backend, Description, DeviceError, Mlp, ModelHandle
+from kernels import MODELS_MAX, Backend, Description, DeviceError, Mlp, ModelHandle, TooManyModelsError
 from kernels import reference as reference_path
 from kernels.reference import Classes
 from meshnode.prediction import backend as backend_module
-from meshnode.prediction.backend import MODELS_LOADED_MAX, EngineBackend, Rows
+from meshnode.prediction.backend import EngineBackend, Rows
 from tests.prediction.networks import network, rows_of
 
 
 class FakeEngine:
-    """Computes by the reference path; fails when told to, and has room for so many models."""
+    """Computes by the reference path; fails when told to, and has room for so many models, none larger than that."""
 
-    def __init__(self, *, room: int = 64) -> None:
-        self.room = room
+    def __init__(self) -> None:
+        self.room = MODELS_MAX
+        self.bytes_max = 2**20
+        self.close_error: Exception | None = None
         self.healthy = True
         self.loaded: dict[ModelHandle, Mlp] = {}
         self.loads = 0
@@ -30,11 +32,13 @@ class FakeEngine:
         self.description = Description(Backend.OPENCL, "Turbo 9000", "")
 
     def load(self, model: Mlp) -> ModelHandle:
-        if len(self.loaded) >= self.room:
+        if len(self.loaded) >= MODELS_MAX:
+            raise TooManyModelsError("unload one first")
+        if len(self.loaded) >= self.room or model.nbytes > self.bytes_max:
             raise DeviceError("no memory left on the device")
         self.loads += 1
         handle = ModelHandle(self.loads)
-        self.loaded[handle] = model
+        self.loaded[handle] = Mlp.from_bytes(model.to_bytes())  # as a device does: the model itself may go
         return handle
 
     def predict(self, handle: ModelHandle, rows: Rows) -> Rows:
@@ -52,6 +56,8 @@ class FakeEngine:
     def close(self) -> None:
         self.closed += 1
         self.loaded.clear()
+        if self.close_error is not None:
+            raise self.close_error
 
 
 class Threads:
@@ -145,14 +151,48 @@ async def test_a_device_that_fails_costs_a_rerun_and_is_not_asked_again(
     assert backend.description == "numpy (Turbo 9000 failed: CL_OUT_OF_RESOURCES)"
 
 
-async def test_models_on_the_device_are_bounded_and_the_oldest_makes_room(engine: FakeEngine) -> None:
+async def test_a_device_that_fails_even_when_closed_costs_no_answer_and_is_not_asked_again(
+    engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
     backend = opened()
-    models = [network(seed) for seed in range(MODELS_LOADED_MAX + 1)]
-    for model in models:
+    model, rows = network(), rows_of(3)
+    await backend.predict(model, rows)
+    engine.will_fail = True
+    engine.close_error = ArithmeticError("a bug of the binding")
+    for _ in range(2):
+        assert np.array_equal(await backend.predict(model, rows), reference_path.forward(model, rows))
+    assert engine.closed == 1
+    errors = [line.getMessage() for line in caplog.records if line.levelname == "ERROR"]
+    assert len(errors) == 2
+    assert "a bug of the binding" in errors[1]
+    assert backend.description == "numpy (Turbo 9000 failed: CL_OUT_OF_RESOURCES)"
+
+
+async def test_models_on_the_device_are_bounded_and_the_least_recently_used_makes_room(engine: FakeEngine) -> None:
+    backend = opened()
+    models = [network(seed) for seed in range(MODELS_MAX + 1)]
+    for model in models[:-1]:
         await backend.predict(model, rows_of(1))
-    assert list(engine.loaded.values()) == models[1:]
     await backend.predict(models[0], rows_of(1))
-    assert list(engine.loaded.values()) == [*models[2:], models[0]]
+    await backend.predict(models[-1], rows_of(1))
+    assert set(engine.loaded.values()) == {models[0], *models[2:]}
+    await backend.predict(models[1], rows_of(1))
+    assert set(engine.loaded.values()) == {*models[:2], *models[3:]}
+    assert engine.loads == MODELS_MAX + 2
+
+
+async def test_a_model_that_was_dropped_by_everybody_else_is_not_taken_for_the_next_one(engine: FakeEngine) -> None:
+    backend = opened()
+    rows = rows_of(2)
+    models = [network(seed) for seed in range(1, MODELS_MAX)]
+    layers = network(MODELS_MAX).layers
+    identities = {id(model) for model in models}
+    while models:
+        await backend.predict(models.pop(), rows)
+    # Enough to fill every gap in memory: some of these get an identity of those, if they are gone.
+    others = [Mlp(layers) for _ in range(10_000)]
+    suspect = next((model for model in others if id(model) in identities), others[0])
+    assert np.array_equal(await backend.predict(suspect, rows), reference_path.forward(suspect, rows))
 
 
 async def test_a_device_without_room_for_another_model_gets_rid_of_old_ones(engine: FakeEngine) -> None:
@@ -166,12 +206,47 @@ async def test_a_device_without_room_for_another_model_gets_rid_of_old_ones(engi
     assert engine.closed == 0
 
 
-async def test_a_device_without_room_for_one_model_alone_is_given_up(engine: FakeEngine) -> None:
+async def test_only_the_model_that_the_device_can_not_hold_is_answered_without_it(
+    engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
     backend = opened()
-    engine.room = 0
+    small, large = network(1), network(2, inputs=40)
+    engine.bytes_max = small.nbytes
+    for _ in range(3):
+        for model in (small, large):
+            rows = rows_of(2, inputs=model.inputs)
+            assert np.array_equal(await backend.predict(model, rows), reference_path.forward(model, rows))
+    assert list(engine.loaded.values()) == [small]
+    assert engine.loads == 2, "the small one made room once, in vain"
+    assert engine.closed == 0
+    assert backend.description == "Turbo 9000"
+    warnings = [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert large.shape in warnings[0]
+    assert "no memory left" in warnings[0]
+
+
+async def test_models_that_the_device_can_not_hold_are_bounded_too(engine: FakeEngine) -> None:
+    backend = opened()
+    engine.bytes_max = 0
+    for seed in range(MODELS_MAX + 5):
+        await backend.predict(network(seed), rows_of(1))
+    assert len(backend._handles) == MODELS_MAX
+
+
+async def test_a_device_that_fails_while_it_takes_a_model_is_given_up(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(model: Mlp) -> ModelHandle:
+        engine.healthy = False
+        raise DeviceError("CL_DEVICE_NOT_AVAILABLE")
+
+    monkeypatch.setattr(engine, "load", lost)
+    backend = opened()
     answers = await backend.predict(network(), rows_of(2))
     assert np.array_equal(answers, reference_path.forward(network(), rows_of(2)))
-    assert backend.description.startswith("numpy (Turbo 9000 failed: no memory left")
+    assert backend.description == "numpy (Turbo 9000 failed: CL_DEVICE_NOT_AVAILABLE)"
+    assert engine.closed == 1
 
 
 async def test_the_device_is_given_back_after_the_batch_that_runs_even_when_cancelled(engine: FakeEngine) -> None:

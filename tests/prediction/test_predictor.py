@@ -13,6 +13,7 @@ from kernels import reference as reference_path
 from meshnode.errors import InvalidArgument, MeshError, NotFound, Overloaded, Unavailable
 from meshnode.prediction import predictor as predictor_module
 from meshnode.prediction.backend import Rows
+from meshnode.prediction.batch import Batch
 from meshnode.prediction.config import PredictionConfig
 from meshnode.prediction.predictor import Predictor
 from meshnode.prediction.shelf import PublishedModel
@@ -170,12 +171,9 @@ async def test_models_take_turns() -> None:
     ("rows", "complaint"),
     [
         ([1.0, 2.0], r"model 'digits' takes rows of 4 numbers; the shape is \(2,\)"),
-        (np.zeros((2, 2, 4)), r"the shape is \(2, 2, 4\)"),
-        (np.zeros((4, 2)), r"the shape is \(4, 2\)"),
-        (3.0, "takes rows of 4 numbers"),
-        (["a", "b"], "the rows are no array of numbers"),
-        ([[1, 2, 3, 4], [1]], "the rows are no array of numbers"),
-        (np.zeros((5000, 4)), "5000 rows: at most 4096 in one request"),
+        ([1.0, 2.0, 1e300, 4.0], r"model 'digits': the rows are no array of numbers: 1e\+300"),
+        ([10**400] * 4, r"an integer of 1329 bits is none that float32 holds"),
+        (np.zeros((5000, 4)), "5000 rows: at most 4096 of this model in one request"),
     ],
 )
 async def test_rows_that_do_not_fit_are_refused(rows: Any, complaint: str) -> None:
@@ -183,6 +181,46 @@ async def test_rows_that_do_not_fit_are_refused(rows: Any, complaint: str) -> No
         world.shelf.publish("digits", network())
         with pytest.raises(InvalidArgument, match=complaint):
             await world.predictor.predict("digits", rows)
+
+
+async def test_a_row_with_a_value_that_is_not_finite_touches_no_other() -> None:
+    async with running() as world:
+        world.shelf.publish("digits", network())
+        answer = await world.predictor.predict("digits", [[1.0, 2.0, float("nan"), 4.0], [1.0, 2.0, 3.0, 4.0]])
+        assert np.isnan(answer[0]).all()
+        assert np.isfinite(answer[1]).all()
+
+
+async def test_a_request_too_large_for_a_batch_is_refused_before_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = PredictionConfig(batch_bytes_max=2**20)
+    model = network(inputs=1000)
+    most = config.batch_rows_of(model)
+    assert most < config.batch_rows_max
+    async with running(config) as world:
+        world.shelf.publish("digits", model)
+        one_row = np.zeros((1, 1000))
+        assert (await world.predictor.predict("digits", np.broadcast_to(one_row, (most, 1000)))).shape == (most, 3)
+        monkeypatch.setattr(predictor_module, "as_rows", None)
+        with pytest.raises(InvalidArgument, match=f"{2**30} rows: at most {most} of this model in one request"):
+            await world.predictor.predict("digits", np.broadcast_to(one_row, (2**30, 1000)))
+
+
+async def test_what_waits_for_all_models_together_is_bounded_in_bytes() -> None:
+    config = PredictionConfig(batch_bytes_max=2**20, waiting_bytes_max=2**20)
+    async with running(config) as world:
+        for number in range(4):
+            world.shelf.publish(str(number), network(number, inputs=1000))
+        half = 2**20 // 4000 // 2
+        await trio.sleep(BATCH_S)
+        async with trio.open_nursery() as nursery:
+            for number in range(3):  # the first one is a batch already, the others wait
+                rows = rows_of(half, inputs=1000, seed=number)
+                nursery.start_soon(expect, world, str(number), rows, network(number, inputs=1000))
+                await settle()
+            with pytest.raises(Overloaded, match=f"{2 * half * 4000} bytes of rows wait for the device already"):
+                await world.predictor.predict("3", rows_of(half, inputs=1000))
+        await expect(world, "3", rows_of(half, inputs=1000), network(3, inputs=1000))
+        assert world.predictor._waiting_bytes == 0
 
 
 async def test_too_many_rows_that_wait_are_refused() -> None:
@@ -213,6 +251,50 @@ async def test_a_model_that_can_not_be_fetched_is_an_error_that_says_so() -> Non
         world.shelf.error = Unavailable("no answer within 10 s")
         with pytest.raises(Unavailable, match="no answer within 10 s"):
             await world.predictor.predict("digits", rows_of(1))
+
+
+async def test_those_who_want_a_model_that_can_not_be_fetched_share_one_failure() -> None:
+    async with running() as world:
+        world.shelf.error = Unavailable("no answer within 10 s")
+        held = trio.Event()
+        world.shelf.hold = [held]
+        errors: list[MeshError] = []
+
+        async def fail() -> None:
+            with pytest.raises(Unavailable, match="no answer within 10 s") as caught:
+                await world.predictor.predict("digits", rows_of(1))
+            errors.append(caught.value)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(fail)
+            await settle()
+            held.set()
+        assert world.shelf.fetched == [("digits", 0)]
+        assert len({id(error) for error in errors}) == 6
+        world.shelf.error = None
+        world.shelf.publish("digits", network())
+        await expect(world, "digits", rows_of(1), network())
+
+
+async def test_one_who_gives_up_while_it_fetches_leaves_the_fetch_to_the_next() -> None:
+    async with running() as world:
+        world.shelf.publish("digits", network())
+        world.shelf.hold = [trio.Event()]
+        impatient = trio.CancelScope()
+
+        async def give_up() -> None:
+            with impatient:
+                await world.predictor.predict("digits", rows_of(1))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(give_up)
+            await settle()
+            for _ in range(3):
+                nursery.start_soon(expect, world, "digits", rows_of(1), network())
+            await settle()
+            impatient.cancel()
+        assert world.shelf.fetched == [("digits", 0), ("digits", 0)]
 
 
 async def test_a_model_is_fetched_once_however_many_want_it() -> None:
@@ -330,11 +412,40 @@ async def test_a_node_that_stops_leaves_nobody_waiting() -> None:
         await fail(1)
 
 
-async def test_a_backend_with_a_bug_ends_the_predictor_and_says_so_to_those_who_wait() -> None:
-    with pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError), flatten_subgroups=True):
-        async with running() as world:
-            world.shelf.publish("digits", network())
-            world.backend.error = ZeroDivisionError("a bug")
-            with pytest.raises(Unavailable, match="the node stops"):
+@pytest.mark.parametrize("error", [MemoryError("1 GiB"), ZeroDivisionError("a bug")])
+async def test_an_unexpected_error_costs_its_batch_and_is_in_the_log_and_the_rest_goes_on(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as world:
+        world.shelf.publish("digits", network())
+        await expect(world, "digits", rows_of(1), network())
+        world.backend.error = error
+        errors: list[MeshError] = []
+
+        async def fail(count: int) -> None:
+            with pytest.raises(MeshError, match=f"rows could not be predicted: {type(error).__name__}: {error}") as got:
+                await world.predictor.predict("digits", rows_of(count))
+            errors.append(got.value)
+
+        async with trio.open_nursery() as nursery:
+            for count in (1, 2, 3):
+                nursery.start_soon(fail, count)
+        assert len({id(one) for one in errors}) == 3
+        world.backend.error = None
+        await expect(world, "digits", rows_of(1), network())
+        logged = [line.getMessage() for line in caplog.records if line.levelname == "ERROR"]
+        assert logged
+        assert all(type(error).__name__ in line and "Traceback" in line for line in logged)
+
+
+async def test_rows_that_can_not_be_joined_for_want_of_memory_cost_their_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(_batch: Batch[object]) -> Rows:
+        raise MemoryError("2 GiB")
+
+    async with running() as world:
+        world.shelf.publish("digits", network())
+        with monkeypatch.context() as patched:
+            patched.setattr(Batch, "rows", exhausted)
+            with pytest.raises(MeshError, match="1 rows could not be predicted: MemoryError: 2 GiB"):
                 await world.predictor.predict("digits", rows_of(1))
-            await trio.sleep(1)
+        await expect(world, "digits", rows_of(1), network())

@@ -1,0 +1,89 @@
+"""What must hold, judged from outside: by what nodes do and say, by what clients see, and by what comes of it.
+
+1. The checkers know no trio and no world. A world tells an online checker what happens, in order, and it raises a
+   `violation.Violation` at the first thing that must not be; each module's docstring lists the calls that it needs.
+2. Histories and tables are judged as a whole: `explanation.check_history`, `exactly_once.ExactlyOnce`,
+   `placement.check_table`, `liveness.LivenessChecker`.
+3. A verdict depends on what was told alone, not on the hash seed.
+
+The invariants, by names that stay the same:
+
+- linearizability: the operations on each key can have happened one at a time, each between its call and its end.
+- exactly-once-lost: no acknowledged request is missing from the state.
+- exactly-once-duplicated: no request is in the state twice.
+- exactly-once-phantom: nothing is in the state that was refused or never asked for.
+- exactly-once-total: a total is that of the acknowledged requests and some of the unknown ones.
+- exactly-once-reply: every answer to one request id is the same.
+- requests-at-most-once: no request has two turns in the committed records of its partition.
+- requests-session: a turn is of a session that is open.
+
+- raft-election-safety: a term has one leader.
+- raft-log-matching: entries of one index and term are the same everywhere, and so is everything before them.
+- raft-leader-completeness: what was committed in a term is in the log of every leader of a later one.
+- raft-state-machine: all state machines are given the same entries in the same order.
+- raft-committed-stays: what a node took for committed stays in its log.
+- raft-durable-vote: a node votes once in a term, whatever restarts come between.
+- raft-durable-term: no restart finds a lower term than a message named.
+- raft-durable-log: a restart finds every entry that was acknowledged.
+- raft-monotonic-term: the term of a process never falls.
+- raft-monotonic-commit: nor do its commit and applied indexes, and it applies only what is committed.
+
+- swim-incarnation: only the subject raises its incarnation.
+- swim-life-supersedes: a node claims no less than before, and a new life begins above all that was claimed.
+- swim-precedence: a belief gives way only to a stronger one of its incarnation, or to any of a higher one.
+- swim-detection-bound: a crash is known to somebody within its bound.
+- swim-spread-bound: and to all within theirs.
+- swim-live-stays-dead: once the faults have ended, nobody holds a live, responsive node dead for long.
+
+- placement-same-table: everyone makes the same table of the same members and rows.
+- placement-minimal-movement: only what must move moves.
+
+- partitions-one-process: an epoch is served by one process.
+- partitions-one-record: there is one record for each epoch and sequence.
+- partitions-equal-prefixes: logs that have a record in common agree before it.
+- partitions-committed-kept: the primary of an epoch has everything that was acknowledged in earlier ones.
+- partitions-acknowledged-committed: what a caller is told is committed, and is what it sent.
+- partitions-durable-majority: a record is committed by an active primary, on the disks of a majority of its replicas.
+- partitions-one-history: there is one committed record for each sequence.
+- partitions-snapshot-committed: a snapshot is of committed records.
+- partitions-log-whole: a log in memory is what was written, without holes, around what is committed.
+- partitions-promise-falls: the promised epoch never falls.
+- partitions-promise-durable: nor does a restart forget one that was answered for.
+- partitions-durable-log: a restart finds every record that was said to be on disk.
+- partitions-below-promise: nothing is accepted or done for an epoch below the promised one.
+- partitions-same-rows: every node applies the same changes of a row in the same order.
+- partitions-epoch-rises: epochs rise, and each becomes active once at most, while it is the newest.
+- partitions-base: only an activation changes `base`, to the replicas.
+- partitions-row-sound: a row names its primary among distinct replicas, and within an epoch neither changes.
+
+- liveness-membership: after the faults every node runs, and sees exactly those that run.
+- liveness-raft: they follow one leader and have applied what it has.
+- liveness-partitions: every partition is active, and served by the process that its row names.
+- liveness-agents: every agent answers.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+
+def _listed(text: str) -> dict[str, str]:
+    """The invariants in a docstring: a name and a sentence each."""
+    lines = (line.removeprefix("- ").partition(": ") for line in text.splitlines() if line.startswith("- "))
+    return {name: sentence for name, _, sentence in lines}
+
+
+INVARIANTS: Final[Mapping[str, str]] = _listed(__doc__ or "")
+"""By name, what must hold. Empty where Python runs without docstrings."""
+
+LIVENESS: Final = frozenset(
+    {
+        "swim-detection-bound",
+        "swim-spread-bound",
+        "swim-live-stays-dead",
+        "liveness-membership",
+        "liveness-raft",
+        "liveness-partitions",
+        "liveness-agents",
+    }
+)
+"""Those that say that something will happen. All others say that something never does."""

@@ -1,0 +1,226 @@
+"""Whether a mesh has come together again after the faults, and if not, what has not.
+
+Converged: every node that runs holds exactly those live; all follow one leader and have applied what it has; every row
+is active, and its primary, a process that runs, serves it; every agent that was asked answered.
+
+Nothing is asked of a set of which a majority is gone for good: of the Raft group without a majority of its voters no
+agreement, and so no change of a row; of a partition without a majority of its base no service.
+"""
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+
+from meshnode.identity import Boot, Epoch, NodeId, PartitionId
+from meshnode.membership.config import SwimConfig
+from meshnode.metadata.allocator import STALL_MAX_S
+from meshnode.metadata.config import AllocatorConfig
+from meshnode.metadata.rows import Phase, Row
+from simulations.checkers.swim_bounds import CHANCE, swim_bounds
+from simulations.checkers.violation import Violation
+
+SHOWN_MAX = 12
+"""Lines in a message; the rest are counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReport:
+    """What one process that runs has to say.
+
+    Attributes:
+        live: whom its membership holds live, itself included.
+        leader, term, applied: of the Raft group as it knows it; applied is an index or any number that rises like one.
+        rows: its committed rows.
+        serving: the partitions that it serves, and in which epochs.
+    """
+
+    node_id: NodeId
+    boot: Boot
+    live: Set[NodeId]
+    leader: NodeId | None
+    term: int
+    applied: int
+    rows: Mapping[PartitionId, Row]
+    serving: Mapping[PartitionId, Epoch]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshReport:
+    """All of a mesh at one moment.
+
+    Attributes:
+        nodes: of the processes that run and belong to the mesh.
+        expected: the nodes that should run by now.
+        voters: of the Raft group.
+        partitions: how many there are.
+        silent: agents that were asked and have not answered, with the reason.
+        behind_max: by how much nodes of a mesh at rest may differ in ``applied``: the last entries are under way.
+    """
+
+    nodes: tuple[NodeReport, ...]
+    expected: Set[NodeId]
+    voters: tuple[NodeId, ...]
+    partitions: int
+    silent: Mapping[str, str]
+    behind_max: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """Something that has not converged.
+
+    Attributes:
+        invariant: under which name it is reported.
+        message: what is missing.
+        nodes: where.
+    """
+
+    invariant: str
+    message: str
+    nodes: tuple[NodeId, ...] = ()
+
+
+class LivenessChecker:
+    """Gives the mesh a stated time after the last fault.
+
+    Args:
+        within_s: of virtual time; see `convergence_bound_s`.
+        clock: virtual seconds.
+    """
+
+    def __init__(self, within_s: float, clock: Callable[[], float]) -> None:
+        self._within_s = within_s
+        self._clock = clock
+        self._calm_since_s: float | None = None
+
+    def calm(self) -> None:
+        """The last fault has ended: time counts from now."""
+        self._calm_since_s = self._clock()
+
+    def disturb(self) -> None:
+        """Faults begin: nothing is expected until they end."""
+        self._calm_since_s = None
+
+    def check(self, report: MeshReport) -> tuple[Unmet, ...]:
+        """What has not converged yet; nothing where the mesh is whole.
+
+        Raises:
+            Violation: the time is over; under the name of the first thing that is missing, which others may wait for.
+        """
+        found = unmet(report)
+        now = self._clock()
+        if found and self._calm_since_s is not None and now > self._calm_since_s + self._within_s:
+            lines = [each.message for each in found[:SHOWN_MAX]]
+            if len(found) > SHOWN_MAX:
+                lines.append(f"and {len(found) - SHOWN_MAX} more")
+            raise Violation(
+                found[0].invariant,
+                virtual_s=now,
+                message=f"not converged {now - self._calm_since_s:.3f} s after the last fault: {'; '.join(lines)}",
+                nodes=[node for each in found for node in each.nodes],
+            )
+        return found
+
+
+def convergence_bound_s(
+    swim: SwimConfig,
+    allocator: AllocatorConfig,
+    *,
+    election_timeout_s: float,
+    live: int,
+    gone: int = 0,
+    latency_s: float = 0.01,
+    slowest: float = 1.0,
+    chance: float = CHANCE,
+) -> float:
+    """In how many virtual seconds after the last fault a mesh comes together; arguments as of `swim_bounds`.
+
+    Membership heals (`swim_bounds`), after which everybody reaches everybody. Twelve election timeouts: each election
+    takes at most two and fails with even odds or less, so that six in a row are one case in sixty-four, and the next is
+    under way meanwhile. A primary that is stuck is noticed after ``stuck_after_s``. A takeover that had stalled before
+    may be left alone for as long as the most patience with one, and then takes its time once more.
+    """
+    bounds = swim_bounds(swim, live=max(2, live), gone=gone, latency_s=latency_s, slowest=slowest, chance=chance)
+    patience_s = max(STALL_MAX_S, allocator.stall_s)
+    rest_s = 12 * election_timeout_s + allocator.stuck_after_s + allocator.settle_s + patience_s + allocator.stall_s
+    return bounds.healing_s + rest_s / slowest
+
+
+def unmet(report: MeshReport) -> tuple[Unmet, ...]:
+    """What keeps the mesh from being whole, causes before what they cause."""
+    found = [*_membership(report)]
+    if _has_majority(report.voters, report):
+        found += _raft(report)
+        found += _partitions(report)
+    found += [
+        Unmet("liveness-agents", f"{agent} does not answer: {reason}")
+        for agent, reason in sorted(report.silent.items())
+    ]
+    return tuple(found)
+
+
+def _membership(report: MeshReport) -> list[Unmet]:
+    running = {node.node_id for node in report.nodes}
+    found = [
+        Unmet("liveness-membership", f"node {node} does not run or belongs to no mesh", (node,))
+        for node in sorted(report.expected - running)
+    ]
+    for node in report.nodes:
+        unseen, ghosts = sorted(running - node.live), sorted(node.live - running)
+        if unseen:
+            found.append(Unmet("liveness-membership", f"node {node.node_id} does not see {unseen}", (node.node_id,)))
+        if ghosts:
+            found.append(Unmet("liveness-membership", f"node {node.node_id} holds {ghosts} live", (node.node_id,)))
+    return found
+
+
+def _raft(report: MeshReport) -> list[Unmet]:
+    found = []
+    newest = max((node.applied for node in report.nodes), default=0)
+    term = max((node.term for node in report.nodes), default=0)
+    leaders = {node.leader for node in report.nodes if node.term == term and node.leader is not None}
+    for node in report.nodes:
+        here = (node.node_id,)
+        if node.leader is None:
+            found.append(Unmet("liveness-raft", f"node {node.node_id} knows no leader in term {node.term}", here))
+        elif node.leader not in leaders:
+            found.append(
+                Unmet(
+                    "liveness-raft", f"node {node.node_id} follows {node.leader} of term {node.term}, not {term}", here
+                )
+            )
+        if node.applied < newest - report.behind_max:
+            message = f"node {node.node_id} has applied {node.applied} of {newest}"
+            found.append(Unmet("liveness-raft", message, here))
+    return found
+
+
+def _partitions(report: MeshReport) -> list[Unmet]:
+    if not report.nodes:
+        return []
+    processes = {(node.node_id, node.boot): node for node in report.nodes}
+    rows = max(report.nodes, key=lambda node: node.applied).rows
+    found = []
+    for partition in map(PartitionId, range(report.partitions)):
+        row = rows.get(partition)
+        if row is None:
+            found.append(Unmet("liveness-partitions", f"partition {partition} has no row"))
+            continue
+        if row.base and not _has_majority(row.base, report):
+            continue
+        primary = processes.get((row.primary, row.boot))
+        if row.phase is not Phase.ACTIVE:
+            what = f"has been taken over by {row.primary} since epoch {row.epoch} began and is not active"
+        elif primary is None:
+            what = f"has the primary {row.primary}, start {row.boot}, which does not run"
+        elif primary.serving.get(partition) != row.epoch:
+            what = f"is not served by {row.primary}, its primary of epoch {row.epoch}"
+        else:
+            continue
+        found.append(Unmet("liveness-partitions", f"partition {partition} {what}", (row.primary,)))
+    return found
+
+
+def _has_majority(members: tuple[NodeId, ...], report: MeshReport) -> bool:
+    """Whether a majority runs, or should by now."""
+    present = report.expected | {node.node_id for node in report.nodes}
+    return 2 * sum(member in present for member in members) > len(members)

@@ -1,0 +1,351 @@
+"""The invariants of partition replication, over what nodes write, sync, send and serve.
+
+The world calls, in the order in which things happen:
+
+1. `wrote` for each entry that a node queues in its journal, `synced` once it is on disk;
+2. `sent` for each message that leaves a node, also to itself;
+3. `serving` when a process takes itself for the active primary, `acknowledge` when a caller is told that its record is
+   committed;
+4. `check` after each step of a copy;
+5. `recovered` when a process has read its journal, with what it found.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from meshnode.identity import Boot, Epoch, NodeId, PartitionId
+from meshnode.partitions.messages import (
+    ORIGIN,
+    Appended,
+    ChunkTaken,
+    Confirm,
+    Confirmed,
+    Dropped,
+    Entry,
+    Log,
+    Message,
+    Position,
+    Promise,
+    Record,
+    Refused,
+    Sealed,
+    Snapshot,
+)
+from meshnode.partitions.partition import Partition
+from meshnode.partitions.primary import majority
+from simulations.checkers.violation import Violation
+
+_Copy = tuple[PartitionId, NodeId]
+
+
+class PartitionsChecker:
+    """Sees everything that every node does, which no node does. All methods raise Violation.
+
+    Args:
+        clock: virtual seconds.
+
+    Attributes:
+        acknowledged: per partition, the payloads whose callers were told, by sequence.
+        committed: per partition, every record that some replica took for committed, in order.
+        served: which process served each epoch.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        # All of these grow with the logs: it is the logs that are checked.
+        self.acknowledged: dict[PartitionId, dict[int, bytes]] = {}
+        self.committed: dict[PartitionId, list[Record]] = {}
+        self.served: dict[tuple[PartitionId, Epoch], tuple[NodeId, Boot]] = {}
+        self._acknowledged_by: dict[PartitionId, dict[Epoch, int]] = {}
+        self._records: dict[tuple[PartitionId, Epoch, int], tuple[bytes, Epoch]] = {}
+        self._logs: dict[_Copy, list[Epoch]] = {}
+        self._holders: dict[tuple[PartitionId, Epoch, int], set[NodeId]] = {}
+        self._snapshots: dict[_Copy, int] = {}
+        self._answered: dict[_Copy, Epoch] = {}
+        self._confirmed: dict[_Copy, int] = {}
+        self._promised: dict[_Copy, Epoch] = {}
+        self._checked: dict[_Copy, int] = {}
+
+    # ---- what happens
+
+    def wrote(self, node: NodeId, entry: Entry) -> None:
+        """One record per (epoch, sequence), and equal (epoch, sequence) means equal prefixes."""
+        epochs = self._logs.setdefault((entry.partition, node), [])
+        match entry:
+            case Log(partition, records):
+                if records[0].sequence <= len(epochs) + 1:  # else of a file before which others were deleted
+                    self._write_records(node, partition, epochs, records)
+            case Snapshot(partition, _, position, _, records):
+                known = self.committed.get(partition, [])[: position.sequence]
+                if position != ORIGIN and (not known or known[-1].position != position):
+                    raise self._violation(
+                        "partitions-snapshot-committed", partition, f"a snapshot at {position} is not committed", node
+                    )
+                epochs[:] = [record.epoch for record in known]
+                if records:
+                    self._write_records(node, partition, epochs, records)
+                self._keep_confirmed((partition, node), len(epochs))
+            case Dropped(partition, _):
+                epochs.clear()
+                self._keep_confirmed((partition, node), 0)
+            case Promise():
+                pass
+
+    def synced(self, node: NodeId, entry: Entry) -> None:
+        """An entry is on that node's disk."""
+        match entry:
+            case Log(partition, records):
+                for record in records:
+                    self._holders.setdefault((partition, record.epoch, record.sequence), set()).add(node)
+            case Snapshot(partition, _, position, _, records):
+                for record in records:
+                    self._holders.setdefault((partition, record.epoch, record.sequence), set()).add(node)
+                key = (partition, node)
+                self._snapshots[key] = max(self._snapshots.get(key, 0), position.sequence)
+            case _:
+                pass
+
+    def sent(self, node: NodeId, message: Message | Confirm | Confirmed) -> None:
+        """A replica that has promised an epoch accepts nothing below it; what it acknowledges is on its disk."""
+        if not isinstance(message, Sealed | Appended | ChunkTaken | Refused):
+            return
+        key = (message.partition, node)
+        promised = message.promised if isinstance(message, Refused) else message.epoch
+        before = self._answered.get(key, Epoch(0))
+        if promised < before:
+            raise self._violation(
+                "partitions-below-promise",
+                message.partition,
+                f"it answers for epoch {promised} after it answered for {before}",
+                node,
+            )
+        self._answered[key] = promised
+        if isinstance(message, Appended | Sealed):
+            last = message.sequence if isinstance(message, Appended) else message.last.sequence
+            self._confirmed[key] = max(self._confirmed.get(key, 0), last)
+
+    def serving(self, partition: PartitionId, epoch: Epoch, node: NodeId, boot: Boot, committed: int) -> None:
+        """One process per epoch; and it has everything that was acknowledged in earlier ones."""
+        process = self.served.setdefault((partition, epoch), (node, boot))
+        if process != (node, boot):
+            raise self._violation(
+                "partitions-one-process",
+                partition,
+                f"start {boot} of it serves epoch {epoch}, and so does start {process[1]} of {process[0]}",
+                node,
+                process[0],
+            )
+        earlier = (last for by, last in self._acknowledged_by.get(partition, {}).items() if by < epoch)
+        last = max(earlier, default=0)
+        if committed < last:
+            raise self._violation(
+                "partitions-committed-kept",
+                partition,
+                f"it serves epoch {epoch} with {committed} records committed, and {last} was acknowledged before",
+                node,
+            )
+
+    def acknowledge(self, partition: PartitionId, epoch: Epoch, sequence: int, payload: bytes) -> None:
+        """A caller was told by the primary of ``epoch`` that its record is committed."""
+        known = self.committed.get(partition, [])[sequence - 1 : sequence]
+        if not known or known[0].payload != payload:
+            raise self._violation(
+                "partitions-acknowledged-committed",
+                partition,
+                f"{payload!r:.60} is acknowledged at {sequence}, where {known[0].payload if known else None!r:.60} is"
+                " committed",
+            )
+        self.acknowledged.setdefault(partition, {})[sequence] = payload
+        self._acknowledged_by.setdefault(partition, {})[epoch] = sequence
+
+    def recovered(
+        self, copies: Mapping[PartitionId, Partition], node: NodeId, history: Iterable[Entry] | None = None
+    ) -> None:
+        """A restart finds every promise that was answered for, and every record that was said to be on disk.
+
+        Args:
+            copies: what it found.
+            history: all entries that were ever on its disk, deleted ones included; with them `check_whole_log` compares
+                the log with how it came about. Without them what was found is what is compared from here on.
+        """
+        for (partition, other), answered in self._answered.items():
+            if other == node:
+                self._check_recovered(partition, node, copies.get(partition), answered)
+        for state in (self._logs, self._promised, self._checked):
+            for key in [key for key in state if key[1] == node]:
+                del state[key]
+        for entry in history or ():
+            self.wrote(node, entry)
+        for partition, copy in copies.items() if history is None else ():
+            log = copy.replica.log
+            before = [record.epoch for record in self.committed.get(partition, [])[: log.start.sequence]]
+            after = [record.epoch for record in log.after(log.start.sequence)]
+            self._logs[partition, node] = [*before, *after]
+
+    # ---- what must be true of a copy
+
+    def check(self, partition: Partition, node: NodeId) -> None:
+        """After each step of that copy."""
+        replica = partition.replica
+        key = (replica.partition, node)
+        promised = self._promised.get(key, Epoch(0))
+        if replica.promised < promised:
+            raise self._violation(
+                "partitions-promise-falls",
+                replica.partition,
+                f"its promise falls from {promised} to {replica.promised}",
+                node,
+            )
+        self._promised[key] = replica.promised
+        for role in (partition.takeover, partition.primary):
+            if role is not None and role.epoch != replica.promised:
+                raise self._violation(
+                    "partitions-below-promise",
+                    replica.partition,
+                    f"it acts for epoch {role.epoch} and has promised {replica.promised}",
+                    node,
+                )
+        log = replica.log
+        if not log.start.sequence <= replica.committed <= log.last.sequence:
+            raise self._violation(
+                "partitions-log-whole",
+                replica.partition,
+                f"{replica.committed} is committed in a log from {log.start} to {log.last}",
+                node,
+            )
+        self._check_commitment(partition, node)
+
+    def check_whole_log(self, partition: Partition, node: NodeId) -> None:
+        """What is in memory is what was written, and its bytes are counted right. Takes as long as the log is."""
+        log = partition.replica.log
+        epochs = self._logs.get((partition.replica.partition, node), [])
+        records = log.after(log.start.sequence)
+        is_whole = (
+            log.last == (Position(epochs[-1], len(epochs)) if epochs else ORIGIN)
+            and (not log.start.sequence or epochs[log.start.sequence - 1] == log.start.epoch)
+            and [record.epoch for record in records] == epochs[log.start.sequence :]
+            and log.payload_bytes == sum(len(record.payload) for record in records)
+        )
+        if not is_whole:
+            raise self._violation(
+                "partitions-log-whole",
+                partition.replica.partition,
+                f"its log from {log.start} to {log.last} is not what it wrote, which ends at {len(epochs)}",
+                node,
+            )
+
+    # ---- for those who know more of the records
+
+    def on_committed(self, partition: PartitionId, record: Record) -> None:
+        """A record is committed for the first time anywhere. Called in order; made to be overridden."""
+
+    # ---- what follows
+
+    def _check_recovered(self, partition: PartitionId, node: NodeId, found: Partition | None, answered: Epoch) -> None:
+        promised = Epoch(0) if found is None else found.replica.promised
+        if promised < answered:
+            raise self._violation(
+                "partitions-promise-durable",
+                partition,
+                f"it restarts with promise {promised} after it answered for {answered}",
+                node,
+            )
+        confirmed = self._confirmed.get((partition, node), 0)
+        if not confirmed:
+            return
+        before = self._logs.get((partition, node), [])[:confirmed]
+        start = 0 if found is None else found.replica.log.start.sequence
+        epochs = [] if found is None else [record.epoch for record in found.replica.log.after(start)]
+        if start + len(epochs) < confirmed or epochs[: max(0, confirmed - start)] != before[start:]:
+            raise self._violation(
+                "partitions-durable-log",
+                partition,
+                f"it restarts with {start + len(epochs)} records, or other ones, after it said that {confirmed} were on"
+                " disk",
+                node,
+            )
+
+    def _keep_confirmed(self, key: _Copy, most: int) -> None:
+        """Records after ``most`` are replaced on purpose."""
+        if key in self._confirmed:
+            self._confirmed[key] = min(self._confirmed[key], most)
+
+    def _write_records(
+        self, node: NodeId, partition: PartitionId, epochs: list[Epoch], records: tuple[Record, ...]
+    ) -> None:
+        first = records[0].sequence
+        kept = first - 1
+        while kept < min(len(epochs), first - 1 + len(records)) and epochs[kept] == records[kept - first + 1].epoch:
+            kept += 1
+        self._keep_confirmed((partition, node), kept)
+        before = Epoch(0) if first == 1 else epochs[first - 2]
+        del epochs[first - 1 :]
+        for record in records:
+            known = self._records.setdefault((partition, record.epoch, record.sequence), (record.payload, before))
+            if known[0] != record.payload:
+                raise self._violation(
+                    "partitions-one-record",
+                    partition,
+                    f"{record.position} is {record.payload!r:.60} here and {known[0]!r:.60} elsewhere",
+                    node,
+                )
+            if known[1] != before:
+                raise self._violation(
+                    "partitions-equal-prefixes",
+                    partition,
+                    f"{record.position} follows epoch {before} here and epoch {known[1]} elsewhere",
+                    node,
+                )
+            epochs.append(record.epoch)
+            before = record.epoch
+
+    def _check_commitment(self, partition: Partition, node: NodeId) -> None:
+        replica = partition.replica
+        key = (replica.partition, node)
+        committed = self.committed.setdefault(replica.partition, [])
+        for sequence in range(self._checked.get(key, 0) + 1, replica.committed + 1):
+            epochs = self._logs.get(key, [])[sequence - 1 : sequence]
+            if not epochs:
+                raise self._violation(
+                    "partitions-log-whole", replica.partition, f"it committed {sequence} and never wrote it", node
+                )
+            (epoch,) = epochs
+            if sequence > len(committed):
+                self._check_majority(partition, node, epoch, sequence)
+                payload, _ = self._records[replica.partition, epoch, sequence]
+                committed.append(Record(epoch, sequence, payload))
+                self.on_committed(replica.partition, committed[-1])
+            if committed[sequence - 1].epoch != epoch:
+                raise self._violation(
+                    "partitions-one-history",
+                    replica.partition,
+                    f"{sequence} is committed in epoch {epoch} here and in {committed[sequence - 1].epoch} elsewhere",
+                    node,
+                )
+        self._checked[key] = replica.committed
+
+    def _check_majority(self, partition: Partition, node: NodeId, epoch: Epoch, sequence: int) -> None:
+        replica, primary = partition.replica, partition.primary
+        if primary is None or not partition.is_serving:
+            raise self._violation(
+                "partitions-durable-majority",
+                replica.partition,
+                f"{sequence} is committed first here, where no active primary is",
+                node,
+            )
+        holders = self._holders.get((replica.partition, epoch, sequence), set())
+        durable = [
+            member
+            for member in primary.replicas
+            if member in holders or self._snapshots.get((replica.partition, member), 0) >= sequence
+        ]
+        if len(durable) < majority(len(primary.replicas)):
+            raise self._violation(
+                "partitions-durable-majority",
+                replica.partition,
+                f"{sequence} is committed, and of {primary.replicas} only {durable} have it on disk",
+                node,
+            )
+
+    def _violation(self, invariant: str, partition: PartitionId, message: str, *nodes: NodeId) -> Violation:
+        where = f"partition {partition}" + (f" on node {nodes[0]}" if nodes else "")
+        return Violation(invariant, virtual_s=self._clock(), message=f"{where}: {message}", nodes=nodes)

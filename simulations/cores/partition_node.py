@@ -1,0 +1,414 @@
+"""One node's partitions in their world: the core of the room, a journal that forgets, and what the room above does."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, assert_never
+
+from meshnode.identity import Boot, Epoch, NodeId, PartitionId
+from meshnode.metadata.commands import RowChange
+from meshnode.partitions.config import PartitionsConfig
+from meshnode.partitions.core import PartitionsCore
+from meshnode.partitions.effects import AfterSync, Committed, Deposed, Effect, Propose, ReadReady, Send, Serving, Write
+from meshnode.partitions.messages import Confirm, Confirmed, Entry
+from meshnode.partitions.retention import Retention
+from simulations.cores.faults import FOREVER
+from simulations.cores.heap import EventHeap
+from simulations.cores.network import Network
+from simulations.cores.partition_traffic import SERVICE, Pulse, Reply, Request, Rows
+from simulations.cores.process import Fuse, LocalClock, ProcessKilled
+from simulations.cores.requests import RequestsChecker, RequestSet
+from simulations.cores.trace import Trace
+
+WAITING_MAX = 256
+"""Messages that wait for a process that stands still: its links' buffers hold no more."""
+
+_STARTED, _ENDED, _WOKEN, _SYNCED, _COMMITTED, _SERVING, _DEPOSED, _READ, _RECEIVED = range(9)
+
+
+class Surroundings(Protocol):
+    """What a node finds in its world."""
+
+    heap: EventHeap
+    network: Network
+    checks: RequestsChecker
+    trace: Trace
+    config: PartitionsConfig
+    pulse_interval_s: float
+    requires_lease: bool
+
+    def sync_takes_s(self, node: int) -> float:
+        """How long the next sync of this node takes."""
+        ...
+
+    def survivors(self, node: int) -> int:
+        """How many entries of a batch are on this node's disk when its process ends before the sync returns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Awaiting:
+    """A message that leaves when all that was queued before it is on the disk; see `RequestsChecker.awaits_sync`."""
+
+    send: Send
+    replacements: int
+
+
+@dataclass(slots=True)
+class _Journal:
+    """What a node has written.
+
+    Attributes:
+        queue: not synced yet; an `_Awaiting` marks what waits for that. Bounded by what arrives during one sync.
+        at_work: how much of the queue is being synced; 0 while the disk rests.
+        history: everything that was ever synced.
+        deleted: how much of the history is not on the disk any more; each entry counts as a file.
+        retention: says which files are needed.
+    """
+
+    queue: deque[Entry | _Awaiting] = field(default_factory=deque)
+    at_work: int = 0
+    history: list[Entry] = field(default_factory=list)
+    deleted: int = 0
+    retention: Retention = field(default_factory=Retention)
+
+    def keep(self, entry: Entry) -> None:
+        """The entry is on the disk."""
+        self.retention.note(entry, file=len(self.history), size=1)
+        self.history.append(entry)
+
+    @property
+    def durable(self) -> list[Entry]:
+        """What a restart finds."""
+        return self.history[self.deleted :]
+
+    def reopen(self) -> None:
+        """Note anew what is there."""
+        self.queue.clear()
+        self.at_work = 0
+        self.retention = Retention()
+        for index, entry in enumerate(self.durable):
+            self.retention.note(entry, file=self.deleted + index, size=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A read that waits for its confirmation: whose, what it saw, and whether that was all it had to see."""
+
+    client: int
+    attempt: int
+    seen: int
+    sees_all: bool
+
+
+class PartitionNode:
+    """One node, over all of its starts.
+
+    Attributes:
+        number: its node id.
+        core: None while no process runs.
+        clock: of its machine.
+        fuse: of its process.
+    """
+
+    def __init__(self, world: Surroundings, number: int) -> None:
+        self.number = number
+        self.node_id = NodeId(number)
+        self.boot = Boot(0)
+        self.core: PartitionsCore | None = None
+        self.clock = LocalClock(world.heap)
+        self.fuse = Fuse()
+        self._world = world
+        self._journal = _Journal()
+        self._rows_known = 0
+        self._paused_until_s = 0.0
+        self._wake_s = FOREVER
+        self._waiting: deque[tuple[Any, int]] = deque(maxlen=WAITING_MAX)
+        # Of the requests under way here: as many as there are clients, each of which has one.
+        self._pending: dict[PartitionId, dict[bytes, tuple[int, list[tuple[int, int]]]]] = {}
+        self._reads: dict[int, _Read] = {}
+        self._tokens = 0
+
+    # ---- its life
+
+    def start(self) -> None:
+        """A new process on the same disk."""
+        assert self.core is None, f"node {self.number} runs already"
+        world = self._world
+        self.boot = Boot(self.boot + 1)
+        core = self.core = PartitionsCore(
+            world.config, node_id=self.node_id, boot=self.boot, machine=lambda _partition: RequestSet()
+        )
+        self._journal.reopen()
+        core.recover(self._journal.durable)
+        world.checks.recovered(core.partitions, self.node_id, self._journal.history)
+        for copy in core.partitions.values():
+            world.checks.check(copy, self.node_id)
+            world.checks.check_whole_log(copy, self.node_id)
+        self.fuse = Fuse()
+        self._rows_known = 0
+        self._wake_s = FOREVER
+        self._paused_until_s = 0.0
+        self._note(_STARTED, self.boot)
+        self._pulse(self.boot)
+        self._perform(())
+
+    def end(self, *, surviving: int) -> None:
+        """The process is gone. Of what its disk was at work on, the first ``surviving`` entries are there all the same.
+
+        Nothing else is: the room writes and syncs one batch after the other.
+        """
+        if self.core is None:
+            return
+        journal = self._journal
+        for item in list(journal.queue)[: min(surviving, journal.at_work)]:
+            if not isinstance(item, _Awaiting):
+                self._keep(item)
+        self.core = None
+        journal.queue.clear()
+        journal.at_work = 0
+        self._pending.clear()
+        self._reads.clear()
+        self._waiting.clear()
+        self._note(_ENDED, self.boot)
+
+    def pause(self, for_s: float) -> None:
+        """The process stands still for a time."""
+        self._paused_until_s = max(self._paused_until_s, self._world.heap.now + for_s)
+        self._world.heap.at(self._paused_until_s, self._resume, self.boot)
+
+    def _resume(self, boot: Boot) -> None:
+        if self.core is None or boot != self.boot or self.is_paused:
+            return
+        self._wake_s = FOREVER
+        self._perform(())
+        waiting, self._waiting = self._waiting, deque(maxlen=WAITING_MAX)
+        for envelope in waiting:
+            self.receive(envelope)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its process stands still."""
+        return self._world.heap.now < self._paused_until_s
+
+    @property
+    def can_act(self) -> bool:
+        """Whether a process runs."""
+        return self.core is not None and not self.is_paused
+
+    def is_serving(self, partition: PartitionId) -> bool:
+        """Whether it takes itself for the active primary."""
+        copy = None if self.core is None else self.core.partitions.get(partition)
+        return copy is not None and copy.is_serving
+
+    # ---- events
+
+    def receive(self, envelope: tuple[Any, int]) -> None:
+        """A message arrives."""
+        core = self.core
+        if core is None:
+            return
+        if self.is_paused:
+            if len(self._waiting) < WAITING_MAX:
+                self._waiting.append(envelope)
+            return
+        message, sender = envelope
+        self._note(_RECEIVED, sender)
+        match message:
+            case Rows(after, changes):
+                self._learn(core, after, changes)
+            case Request():
+                self._asked(core, message, sender)
+            case _:
+                self._perform(core.receive(NodeId(sender), message, self.clock.now_s()))
+
+    def _learn(self, core: PartitionsCore, after: int, changes: tuple[Any, ...]) -> None:
+        for partition, row in changes[max(self._rows_known - after, 0) :] if after <= self._rows_known else ():
+            self._rows_known += 1
+            self._perform(core.row_changed(partition, row, self.clock.now_s()))
+            if self.core is not core:
+                return
+
+    def _pulse(self, boot: Boot) -> None:
+        if self.core is None or boot != self.boot:
+            return
+        heap = self._world.heap
+        heap.at(heap.now + self._world.pulse_interval_s, self._pulse, boot)
+        if not self.is_paused:
+            self._world.network.send(self.number, SERVICE, Pulse(boot, self._rows_known))
+
+    def _wake(self, planned_s: float) -> None:
+        if self.core is None or planned_s != self._wake_s or self.is_paused:
+            return
+        self._wake_s = FOREVER
+        self.clock.has_come(planned_s)
+        self._note(_WOKEN, 0)
+        self._perform(())
+
+    def _synced(self, planned: tuple[Boot, int]) -> None:
+        boot, count = planned
+        if self.core is None or boot != self.boot:
+            return
+        if self.is_paused:  # the disk is done, the process does not see it
+            self._world.heap.at(self._paused_until_s, self._synced, planned)
+            return
+        journal = self._journal
+        items = [journal.queue.popleft() for _ in range(count)]
+        journal.at_work = 0
+        self._note(_SYNCED, count)
+        for item in items:
+            if not isinstance(item, _Awaiting):
+                self._keep(item)
+        journal.deleted = max(journal.deleted, min(journal.retention.oldest_needed() or 0, len(journal.history)))
+        self._perform([item for item in items if isinstance(item, _Awaiting)])
+
+    def copy_forward(self, partition: PartitionId) -> None:
+        """The journal gets the whole copy once more, at its end, so that older files can go."""
+        if self.core is not None and self.can_act and partition in self.core.partitions:
+            self._perform([Write(self.core.whole_copy(partition))])
+
+    # ---- what the room above does
+
+    def _asked(self, core: PartitionsCore, request: Request, client: int) -> None:
+        partition = request.partition
+        copy = core.partitions.get(partition)
+        is_allowed = not self._world.requires_lease or core.holds_lease(partition, self.clock.now_s())
+        if copy is None or copy.primary is None or not copy.is_serving or not is_allowed:
+            self._reply(client, Reply(request.attempt, is_done=False))
+            return
+        machine = copy.replica.machine
+        assert isinstance(machine, RequestSet)
+        if not request.key:
+            self._tokens += 1
+            seen, sees_all = copy.replica.log.last.sequence, self._world.checks.must_see(copy)
+            self._reads[self._tokens] = _Read(client, request.attempt, seen, sees_all)
+            self._perform(core.read(partition, self._tokens, self.clock.now_s()))
+            return
+        if request.key in machine.applied:
+            self._reply(client, Reply(request.attempt, is_done=True))
+            return
+        pending = self._pending.setdefault(partition, {})
+        if request.key in pending:
+            pending[request.key][1].append((client, request.attempt))
+        elif copy.primary.has_room:
+            sequence, effects = core.propose(partition, request.key, self.clock.now_s())
+            pending[request.key] = (sequence, [(client, request.attempt)])
+            self._perform(effects)
+
+    def _acknowledge(self, core: PartitionsCore, partition: PartitionId, through: int) -> None:
+        copy = core.partitions[partition]
+        self._world.checks.check(copy, self.node_id)
+        if copy.primary is None or not copy.is_serving:
+            return
+        pending = self._pending.get(partition, {})
+        for key in [key for key, (sequence, _) in pending.items() if sequence <= through]:
+            sequence, clients = pending.pop(key)
+            self._world.checks.acknowledge(partition, copy.primary.epoch, sequence, key)
+            for client, attempt in clients:
+                self._reply(client, Reply(attempt, is_done=True))
+
+    def _answer_read(self, partition: PartitionId, token: int) -> None:
+        read = self._reads.pop(token)
+        if not read.sees_all:
+            raise self._world.checks.answered_stale(partition, self.node_id)
+        self._note(_READ, read.seen)
+        self._reply(read.client, Reply(read.attempt, is_done=True, seen=read.seen))
+
+    def _reply(self, client: int, reply: Reply) -> None:
+        self._world.network.send(self.number, client, reply)
+
+    # ---- effects
+
+    def _perform(self, effects: Iterable[Effect | _Awaiting]) -> None:
+        """Perform effects, those that they cause, and what is due by now."""
+        core = self.core
+        assert core is not None
+        todo: deque[Effect | _Awaiting] = deque(effects)
+        touched: set[PartitionId] = set()
+        try:
+            while True:
+                while todo:
+                    self.fuse.burn()
+                    todo.extend(self._perform_one(core, todo.popleft(), touched))
+                if core.next_deadline > self.clock.now_s():
+                    break
+                todo.extend(core.wake(self.clock.now_s()))
+        except ProcessKilled:
+            self.end(surviving=self._world.survivors(self.number))
+            return
+        for partition in sorted(touched):
+            if partition in core.partitions:
+                self._world.checks.check(core.partitions[partition], self.node_id)
+        self._start_sync()
+        self._plan(core)
+
+    def _perform_one(self, core: PartitionsCore, effect: Effect | _Awaiting, touched: set[PartitionId]) -> list[Effect]:
+        world = self._world
+        match effect:
+            case Write(entry):
+                world.checks.wrote(self.node_id, entry)
+                touched.add(entry.partition)
+                self._journal.queue.append(entry)
+            case AfterSync(send):
+                replacements = world.checks.awaits_sync(self.node_id, send.message)
+                self._journal.queue.append(_Awaiting(send, replacements))
+            case _Awaiting(send, replacements):
+                world.checks.left_after_sync(self.node_id, send.message, replacements)
+                return self._send(core, send, touched)
+            case Send():
+                world.checks.sent(self.node_id, effect.message)
+                return self._send(core, effect, touched)
+            case Committed(partition, through):
+                touched.add(partition)
+                self._note(_COMMITTED, partition << 32 ^ through)
+                self._acknowledge(core, partition, through)
+            case ReadReady(partition, token):
+                self._answer_read(partition, token)
+            case Serving(partition, epoch):
+                self._note(_SERVING, partition << 32 ^ epoch)
+                committed = core.partitions[partition].replica.committed
+                world.checks.serving(partition, epoch, self.node_id, self.boot, committed)
+            case Deposed(partition, epoch):
+                self._deposed(partition, epoch)
+            case Propose(change):
+                self._propose(change)
+            case _:
+                assert_never(effect)
+        return []
+
+    def _send(self, core: PartitionsCore, send: Send, touched: set[PartitionId]) -> list[Effect]:
+        message = send.message
+        if send.to != self.node_id:
+            self._world.network.send(self.number, send.to, message)
+            return []
+        if not isinstance(message, Confirm | Confirmed):
+            touched.add(message.partition)
+        return core.receive(send.to, message, self.clock.now_s())
+
+    def _deposed(self, partition: PartitionId, epoch: Epoch) -> None:
+        self._note(_DEPOSED, partition << 32 ^ epoch)
+        for _, clients in self._pending.pop(partition, {}).values():
+            for client, attempt in clients:
+                self._reply(client, Reply(attempt, is_done=False))
+
+    def _propose(self, change: RowChange) -> None:
+        self._world.network.send(self.number, SERVICE, change)
+
+    def _keep(self, entry: Entry) -> None:
+        self._journal.keep(entry)
+        self._world.checks.synced(self.node_id, entry)
+
+    def _start_sync(self) -> None:
+        journal, heap = self._journal, self._world.heap
+        if journal.queue and not journal.at_work:
+            journal.at_work = len(journal.queue)
+            heap.at(heap.now + self._world.sync_takes_s(self.number), self._synced, (self.boot, journal.at_work))
+
+    def _plan(self, core: PartitionsCore) -> None:
+        deadline_s = core.next_deadline
+        if deadline_s < self._wake_s:
+            self._wake_s = deadline_s
+            self._world.heap.at(self.clock.virtual_s(deadline_s), self._wake, deadline_s)
+
+    def _note(self, kind: int, value: int) -> None:
+        self._world.trace.note(self._world.heap.now, self.number, kind, value)

@@ -1,0 +1,152 @@
+"""The safety properties of Raft (paper, figure 3), and those of its disk and messages from which they follow.
+
+Each is checked at the one moment at which it could break, in time that does not grow with the logs: an entry when it is
+appended, a leader when it begins, an index when it is committed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from consensus.messages import Configuration, Entry, Message, MessageKind
+from consensus.quorum import majority
+from simulations.checkers.violation import Violation
+from simulations.cores.heap import EventHeap
+
+_HYPOTHETICAL = frozenset({MessageKind.PRE_VOTE, MessageKind.PRE_VOTE_RESPONSE})
+"""Their terms are those that somebody would stand in, not the sender's."""
+
+
+class RaftChecks:
+    """Sees what all members of a group do, which none of them does.
+
+    Attributes:
+        leaders: who led which term.
+        chosen: the entries that were applied anywhere, in order: no other may ever be.
+
+    Args:
+        heap: of the world, for the time.
+    """
+
+    def __init__(self, heap: EventHeap) -> None:
+        self._heap = heap
+        self.leaders: dict[int, int] = {}
+        self.chosen: list[Entry] = []
+        # One entry for each term and node, each entry ever appended, and each entry on each disk.
+        self._votes: dict[tuple[int, int], int] = {}
+        self._terms: dict[int, int] = {}
+        self._entries: dict[tuple[int, int], tuple[int, Entry]] = {}
+        self._durable: dict[int, list[int]] = {}
+        self._written: dict[int, list[int]] = {}
+        self._commits: dict[int, int] = {}
+        self._applied: dict[int, int] = {}
+
+    # ---- logs
+
+    def started(self, node: int, term: int, terms: Sequence[int]) -> None:
+        """A process found this on its disk: its term, and those of its entries. All of it is durable from here on.
+
+        It is what was synced, or what a batch that was being written when the last process ended had made of it.
+        """
+        found, durable, written = list(terms), self._durable.get(node, []), self._written.get(node, [])
+        if node in self._durable and found not in (durable, written):
+            self._broken("raft-durable-log", f"found {found}, and {durable} was synced", node)
+        if term < self._terms.get(node, 0):
+            self._broken("raft-durable-term", f"starts in term {term} after messages of {self._terms[node]}", node)
+        self._durable[node] = found
+        self._written[node] = list(found)
+        self._commits[node] = 0
+        self._applied[node] = 0
+
+    def appended(self, node: int, entries: Iterable[Entry]) -> None:
+        """Log matching: an entry with the same index and term is the same everywhere, and so is what is before it."""
+        written = self._written[node]
+        for entry in entries:
+            before = written[entry.index - 2] if entry.index > 1 else 0
+            known = self._entries.setdefault((entry.index, entry.term), (before, entry))
+            if known != (before, entry):
+                self._broken("raft-log-matching", f"{entry} after term {before}, elsewhere {known}", node)
+            if before > entry.term:
+                self._broken("raft-log-matching", f"{entry} follows one of term {before}", node)
+            del written[entry.index - 1 :]
+            written.append(entry.term)
+
+    def synced(self, node: int) -> None:
+        """What was appended is durable."""
+        self._durable[node] = list(self._written[node])
+
+    # ---- messages
+
+    def sent(self, message: Message) -> None:
+        """What a message promises holds, whatever crash comes next (paper 5.1, 5.2, 5.3)."""
+        sender, term = message.sender, message.term
+        if term and message.kind not in _HYPOTHETICAL:
+            self._terms[sender] = max(self._terms.get(sender, 0), term)
+        match message.kind:
+            case MessageKind.VOTE:
+                self._voted(sender, term, sender)
+            case MessageKind.VOTE_RESPONSE if not message.reject:
+                self._voted(sender, term, message.to)
+            case MessageKind.APPEND_RESPONSE if not message.reject and message.index > len(self._durable[sender]):
+                durable = len(self._durable[sender])
+                self._broken("raft-durable-ack", f"acknowledges {message.index}, and {durable} is on disk", sender)
+            case _:
+                pass
+
+    def _voted(self, node: int, term: int, candidate: int) -> None:
+        first = self._votes.setdefault((node, term), candidate)
+        if first != candidate:
+            self._broken("raft-durable-vote", f"votes for {first} and {candidate} in term {term}", node)
+
+    # ---- leaders and what they commit
+
+    def led(self, node: int, term: int, terms: Sequence[int]) -> None:
+        """Election safety and leader completeness, for a leader with these terms of its entries."""
+        first = self.leaders.setdefault(term, node)
+        if first != node:
+            self._broken("raft-election-safety", f"leads term {term}, and so does {first}", node)
+        for entry in self.chosen:
+            if entry.term < term and (entry.index > len(terms) or terms[entry.index - 1] != entry.term):
+                self._broken("raft-leader-completeness", f"leads term {term} without {entry}", node)
+
+    def committed(self, node: int, term: int, commit: int, configuration: Configuration) -> None:
+        """A leader raised its commit index: to an entry of its term, which a majority has on disk (paper 5.4.2)."""
+        written = self._written[node]
+        if written[commit - 1] != term:
+            self._broken("raft-commit-term", f"leads term {term} and commits {commit} of {written[commit - 1]}", node)
+        for voters in filter(None, (configuration.voters, configuration.voters_outgoing)):
+            held = [voter for voter in voters if self._holds(voter, commit, written)]
+            if len(held) < majority(len(voters)):
+                self._broken("raft-durable-commit", f"commits {commit}, which of {voters} only {held} have", node)
+
+    def _holds(self, node: int, commit: int, written: Sequence[int]) -> bool:
+        durable = self._durable.get(node, [])
+        return len(durable) >= commit and durable[commit - 1] == written[commit - 1]
+
+    def progressed(self, node: int, *, commit: int, applied: int, last: int) -> None:
+        """Within one life, the commit index only rises, and stays between what is applied and what there is."""
+        if commit < self._commits[node]:
+            self._broken("raft-monotonic-commit", f"commit index {commit} after {self._commits[node]}", node)
+        self._commits[node] = commit
+        if not applied <= commit <= last:
+            self._broken("raft-monotonic-commit", f"applied {applied}, committed {commit}, last {last}", node)
+
+    def applied(self, node: int, entry: Entry, leading: Mapping[int, Sequence[int]]) -> None:
+        """State-machine safety: the same entries, in the same order, on all members.
+
+        Args:
+            node: where.
+            entry: what.
+            leading: of each process that takes itself for a leader, the terms of its entries, by its own term.
+        """
+        if entry.index != self._applied[node] + 1:
+            self._broken("raft-state-machine", f"applies {entry.index} after {self._applied[node]}", node)
+        self._applied[node] = entry.index
+        if entry.index > len(self.chosen):
+            self.chosen.append(entry)
+            for term, terms in leading.items():
+                if term > entry.term and (entry.index > len(terms) or terms[entry.index - 1] != entry.term):
+                    self._broken("raft-leader-completeness", f"the leader of term {term} lacks {entry}", node)
+        elif self.chosen[entry.index - 1] != entry:
+            self._broken("raft-state-machine", f"applies {entry}, elsewhere {self.chosen[entry.index - 1]}", node)
+
+    def _broken(self, invariant: str, message: str, *nodes: int) -> None:
+        raise Violation(invariant, virtual_s=self._heap.now, message=message, nodes=nodes)

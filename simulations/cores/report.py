@@ -1,0 +1,69 @@
+"""What came of a run."""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from consensus.errors import ConsensusError
+from meshnode.errors import MeshError
+from simulations.checkers.violation import Violation
+
+INVARIANTS: Mapping[str, str] = {
+    "core-error": "no core raises anything that its caller could not expect",
+    "liveness": "once the faults are over, what can be done is done within a stated time",
+    "swim-no-blame": "without faults, nobody holds a node that runs dead",
+    "raft-durable-ack": "what a member acknowledges is on its disk",
+    "raft-durable-commit": "what a leader commits is on the disks of a majority",
+    "raft-commit-term": "a leader commits by counting only what is of its own term",
+    "raft-log-opens": "a power failure leaves a log that can be opened",
+    "partitions-at-most-once": "a request takes effect at most once",
+    "partitions-state": "equal records make equal states",
+    "partitions-read": "a read sees all that was acknowledged before it came",
+}
+"""What is checked at this level beside the invariants of `simulations.checkers`: a world of cores sees more."""
+
+CORE_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ConsensusError,
+    LookupError,
+    MeshError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""How a mistake in a core shows, beside a broken invariant: what of this leaves a core ends the run as a violation."""
+
+
+def core_error(error: BaseException, virtual_s: float) -> Violation:
+    """The violation that an error which left a core is: the cores raise nothing that their caller could not expect."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    message = f"{type(error).__name__}: {error} in {place.name}: {place.line}"
+    return Violation("core-error", virtual_s=virtual_s, message=message)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of one run.
+
+    Attributes:
+        seed: of the run.
+        events: how many events of the heap happened.
+        virtual_s: how much virtual time passed.
+        violations: empty for a clean run; otherwise the one that ended it.
+        counters: what happened how often; the names are the world's own.
+        trace: a digest of everything that happened: equal for equal seeds and faults.
+    """
+
+    seed: int
+    events: int
+    virtual_s: float
+    violations: tuple[Violation, ...]
+    counters: Mapping[str, int]
+    trace: str
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing went wrong."""
+        return not self.violations

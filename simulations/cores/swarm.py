@@ -1,0 +1,268 @@
+"""Runs drawn from a seed: which faults there are at all, how many and how bad, and how small timeouts and batches.
+
+Runs in which everything goes wrong a little are all alike. Where each kind of fault is there or not at all, some seed
+has just the two that a mistake needs (Groce et al., "Swarm Testing", 2012).
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from meshnode.membership.config import SwimConfig
+from meshnode.metadata.config import AllocatorConfig
+from meshnode.partitions.config import PartitionsConfig
+from simulations.cores import partition_world, raft_world, swim_world
+from simulations.cores.faults import ClockRate, CoreFaults, Crash, Cut, Leave, LinkQuality, Pause, Slow
+from simulations.cores.partition_world import PartitionSettings, PartitionWorkload
+from simulations.cores.raft_member import RaftSettings
+from simulations.cores.raft_world import RaftWorkload
+from simulations.cores.report import Report
+from simulations.disk import DiskFaults
+
+EFFECTS_MAX = 12
+"""How many effects a process that is to die between two of them still performs: those of a batch of a busy node."""
+
+
+class _Draws:
+    """One generator for one run's plan: every kind of fault is on in about half of the runs."""
+
+    def __init__(self, rng: random.Random, *, nodes: Sequence[int], duration_s: float, scale_s: float) -> None:
+        self.rng = rng
+        self.nodes = nodes
+        self.duration_s = duration_s
+        self.scale_s = scale_s
+
+    def is_on(self, share: float = 0.5) -> bool:
+        """Whether a kind of fault is there at all."""
+        return self.rng.random() < share
+
+    def span_s(self, shortest: float = 0.05, longest: float = 4.0) -> float:
+        """A time: as often a fraction of the world's timeout as a multiple of it."""
+        return self.scale_s * math.exp(self.rng.uniform(math.log(shortest), math.log(longest)))
+
+    def at_s(self) -> float:
+        """When something happens."""
+        return self.rng.uniform(0.0, self.duration_s)
+
+    def times(self, most: int) -> range:
+        """How often."""
+        return range(self.rng.randint(1, most))
+
+    def group(self) -> frozenset[int]:
+        """Some of the nodes, often one or half of them."""
+        most = max(len(self.nodes) - 1, 1)
+        count = self.rng.choice((1, 1, len(self.nodes) // 2, self.rng.randint(1, most)))
+        return frozenset(self.rng.sample(list(self.nodes), max(1, min(count, most))))
+
+    def quality(self) -> LinkQuality:
+        """Links that are bad in some ways."""
+        rng = self.rng
+        return LinkQuality(
+            delay_s=rng.choice((0.0001, 0.0005, 0.02 * self.scale_s)),
+            jitter_s=rng.choice((0.0, 0.0095, 0.1 * self.scale_s, 0.5 * self.scale_s)),
+            late=rng.choice((0.0, 0.02, 0.2)),
+            late_s=self.span_s(0.1, 2.0),
+            loss=rng.choice((0.0, 0.02, 0.1, 0.4)),
+            duplicate=rng.choice((0.0, 0.02, 0.2)),
+        )
+
+    def cut(self) -> Cut:
+        """Two groups that do not hear each other; a third may hear both."""
+        rng = self.rng
+        senders = self.group()
+        others = frozenset(self.nodes) - senders
+        receivers = others
+        if len(others) > 1 and rng.random() < 0.3:
+            receivers = frozenset(rng.sample(sorted(others), len(others) - 1))
+        flap_s = self.span_s(0.05, 1.0) if rng.random() < 0.2 else 0.0
+        for_s = self.span_s(0.2, 6.0)
+        return Cut(senders, receivers, self.at_s(), for_s, both_ways=rng.random() < 0.7, flap_s=flap_s)
+
+    def crash(self) -> Crash:
+        """A process that dies, and comes back."""
+        rng = self.rng
+        effects = rng.choice((0, rng.randint(1, EFFECTS_MAX)))
+        return Crash(rng.choice(self.nodes), self.at_s(), self.span_s(), effects=effects, power=rng.random() < 0.6)
+
+    def faults(self, *, leaves: bool = False, ordered: bool = False) -> CoreFaults:
+        """All faults of a run."""
+        rng = self.rng
+        is_ordered = ordered and rng.random() < 0.5
+        quality = self.quality() if self.is_on() else LinkQuality()
+        if is_ordered:
+            quality = LinkQuality(
+                delay_s=quality.delay_s, jitter_s=quality.jitter_s, late=quality.late, late_s=quality.late_s
+            )
+        crashes = [self.crash() for _ in self.times(8)] if self.is_on(0.7) else []
+        if self.is_on(0.2):
+            at_s, for_s = self.at_s(), self.span_s()
+            crashes += [Crash(node, at_s, for_s) for node in sorted(self.group())]
+        pauses = [Pause(rng.choice(self.nodes), self.at_s(), self.span_s()) for _ in self.times(4)]
+        slow = [Slow(rng.choice(self.nodes), self.quality(), self.at_s(), self.span_s(0.5, 8.0)) for _ in self.times(2)]
+        leavers = [Leave(rng.choice(self.nodes), self.at_s(), self.span_s()) for _ in self.times(3)]
+        clocks = [ClockRate(node, rng.uniform(0.8, 1.25)) for node in self.nodes]
+        return CoreFaults(
+            quality=quality,
+            sync_s=(0.0005, rng.choice((0.002, 0.02 * self.scale_s, 0.3 * self.scale_s))),
+            ordered=is_ordered,
+            calm_s=self.duration_s,
+            cuts=tuple(self.cut() for _ in self.times(6)) if self.is_on() else (),
+            slow=tuple(slow) if self.is_on(0.3) else (),
+            crashes=tuple(crashes),
+            pauses=tuple(pauses) if self.is_on(0.4) else (),
+            leaves=tuple(leavers) if leaves and self.is_on(0.4) else (),
+            clocks=tuple(clocks) if self.is_on(0.2) else (),
+        )
+
+
+def swim(seed: int) -> Report:
+    """One run of a small mesh."""
+    rng = random.Random(f"swarm swim {seed}")
+    nodes = rng.choice((2, 3, 5, 5, 8, 8, 13))
+    scale = rng.choice((1.0, 1.0, 0.2))
+    config = SwimConfig(
+        probe_interval_s=1.0 * scale,
+        probe_timeout_s=rng.choice((0.2, 0.5, 0.8)) * scale,
+        indirect_probes=rng.choice((0, 1, 3)),
+        suspicion_multiplier=rng.choice((1.0, 3.0, 5.0)),
+        retransmit_multiplier=rng.choice((1, 4)),
+        gossip_interval_s=rng.choice((0.1, 0.2, 0.5)) * scale,
+        gossip_peers=rng.choice((1, 3)),
+        datagram_bytes_max=rng.choice((1232, 1400)),
+        sync_interval_s=rng.choice((5.0, 30.0)) * scale,
+        rejoin_interval_s=rng.choice((2.0, 15.0)) * scale,
+    )
+    duration_s = rng.choice((20.0, 40.0)) * scale
+    draws = _Draws(rng, nodes=range(nodes), duration_s=duration_s, scale_s=3.0 * scale)
+    return swim_world.run(seed, draws.faults(leaves=True), duration_s, nodes=nodes, config=config)
+
+
+def raft(seed: int) -> Report:
+    """One run of a group."""
+    rng = random.Random(f"swarm raft {seed}")
+    members = rng.choice((1, 2, 3, 3, 3, 4, 5, 5))
+    has_changes = rng.random() < 0.4
+    workload = RaftWorkload(
+        members=members,
+        founders=rng.randint(1, members) if has_changes else members,
+        proposals_per_s=rng.choice((1.0, 4.0, 16.0)),
+        changes_per_s=rng.choice((0.3, 1.0)) if has_changes else 0.0,
+        transfers_per_s=rng.choice((0.0, 0.0, 0.3)),
+        campaigns_per_s=rng.choice((0.0, 0.0, 0.3, 1.5)),
+        isolations_per_s=rng.choice((0.0, 0.0, 0.3)),
+    )
+    is_protected = rng.random() < 0.5
+    settings = RaftSettings(
+        heartbeat_interval_s=rng.choice((0.1, 0.3, 0.45)),
+        pre_vote=is_protected,
+        check_quorum=is_protected,
+        append_bytes_max=rng.choice((8, 1 << 20)),
+        inflight_messages_max=rng.choice((1, 4, 256)),
+        apply_bytes_max=rng.choice((1, 1 << 20)),
+        is_eager=rng.random() < 0.5,
+    )
+    duration_s = rng.choice((6.0, 12.0))
+    draws = _Draws(rng, nodes=range(1, members + 1), duration_s=duration_s, scale_s=1.0)
+    disk_faults = DiskFaults(in_order=True)
+    faults = draws.faults(ordered=True)
+    return raft_world.run(seed, faults, duration_s, settings=settings, workload=workload, disk_faults=disk_faults)
+
+
+def partitions(seed: int) -> Report:
+    """One run of several partitions."""
+    rng = random.Random(f"swarm partitions {seed}")
+    nodes = rng.choice((1, 2, 3, 3, 4, 5))
+    scale = rng.choice((1.0, 1.0, 0.3))
+    stall_s = rng.choice((0.5, 2.0)) * scale
+    settings = PartitionSettings(
+        partitions=PartitionsConfig(
+            confirm_interval_s=rng.choice((0.3, 1.0)) * scale,
+            lease_s=3.0 * scale,
+            resend_after_s=rng.choice((0.1, 0.5)) * scale,
+        ),
+        allocator=AllocatorConfig(
+            settle_s=0.5 * scale,
+            replacement_delay_s=rng.choice((2.0, 30.0)) * scale,
+            stuck_after_s=6.0 * scale,
+            stall_s=stall_s,
+        ),
+        pulse_interval_s=0.5 * scale,
+        failed_after_s=rng.choice((0.6, 1.5)) * scale,
+        agreement_s=rng.choice((0.01, 0.3)) * scale,
+        requires_lease=rng.random() < 0.3,
+        has_small_bounds=rng.random() < 0.5,
+    )
+    workload = PartitionWorkload(
+        nodes=nodes,
+        partitions=rng.choice((1, 1, 2, 4)),
+        replication=rng.choice((1, 2, 3, 3, 3, 5)),
+        clients=rng.choice((1, 3, 6)),
+        pause_s=rng.choice((0.02, 0.2, 0.5)) * scale,
+        read_share=rng.choice((0.0, 0.3, 0.6, 0.97)),
+        meddling_per_s=rng.choice((0.0, 0.3, 2.0)) / scale,
+        copies_per_s=rng.choice((0.0, 1.0)) / scale,
+        isolations_per_s=rng.choice((0.0, 0.0, 0.4)) / scale,
+    )
+    duration_s = rng.choice((4.0, 10.0)) * scale
+    # With the metadata service among them, whose pause or cut means that nothing can be agreed on.
+    draws = _Draws(rng, nodes=range(nodes + 1), duration_s=duration_s, scale_s=1.0 * scale)
+    return partition_world.run(seed, draws.faults(ordered=True), duration_s, settings=settings, workload=workload)
+
+
+WORLDS: Mapping[str, Callable[[int], Report]] = {"swim": swim, "raft": raft, "partitions": partitions}
+"""The worlds that `sweep` knows, by name."""
+
+
+@dataclass(slots=True)
+class Sweep:
+    """What came of a range of seeds.
+
+    Attributes:
+        failures: the reports of the seeds that were not clean.
+        seeds, events, virtual_s, wall_s: totals.
+        counters: the sums of those of the reports.
+    """
+
+    failures: list[Report] = field(default_factory=list)
+    seeds: int = 0
+    events: int = 0
+    virtual_s: float = 0.0
+    wall_s: float = 0.0
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def add(self, report: Report) -> None:
+        """Count a run in."""
+        self.seeds += 1
+        self.events += report.events
+        self.virtual_s += report.virtual_s
+        for name, count in report.counters.items():
+            self.counters[name] = self.counters.get(name, 0) + count
+        if not report.is_clean:
+            self.failures.append(report)
+
+
+def sweep(first_seed: int, last_seed: int, world: str, *, failures_max: int = 10) -> Sweep:
+    """Run the seeds from the first to the last, each for itself.
+
+    Args:
+        first_seed: the first.
+        last_seed: the last, included.
+        world: a key of `WORLDS`.
+        failures_max: stop after so many seeds that were not clean.
+
+    Raises:
+        ValueError: there is no such world.
+    """
+    if world not in WORLDS:
+        raise ValueError(f"there is no world {world!r}: choose one of {', '.join(WORLDS)}")
+    run = WORLDS[world]
+    swept = Sweep()
+    began_s = time.perf_counter()
+    for seed in range(first_seed, last_seed + 1):
+        swept.add(run(seed))
+        if len(swept.failures) >= failures_max:
+            break
+    swept.wall_s = time.perf_counter() - began_s
+    return swept

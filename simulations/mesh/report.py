@@ -1,0 +1,36 @@
+"""What one run came to."""
+
+from dataclasses import dataclass
+
+from simulations.checkers.violation import Violation
+from simulations.hosts.trace import Line
+from simulations.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One run.
+
+    Attributes:
+        violation: the first thing that did not hold; None if everything did.
+        digest: of the trace.
+        virtual_s: how much time passed in the world.
+        events: how many events happened.
+        operations: how many calls the clients made; ``acknowledged`` of them were answered.
+        fired: how often each kind of fault struck.
+        nodes: a line a node, at the end.
+        lines: the last things that happened.
+        history: what the clients saw, as JSON lines.
+    """
+
+    plan: Plan
+    violation: Violation | None
+    digest: str
+    virtual_s: float
+    events: int
+    operations: int
+    acknowledged: int
+    fired: dict[str, int]
+    nodes: tuple[str, ...]
+    lines: tuple[Line, ...]
+    history: str

@@ -1,0 +1,190 @@
+"""A plan: everything that distinguishes one run from another, as plain data that fits into a file."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from simulations.cores.faults import FOREVER, CoreFaults
+from simulations.disk import DiskFaults
+
+
+class MalformedPlan(ValueError):
+    """The file is no plan; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """All connections between two nodes end in the middle of what they carry."""
+
+    one: int
+    other: int
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """Whoever connects to the node waits for ever."""
+
+    node: int
+    at_s: float
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StuckLoop:
+    """The main loop of a node stands still, as in a long computation, while its membership goes on."""
+
+    node: int
+    at_s: float
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlowCpu:
+    """Each step of each task of a node takes ``step_s``."""
+
+    node: int
+    step_s: float
+    at_s: float
+    for_s: float = FOREVER
+
+
+@dataclass(frozen=True, slots=True)
+class BadDisk:
+    """The disk of a node fails as ``faults`` says, for a time."""
+
+    node: int
+    faults: DiskFaults
+    at_s: float
+    for_s: float = FOREVER
+
+
+@dataclass(frozen=True, slots=True)
+class DiskKill:
+    """The process of a node is killed at one of its disk operations, and started again after ``for_s``.
+
+    Attributes:
+        operations: how many it may still do from ``at_s`` on.
+    """
+
+    node: int
+    operations: int
+    at_s: float
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NewDisk:
+    """The machine of a node burns down: a new one takes its name, with an empty disk, after ``for_s``."""
+
+    node: int
+    at_s: float
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WallJump:
+    """Somebody sets the wall clock of a node."""
+
+    node: int
+    by_s: float
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults(CoreFaults):
+    """What can go wrong with whole nodes: all that can with cores, and more."""
+
+    resets: tuple[Reset, ...] = ()
+    hangs: tuple[Hang, ...] = ()
+    stuck_loops: tuple[StuckLoop, ...] = ()
+    slow_cpus: tuple[SlowCpu, ...] = ()
+    bad_disks: tuple[BadDisk, ...] = ()
+    disk_kills: tuple[DiskKill, ...] = ()
+    new_disks: tuple[NewDisk, ...] = ()
+    wall_jumps: tuple[WallJump, ...] = ()
+
+    def kinds(self) -> dict[str, int]:
+        """How many of each kind."""
+        counts = {}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+                counts[item.name] = len(value)
+        return counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One run.
+
+    Attributes:
+        seed: of everything that is drawn while it runs: delays, the order of tasks, the nodes' own randomness.
+        nodes: how many; they are numbered from 0, and 0 founds the mesh.
+        clients: how many call agents.
+        duration_s: how long faults and calls go on, in virtual seconds from when the mesh was formed.
+        recovery_s: how long the mesh then has to be whole again.
+        workload: its name, such as `counter`.
+        keys: how many agents are called.
+        calls_per_s: of all clients together; each waits for its answer, so it may be fewer.
+        tempo: by what the nodes' timeouts are multiplied.
+        faults: what goes wrong, in virtual seconds from when the mesh was formed.
+    """
+
+    seed: int = 0
+    nodes: int = 5
+    clients: int = 3
+    duration_s: float = 30.0
+    recovery_s: float = 60.0
+    workload: str = "counter"
+    keys: int = 8
+    calls_per_s: float = 20.0
+    partitions: int = 16
+    replication: int = 3
+    tempo: float = 1.0
+    faults: Faults = field(default_factory=Faults)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.nodes <= 99:
+            raise ValueError(f"nodes is {self.nodes}: choose 1 to 99")
+        for name in ("clients", "keys"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose 1 or more")
+        for name in ("duration_s", "recovery_s", "calls_per_s", "tempo"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose above 0")
+
+    def to_json(self) -> str:
+        """As text, for a file."""
+        return json.dumps(_plain(msgspec.to_builtins(self)), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Read what `to_json` wrote.
+
+        Raises:
+            MalformedPlan: it did not write this.
+        """
+        try:
+            return msgspec.convert(json.loads(text), cls, strict=False)
+        except (msgspec.ValidationError, ValueError) as error:
+            raise MalformedPlan(f"not a plan: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinity, and no sets."""
+    match value:
+        case float() if math.isinf(value):
+            return "inf"
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case set() | frozenset():
+            return sorted(_plain(item) for item in value)
+        case _:
+            return value
