@@ -5,7 +5,7 @@ The search is Wing and Gong's ("Testing and verifying concurrent objects", 1993)
 for linearizability", 2017): each key by itself; configurations that were met before are not searched again; and an
 operation is placed just in time, when the end of one is reached that was not placed yet. Beyond these:
 
-- An operation that would leave the state as it is, and may be placed now, is: no later place can be better.
+- A read that may be placed now is: it changes nothing, so no later place can be better.
 - Operations of unknown outcome with the same effect are used in the order of their invocations: they can stand in for
   each other. One whose effect the very next operation undoes is not used at all. Of two configurations that differ only
   in which were used, the one that used fewer can do whatever the other can.
@@ -124,6 +124,7 @@ class _Searcher:
         self._met: dict[tuple[int, int, State], list[int]] = {}
         known = [operation for operation in operations if operation.outcome is EventType.OK]
         self._ending = sorted(known, key=lambda operation: operation.ended_at or 0)
+        self._is_read = [model.is_read(one.op, one.value, one.result) for one in self._ending]
         self._unknown = sorted(
             (operation for operation in operations if operation.outcome is EventType.INFO),
             key=lambda operation: operation.invoked_at,
@@ -178,12 +179,16 @@ class _Searcher:
         return self._model.step(state, operation.op, operation.value, result)
 
     def _settle(self, at: _Configuration) -> _Configuration:
-        """Place what leaves the state as it is, and pass the ends of what is placed."""
+        """Place all reads that may be, and pass the ends of what is placed."""
         end, placed, path, without = at.end, at.placed, at.path, at.without
         while end < len(self._ending):
             for number in self._under_way[end]:
                 bit = 1 << number - end
-                if not placed & bit and self._step(at.state, self._ending[number]) == (at.state,):
+                if (
+                    self._is_read[number]
+                    and not placed & bit
+                    and self._step(at.state, self._ending[number]) == (at.state,)
+                ):
                     placed |= bit
                     path = _Path(path, self._ending[number])
                     without = None

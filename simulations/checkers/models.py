@@ -37,21 +37,29 @@ class Model:
         step: ``step(state, op, value_in, value_out)`` gives the states in which the object may be after the operation;
             none if the operation can't have had that result in that state. Raises ValueError for an operation that the
             object does not have.
+        is_read: whether an operation, given ``(op, value_in, value_out)``, changes nothing in any state in which it can
+            have that result. It makes the search fast and may say no for any of them.
     """
 
     name: str
     initial: State
     step: Step
+    is_read: Callable[[str, Json, Result], bool]
 
 
-def deterministic(name: str, initial: State, step: Callable[[State, str, Json], tuple[State, Result]]) -> Model:
+def deterministic(
+    name: str,
+    initial: State,
+    step: Callable[[State, str, Json], tuple[State, Result]],
+    is_read: Callable[[str, Json, Result], bool],
+) -> Model:
     """A model whose ``step(state, op, value_in)`` gives the one state after it and the one result that is right."""
 
     def check(state: State, op: str, value_in: Json, value_out: Result) -> tuple[State, ...]:
         after, expected = step(state, op, value_in)
         return (after,) if fits(expected, value_out) else ()
 
-    return Model(name, initial, check)
+    return Model(name, initial, check, is_read)
 
 
 def fits(expected: Result, seen: Result) -> bool:
@@ -80,7 +88,7 @@ def _counter(state: State, op: str, value: Json) -> tuple[State, Result]:
     raise _no_such(op, value, "add n -> total, read -> total")
 
 
-COUNTER: Final = deterministic("counter", 0, _counter)
+COUNTER: Final = deterministic("counter", 0, _counter, lambda op, _value_in, _value_out: op == "read")
 """``add n`` returns the total after it, ``read`` the total."""
 
 
@@ -101,7 +109,12 @@ def _register(state: State, op: str, value_in: Json, value_out: Result) -> tuple
 
 _NOTHING: Final = canonical(None)
 
-REGISTER: Final = Model("register", _NOTHING, _register)
+REGISTER: Final = Model(
+    "register",
+    _NOTHING,
+    _register,
+    lambda op, _, value_out: op == "get" or (op == "compare_and_set" and value_out is False),
+)
 """``get``, ``put value``, ``delete``, ``compare_and_set [expected, value]``. A key without a value reads as null."""
 
 
@@ -118,7 +131,7 @@ def _append_list(state: State, op: str, value_in: Json, value_out: Result) -> tu
     raise _no_such(op, value_in, "append x, read -> list")
 
 
-APPEND_LIST: Final = Model("append list", (), _append_list)
+APPEND_LIST: Final = Model("append list", (), _append_list, lambda op, _value_in, _value_out: op == "read")
 """``append x``, and ``read``, which returns everything appended, in order."""
 
 
@@ -137,7 +150,7 @@ def _unique_set(state: State, op: str, value_in: Json, value_out: Result) -> tup
     raise _no_such(op, value_in, "add x -> whether it is new, read -> list in any order")
 
 
-UNIQUE_SET: Final = Model("unique set", (), _unique_set)
+UNIQUE_SET: Final = Model("unique set", (), _unique_set, lambda op, _, value_out: op == "read" or value_out is False)
 """``add x`` returns whether it was not there before; ``read`` returns the members in any order, each once."""
 
 
@@ -197,7 +210,9 @@ def _token(state: _Lock) -> int | None:
     return None if isinstance(state.holder, Mark) else state.holder
 
 
-LOCK: Final = Model("lock", _Lock(), _lock)
+LOCK: Final = Model(
+    "lock", _Lock(), _lock, lambda op, _, value_out: op == "holder" or value_out is (None if op == "acquire" else False)
+)
 """``acquire`` returns a token above all tokens before it, or null if the lock is held; ``release token`` whether it was
 held under that token; ``holder`` the token or null. Tokens are whole numbers from 1. A lease that may run out is a
 ``release`` of the token that ends in ``info`` as soon as it is granted: it may take effect at any later time, or never.

@@ -233,7 +233,7 @@ def _bury(dead: list[scheduler.Task]) -> None:
         for nursery in [nursery for task in dead for nursery in task._child_nurseries]:
             nursery._children.clear()  # it will be asked whether it has ended well
         for task in dead:
-            # Thrown, not closed: that would leave behind, unfinished, each coroutine whose `finally` waits for something.
+            # Thrown, not closed: that would leave behind each coroutine whose `finally` waits for something.
             with contextlib.suppress(BaseException):
                 for _attempt in range(THROWS_MAX):
                     task.context.run(task.coro.throw, Killed())

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from kernels.reference import forward
-from meshnode import AgentError, UnknownAgentType, UnknownMethod
+from meshnode import AgentError, InvalidArgument, UnknownAgentType, UnknownMethod
 from meshnode.errors import NotFound
 from tests.node.mesh import Counter, Receipt, client_of, mesh_of, until
 from tests.prediction.networks import network, rows_of

@@ -98,6 +98,19 @@ def check_order(placed: Sequence[Operation], model: Model) -> None:
     assert states
 
 
+@pytest.mark.parametrize("name", sorted(MODELS))
+@given(data=st.data())
+def test_what_a_model_calls_a_read_changes_nothing(name: str, data: st.DataObject) -> None:
+    model = MODELS[name]
+    states = {model.initial}
+    for op, value, result in data.draw(st.lists(CALLS[name], max_size=8)):
+        # A holder whose token nobody saw is not the same state as one whose token somebody asks for.
+        if model.is_read(op, value, result) and op != "holder":
+            assert all(set(model.step(state, op, value, result)) <= {state} for state in states)
+        seen = data.draw(st.sampled_from([result, Mark.UNKNOWN]))
+        states |= {after for state in states for after in model.step(state, op, value, seen)}
+
+
 def operation(op: str, value: object, result: object, begin: int, end: int | None) -> Operation:
     outcome = EventType.INFO if end is None else EventType.OK
     return Operation(begin, op, "k", value, begin, begin, outcome, result, end, end)  # type: ignore[arg-type]
@@ -121,6 +134,12 @@ def operation(op: str, value: object, result: object, begin: int, end: int | Non
             REGISTER,
             [("put", True, None, 0, 1), ("get", None, True, 2, 3)],
             [("put", True, None, 0, 1), ("get", None, 1, 2, 3)],
+        ),
+        # A delete that changes nothing at once, and something later.
+        (
+            REGISTER,
+            [("put", 0, None, 0, 2), ("delete", None, None, 1, 3), ("get", None, None, 4, 5)],
+            [("put", 0, None, 0, 1), ("delete", None, None, 2, 3), ("get", None, 0, 4, 5)],
         ),
         # Two who both think that they were first.
         (
