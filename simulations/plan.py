@@ -139,7 +139,7 @@ class Plan:
     nodes: int = 5
     clients: int = 3
     duration_s: float = 30.0
-    recovery_s: float = 60.0
+    recovery_s: float = 150.0
     workload: str = "counter"
     keys: int = 8
     calls_per_s: float = 20.0

@@ -10,6 +10,9 @@ from meshnode.metadata.rows import Phase
 WEIGHT_MAX = 1000
 """Of one node: more than the ratio of any two machines of one mesh."""
 
+CHANGES_MAX = 256
+"""Changes of rows in one command: about 16 KiB in the Raft log."""
+
 
 @wire.message(0x40)
 @dataclass(frozen=True, slots=True)

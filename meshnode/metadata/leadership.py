@@ -13,10 +13,9 @@ from meshnode.links import Channel, Links
 from meshnode.log import get_logger
 from meshnode.membership.messages import Member, State
 from meshnode.metadata.allocator import Allocator, Health, Move
-from meshnode.metadata.commands import ChangeRows, Forget, Found, Register
+from meshnode.metadata.commands import CHANGES_MAX, ChangeRows, Forget, Found, Register
 from meshnode.metadata.config import AllocatorConfig
 from meshnode.metadata.group import MetadataGroup
-from meshnode.partitions.driver import CHANGES_MAX
 
 INTERVAL_S = 0.25
 """How often the leader looks; news of a member makes it look at once."""

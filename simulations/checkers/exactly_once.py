@@ -19,21 +19,21 @@ TOTAL_MAX: Final = 1 << 24
 """Of all unknown amounts of one key: which sums they can make is worked out with one bit a sum."""
 
 
-class Outcome(enum.IntEnum):
-    """What is known of a request, from weak to strong."""
+class Outcome(enum.Enum):
+    """What is known of a request."""
 
-    REFUSED = 0
-    UNKNOWN = 1
-    ACKNOWLEDGED = 2
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    ACKNOWLEDGED = "acknowledged"
 
 
 @dataclass(slots=True)
 class _Request:
     amount: int
-    outcome: Outcome = Outcome.UNKNOWN
-    reply: object = None
     tries: int = 0
     refused: int = 0
+    is_acknowledged: bool = False
+    reply: object = None
 
 
 class ExactlyOnce:
@@ -66,27 +66,24 @@ class ExactlyOnce:
     def acknowledged(self, key: str, request_id: str, reply: object = None) -> None:
         """A try was answered. All answers to one request id are the recorded one."""
         request = self._requests[key][request_id]
-        if request.outcome is Outcome.ACKNOWLEDGED and request.reply != reply:
+        if request.is_acknowledged and request.reply != reply:
             raise self._violation(
                 "exactly-once-reply",
                 f"{key}: request {request_id!r} was answered {request.reply!r} and then {reply!r}",
             )
-        request.outcome = Outcome.ACKNOWLEDGED
+        request.is_acknowledged = True
         request.reply = reply
 
     def refused(self, key: str, request_id: str) -> None:
         """A try surely had no effect."""
-        request = self._requests[key][request_id]
-        request.refused += 1
-        if request.outcome is Outcome.UNKNOWN and request.refused == request.tries:
-            request.outcome = Outcome.REFUSED
+        self._requests[key][request_id].refused += 1
 
     def outcome(self, key: str, request_id: str) -> Outcome:
         """What is known of a request by now."""
         request = self._requests[key][request_id]
-        if request.outcome is Outcome.REFUSED and request.refused < request.tries:
-            return Outcome.UNKNOWN
-        return request.outcome
+        if request.is_acknowledged:
+            return Outcome.ACKNOWLEDGED
+        return Outcome.REFUSED if request.refused == request.tries else Outcome.UNKNOWN
 
     def check_applied(self, key: str, applied: Mapping[str, int]) -> None:
         """Judge an agent that knows how often it took each request id.

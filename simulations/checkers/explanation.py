@@ -1,9 +1,9 @@
 """Whole histories, key by key, and why one of them is not linearizable.
 
 An explanation keeps what is needed to see the contradiction. Of the operations that were begun before the end that no
-order gets past, it finds a part that contradicts itself *whatever the others did*: each of those counts as one of unknown
-outcome, which may have taken effect at any time or never. So it does not blame a read for a value whose write was cut
-away.
+order gets past, it finds a part that contradicts itself *whatever the others did*: each of those counts as one of
+unknown outcome, which may have taken effect at any time or never. So it does not blame a read for a value whose write
+was cut away.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,8 @@ class Explanation:
     """Why the operations of one key can't have happened one at a time.
 
     Attributes:
-        placed: the longest prefix that is linearizable, with what is under way at its end, in an order that explains it.
+        placed: the longest prefix that is linearizable, with what is under way at its end, in an order that explains
+            it.
         state: what the object would be after it.
         stuck: the operation that can't be placed before its end.
         refused: others under way then that can't be placed next.

@@ -20,7 +20,7 @@ from typing import Final
 from simulations.checkers.history import EventType, Operation, canonical
 from simulations.checkers.models import Mark, Model, Result, State
 
-STEPS_MAX: Final = 3_000_000
+STEPS_MAX: Final = 2_000_000
 """Steps of the model in one history: some seconds, and a few hundred megabytes at most. Histories of the simulator take
 a handful an operation."""
 
@@ -43,8 +43,8 @@ class Search:
         configurations: how many were searched, each once.
         placed: an order of operations that gets as far as any that was found; all of them if linearizable.
         state: the object after those.
-        stuck: the operation whose end no order gets past, the results of those under way considered; or at whose end the
-            furthest order stood when the budget was spent; None if linearizable.
+        stuck: the operation whose end no order gets past, the results of those under way considered; or at whose end
+            the furthest order stood when the budget was spent; None if linearizable.
         refused: the other operations under way at that end that can't be placed next in ``state``.
     """
 

@@ -139,7 +139,7 @@ def convergence_bound_s(
     under way meanwhile. A primary that is stuck is noticed after ``stuck_after_s``. A takeover that had stalled before
     may be left alone for as long as the most patience with one, and then takes its time once more.
     """
-    bounds = swim_bounds(swim, live=max(2, live), gone=gone, latency_s=latency_s, slowest=slowest, chance=chance)
+    bounds = swim_bounds(swim, live=live, gone=gone, latency_s=latency_s, slowest=slowest, chance=chance)
     patience_s = max(STALL_MAX_S, allocator.stall_s)
     rest_s = 12 * election_timeout_s + allocator.stuck_after_s + allocator.settle_s + patience_s + allocator.stall_s
     return bounds.healing_s + rest_s / slowest

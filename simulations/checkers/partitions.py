@@ -2,7 +2,7 @@
 
 The world calls, in the order in which things happen:
 
-1. `wrote` for each entry that a node queues in its journal, `synced` once it is on disk;
+1. `wrote` for each entry that a node queues in its journal, `synced` once it is on disk, before what waited for that;
 2. `sent` for each message that leaves a node, also to itself;
 3. `serving` when a process takes itself for the active primary, `acknowledge` when a caller is told that its record is
    committed;
@@ -11,6 +11,7 @@ The world calls, in the order in which things happen:
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import assert_never
 
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
 from meshnode.partitions.messages import (
@@ -32,6 +33,7 @@ from meshnode.partitions.messages import (
 )
 from meshnode.partitions.partition import Partition
 from meshnode.partitions.primary import majority
+from simulations.checkers.on_disk import OnDisk, equal_at_start, kept_by
 from simulations.checkers.violation import Violation
 
 _Copy = tuple[PartitionId, NodeId]
@@ -61,6 +63,7 @@ class PartitionsChecker:
         self._holders: dict[tuple[PartitionId, Epoch, int], set[NodeId]] = {}
         self._snapshots: dict[_Copy, int] = {}
         self._answered: dict[_Copy, Epoch] = {}
+        self._on_disk: dict[_Copy, OnDisk] = {}
         self._confirmed: dict[_Copy, int] = {}
         self._promised: dict[_Copy, Epoch] = {}
         self._checked: dict[_Copy, int] = {}
@@ -69,40 +72,54 @@ class PartitionsChecker:
 
     def wrote(self, node: NodeId, entry: Entry) -> None:
         """One record per (epoch, sequence), and equal (epoch, sequence) means equal prefixes."""
-        epochs = self._logs.setdefault((entry.partition, node), [])
+        key = (entry.partition, node)
+        epochs = self._logs.setdefault(key, [])
         match entry:
             case Log(partition, records):
-                if records[0].sequence <= len(epochs) + 1:  # else of a file before which others were deleted
-                    self._write_records(node, partition, epochs, records)
+                if records[0].sequence > len(epochs) + 1:
+                    return  # of a file before which others were deleted: a copy of the whole follows
+                kept = kept_by(epochs, records)
+                self._write_records(node, partition, epochs, records)
             case Snapshot(partition, _, position, _, records):
                 known = self.committed.get(partition, [])[: position.sequence]
                 if position != ORIGIN and (not known or known[-1].position != position):
                     raise self._violation(
                         "partitions-snapshot-committed", partition, f"a snapshot at {position} is not committed", node
                     )
+                before = list(epochs)
                 epochs[:] = [record.epoch for record in known]
                 if records:
                     self._write_records(node, partition, epochs, records)
-                self._keep_confirmed((partition, node), len(epochs))
-            case Dropped(partition, _):
+                kept = equal_at_start(before, epochs)
+            case Dropped():
                 epochs.clear()
-                self._keep_confirmed((partition, node), 0)
+                kept = 0
             case Promise():
-                pass
+                return
+            case _:
+                assert_never(entry)
+        self._on_disk.setdefault(key, OnDisk()).queued(kept)
+        self._confirmed[key] = min(self._confirmed.get(key, 0), kept)
 
     def synced(self, node: NodeId, entry: Entry) -> None:
         """An entry is on that node's disk."""
+        key = (entry.partition, node)
+        records: tuple[Record, ...]
         match entry:
-            case Log(partition, records):
-                for record in records:
-                    self._holders.setdefault((partition, record.epoch, record.sequence), set()).add(node)
-            case Snapshot(partition, _, position, _, records):
-                for record in records:
-                    self._holders.setdefault((partition, record.epoch, record.sequence), set()).add(node)
-                key = (partition, node)
+            case Log(_, records):
+                length = records[-1].sequence
+            case Snapshot(_, _, position, _, records):
+                length = position.sequence + len(records)
                 self._snapshots[key] = max(self._snapshots.get(key, 0), position.sequence)
+            case Dropped():
+                length, records = 0, ()
+            case Promise():
+                return
             case _:
-                pass
+                assert_never(entry)
+        for record in records:
+            self._holders.setdefault((entry.partition, record.epoch, record.sequence), set()).add(node)
+        self._on_disk.setdefault(key, OnDisk()).synced(length)
 
     def sent(self, node: NodeId, message: Message | Confirm | Confirmed) -> None:
         """A replica that has promised an epoch accepts nothing below it; what it acknowledges is on its disk."""
@@ -121,7 +138,16 @@ class PartitionsChecker:
         self._answered[key] = promised
         if isinstance(message, Appended | Sealed):
             last = message.sequence if isinstance(message, Appended) else message.last.sequence
-            self._confirmed[key] = max(self._confirmed.get(key, 0), last)
+            on_disk = self._on_disk.get(key, OnDisk())
+            if last > on_disk.longest:
+                raise self._violation(
+                    "partitions-durable-log",
+                    message.partition,
+                    f"it says that {last} records are on disk, and {on_disk.longest} are",
+                    node,
+                )
+            # What waited for a sync may leave when some of it is replaced again.
+            self._confirmed[key] = max(self._confirmed.get(key, 0), min(last, on_disk.lasting))
 
     def serving(self, partition: PartitionId, epoch: Epoch, node: NodeId, boot: Boot, committed: int) -> None:
         """One process per epoch; and it has everything that was acknowledged in earlier ones."""
@@ -170,7 +196,7 @@ class PartitionsChecker:
         for (partition, other), answered in self._answered.items():
             if other == node:
                 self._check_recovered(partition, node, copies.get(partition), answered)
-        for state in (self._logs, self._promised, self._checked):
+        for state in (self._logs, self._promised, self._checked, self._on_disk):
             for key in [key for key in state if key[1] == node]:
                 del state[key]
         for entry in history or ():
@@ -180,6 +206,9 @@ class PartitionsChecker:
             before = [record.epoch for record in self.committed.get(partition, [])[: log.start.sequence]]
             after = [record.epoch for record in log.after(log.start.sequence)]
             self._logs[partition, node] = [*before, *after]
+        for key, epochs in self._logs.items():
+            if key[1] == node:
+                self._on_disk[key] = OnDisk(len(epochs), len(epochs))
 
     # ---- what must be true of a copy
 
@@ -264,19 +293,10 @@ class PartitionsChecker:
                 node,
             )
 
-    def _keep_confirmed(self, key: _Copy, most: int) -> None:
-        """Records after ``most`` are replaced on purpose."""
-        if key in self._confirmed:
-            self._confirmed[key] = min(self._confirmed[key], most)
-
     def _write_records(
         self, node: NodeId, partition: PartitionId, epochs: list[Epoch], records: tuple[Record, ...]
     ) -> None:
         first = records[0].sequence
-        kept = first - 1
-        while kept < min(len(epochs), first - 1 + len(records)) and epochs[kept] == records[kept - first + 1].epoch:
-            kept += 1
-        self._keep_confirmed((partition, node), kept)
         before = Epoch(0) if first == 1 else epochs[first - 2]
         del epochs[first - 1 :]
         for record in records:

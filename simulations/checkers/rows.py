@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from meshnode.identity import Boot, NodeId, PartitionId
+from meshnode.identity import NodeId, PartitionId
 from meshnode.metadata.rows import Phase, Row
 from simulations.checkers.violation import Violation
 
@@ -23,11 +23,6 @@ class RowsChecker:
         # One entry for each change of each row; and for each node and partition, how many of these it has applied.
         self._history: dict[PartitionId, list[Row]] = {}
         self._applied: dict[NodeId, dict[PartitionId, int]] = {}
-        self._boots: dict[NodeId, Boot] = {}
-
-    def registered(self, node_id: NodeId, boot: Boot) -> None:
-        """The metadata registers a start of a node. Told by every node; the highest counts."""
-        self._boots[node_id] = max(boot, self._boots.get(node_id, Boot(0)))
 
     def restarted(self, node: NodeId) -> None:
         """A node has no metadata any more, and applies them from the beginning."""

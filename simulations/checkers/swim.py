@@ -34,7 +34,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class _Crash:
-    boot: int
+    claim: int
     at_s: float
 
 
@@ -90,10 +90,10 @@ class SwimChecker:
         self._observers[me.node_id] = _Observer()
         self._crashes.pop(me.node_id, None)
 
-    def crashed(self, node_id: NodeId, boot: int) -> None:
+    def crashed(self, node_id: NodeId) -> None:
         """The process is gone without a word."""
         self.left(node_id)
-        self._crashes[node_id] = _Crash(boot, self._clock())
+        self._crashes[node_id] = _Crash(self._claims.get(node_id, -1), self._clock())
 
     def left(self, node_id: NodeId) -> None:
         """The process said good-bye and is gone: others may hold it for anything."""
@@ -199,7 +199,7 @@ class SwimChecker:
         fooled = {
             view.observer: now - max(crash.at_s, since_s[view.observer])
             for view in live
-            if (held := view.members.get(node_id)) is not None and held.is_live and held.boot <= crash.boot
+            if (held := view.members.get(node_id)) is not None and held.is_live and held.incarnation <= crash.claim
         }
         bound_s = self._bounds.detection_s
         if fooled and len(fooled) == len(live) and min(fooled.values()) > bound_s:

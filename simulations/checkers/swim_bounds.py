@@ -82,8 +82,8 @@ def swim_bounds(
     Raises:
         ValueError: a value is out of its range, or a round trip takes longer than a probe waits.
     """
-    if live < 2 or gone < 0:
-        raise ValueError(f"{live} live and {gone} gone members: bounds are for two live ones or more")
+    if live < 1 or gone < 0:
+        raise ValueError(f"{live} live and {gone} gone members: bounds are for one live member or more")
     if not 0 < slowest <= 1 or not 0 < chance < 1:
         raise ValueError(f"slowest {slowest} and chance {chance}: choose above 0, and at most and below 1")
     if not 0 <= 2 * latency_s < config.probe_timeout_s * slowest:
@@ -92,7 +92,7 @@ def swim_bounds(
             f" probe_timeout_s ({config.probe_timeout_s})"
         )
     period_s = config.probe_interval_s / slowest
-    known = live + gone - 1
+    known = max(1, live + gone - 1)
     suspicion_s = config.suspicion_s(live + gone) / slowest
     spread_s = _spread_s(config, live=live, suspicion_s=suspicion_s, slowest=slowest, chance=chance) + latency_s
     waiting = min(2 * known - 1, math.ceil(math.log(1 / chance) * known / live))

@@ -1,6 +1,7 @@
 """What a checker says when something that must hold does not."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 
 
 class Violation(Exception):
@@ -19,6 +20,13 @@ class Violation(Exception):
         self.virtual_s = virtual_s
         self.message = message
         self.nodes = tuple(sorted(set(nodes)))
+
+    def __reduce__(self) -> tuple[Callable[[], "Violation"], tuple[()]]:
+        """Between processes, in which seeds run."""
+        rebuild = functools.partial(
+            Violation, self.invariant, virtual_s=self.virtual_s, message=self.message, nodes=self.nodes
+        )
+        return rebuild, ()
 
     def __str__(self) -> str:
         who = f" (nodes {', '.join(map(str, self.nodes))})" if self.nodes else ""

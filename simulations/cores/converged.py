@@ -16,7 +16,19 @@ shuffle than to simulate, and they are shuffled anew after their first round any
 
 
 def graft(cores: Sequence[Swim], rng: random.Random, now_s: float) -> None:
-    """Let fresh cores, which know nobody, know each other as alive, with nothing left to say."""
+    """Let fresh cores, which know nobody, know each other as alive, with nothing left to say.
+
+    Args:
+        cores: all of a mesh.
+        rng: for whom each probes first, and when it compares lists.
+        now_s: the present.
+
+    Raises:
+        ValueError: one of them knows somebody. Nothing was changed.
+    """
+    for core in cores:
+        if len(core.members) != 1:
+            raise ValueError(f"{core.me.name} knows {len(core.members)} members: graft cores that were just made")
     roster = cores[0]._view.roster
     for core in cores[1:]:
         roster.put(core.me, now=now_s)

@@ -36,6 +36,7 @@ class RaftChecks:
         self._entries: dict[tuple[int, int], tuple[int, Entry]] = {}
         self._durable: dict[int, list[int]] = {}
         self._written: dict[int, list[int]] = {}
+        self._commit_terms: list[int] = []
         self._commits: dict[int, int] = {}
         self._applied: dict[int, int] = {}
 
@@ -75,8 +76,14 @@ class RaftChecks:
 
     # ---- messages
 
-    def sent(self, message: Message) -> None:
-        """What a message promises holds, whatever crash comes next (paper 5.1, 5.2, 5.3)."""
+    def sent(self, message: Message, now_in: int) -> None:
+        """What a message promises holds, whatever crash comes next (paper 5.1, 5.2, 5.3).
+
+        Args:
+            message: what leaves.
+            now_in: the sender's term. An answer of an earlier one says what the log matched before a later leader
+                replaced it, in the same batch perhaps. Nobody can count it: that leader's voters had not given theirs.
+        """
         sender, term = message.sender, message.term
         if term and message.kind not in _HYPOTHETICAL:
             self._terms[sender] = max(self._terms.get(sender, 0), term)
@@ -85,9 +92,10 @@ class RaftChecks:
                 self._voted(sender, term, sender)
             case MessageKind.VOTE_RESPONSE if not message.reject:
                 self._voted(sender, term, message.to)
-            case MessageKind.APPEND_RESPONSE if not message.reject and message.index > len(self._durable[sender]):
+            case MessageKind.APPEND_RESPONSE if not message.reject and term == now_in:
                 durable = len(self._durable[sender])
-                self._broken("raft-durable-ack", f"acknowledges {message.index}, and {durable} is on disk", sender)
+                if message.index > durable:
+                    self._broken("raft-durable-ack", f"acknowledges {message.index}, and {durable} is on disk", sender)
             case _:
                 pass
 
@@ -104,14 +112,22 @@ class RaftChecks:
         if first != node:
             self._broken("raft-election-safety", f"leads term {term}, and so does {first}", node)
         for entry in self.chosen:
-            if entry.term < term and (entry.index > len(terms) or terms[entry.index - 1] != entry.term):
+            if self._committed_in(entry) < term and (entry.index > len(terms) or terms[entry.index - 1] != entry.term):
                 self._broken("raft-leader-completeness", f"leads term {term} without {entry}", node)
+
+    def _committed_in(self, entry: Entry) -> int:
+        """The term whose leader committed the entry, which may be later than its own; the founders' are of the first.
+
+        A candidate of a term in between may win, late, with votes from before: it need not have the entry.
+        """
+        return self._commit_terms[entry.index - 1] if entry.index <= len(self._commit_terms) else entry.term
 
     def committed(self, node: int, term: int, commit: int, configuration: Configuration) -> None:
         """A leader raised its commit index: to an entry of its term, which a majority has on disk (paper 5.4.2)."""
         written = self._written[node]
         if written[commit - 1] != term:
             self._broken("raft-commit-term", f"leads term {term} and commits {commit} of {written[commit - 1]}", node)
+        self._commit_terms += [term] * (commit - len(self._commit_terms))
         for voters in filter(None, (configuration.voters, configuration.voters_outgoing)):
             held = [voter for voter in voters if self._holds(voter, commit, written)]
             if len(held) < majority(len(voters)):
@@ -143,7 +159,9 @@ class RaftChecks:
         if entry.index > len(self.chosen):
             self.chosen.append(entry)
             for term, terms in leading.items():
-                if term > entry.term and (entry.index > len(terms) or terms[entry.index - 1] != entry.term):
+                if term > self._committed_in(entry) and (
+                    entry.index > len(terms) or terms[entry.index - 1] != entry.term
+                ):
                     self._broken("raft-leader-completeness", f"the leader of term {term} lacks {entry}", node)
         elif self.chosen[entry.index - 1] != entry:
             self._broken("raft-state-machine", f"applies {entry}, elsewhere {self.chosen[entry.index - 1]}", node)

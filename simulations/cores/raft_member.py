@@ -255,7 +255,7 @@ class RaftMember:
                 ready = self.raft.ready()
                 if ready is None:
                     break
-                self._begin(ready)
+                self._begin(self.raft, ready)
                 if not ready.must_sync:
                     self._finish()
             self._look()
@@ -288,7 +288,7 @@ class RaftMember:
 
     # ---- a batch
 
-    def _begin(self, ready: Ready) -> None:
+    def _begin(self, raft: Raft, ready: Ready) -> None:
         assert self._log is not None
         self._ready = ready
         self.fuse.burn()
@@ -297,7 +297,7 @@ class RaftMember:
             self._world.checks.appended(self.number, ready.entries)
             del self._terms[ready.entries[0].index - 1 :]
             self._terms += [entry.term for entry in ready.entries]
-        self._send(ready.messages)
+        self._send(raft, ready.messages)
         if ready.must_sync:
             takes_s = self._world.sync_takes_s(self.number)
             self._world.heap.at(self._world.heap.now + takes_s, self._synced, (self._lives, ready))
@@ -325,7 +325,7 @@ class RaftMember:
         ready, raft = self._ready, self.raft
         assert ready is not None
         assert raft is not None
-        self._send(ready.messages_after_sync)
+        self._send(raft, ready.messages_after_sync)
         for entry in ready.committed_entries:
             self.fuse.burn()
             self._apply(raft, entry)
@@ -341,10 +341,10 @@ class RaftMember:
         elif entry.data:
             self.applied.append(entry.data)
 
-    def _send(self, messages: Iterable[Message]) -> None:
+    def _send(self, raft: Raft, messages: Iterable[Message]) -> None:
         for message in messages:
             self.fuse.burn()
-            self._world.checks.sent(message)
+            self._world.checks.sent(message, raft.term)
             self._world.network.send(self.number, message.to, message)
 
     # ---- what is looked at after each step

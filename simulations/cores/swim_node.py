@@ -109,7 +109,7 @@ class SwimNode:
         self.rate = 1.0
         self.effects_left = FOREVER
         self.changes: deque[tuple[float, Changed]] = deque(maxlen=CHANGES_MAX)
-        self.silences: list[int] = []
+        self.silences: deque[int] = deque(maxlen=CHANGES_MAX)
         self._local_s = 0.0
         self._paused_until_s = 0.0
         self._waiting: deque[tuple[Message, int]] = deque(maxlen=SOCKET_DATAGRAMS_MAX)
@@ -174,6 +174,17 @@ class SwimNode:
     def is_responsive(self) -> bool:
         """Whether its process runs, and not only stands there."""
         return self.core is not None and self._paused_until_s <= self._world.heap.now
+
+    @property
+    def running(self) -> Swim:
+        """The core of the process, which must run."""
+        assert self.core is not None, f"node {self.number} is down"
+        return self.core
+
+    @property
+    def wakes_s(self) -> float:
+        """When it will look at its core, by its own clock."""
+        return self._wake_s
 
     # ---- events
 

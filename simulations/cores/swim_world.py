@@ -11,7 +11,7 @@ from simulations.checkers.swim import SwimChecker, View
 from simulations.checkers.swim_bounds import SwimBounds, swim_bounds
 from simulations.checkers.violation import Violation
 from simulations.cores.converged import graft
-from simulations.cores.faults import FOREVER, NO_FAULTS, CoreFaults, Crash, Leave, Pause
+from simulations.cores.faults import FOREVER, NO_FAULTS, CoreFaults, Crash, Leave, LinkQuality, Pause
 from simulations.cores.heap import EventHeap
 from simulations.cores.network import Network
 from simulations.cores.report import CORE_ERRORS, Report, core_error
@@ -112,6 +112,7 @@ class SwimWorld:
     def pause(self, number: int, for_s: float) -> None:
         """Stop the process for a time."""
         node = self.nodes[number]
+        self._may_blame = True
         self.checks.paused(node.node_id)
         node.pause(for_s)
         # After the node's own event of the same time: what waited for it is read by then.
@@ -122,6 +123,11 @@ class SwimWorld:
         self._may_blame = True
         self.network.isolate(*map(frozenset, groups))
 
+    def set_quality(self, quality: LinkQuality) -> None:
+        """All links are like this from now on."""
+        self._may_blame = self._may_blame or quality.loss > 0
+        self.network.set_quality(quality)
+
     def heal(self) -> None:
         """Everyone reaches everyone again."""
         self.network.heal()
@@ -130,7 +136,7 @@ class SwimWorld:
         node = self.nodes[number]
         assert node.core is not None, f"node {number} is down"
         self.past_lives.append(node.core.counters)
-        self.checks.crashed(node.node_id, node.boot)
+        self.checks.crashed(node.node_id)
 
     def believes(self, node: SwimNode, member: Member) -> None:
         """A node holds something else of another one than before."""
@@ -262,7 +268,7 @@ def bounds_of(world: SwimWorld) -> SwimBounds:
     """How long beliefs may take to become true in this world, as it is now."""
     live = len(world.running)
     slowest = min(1.0, *[node.rate for node in world.nodes])
-    return swim_bounds(world.config, live=max(live, 2), gone=len(world.nodes) - live, slowest=slowest)
+    return swim_bounds(world.config, live=max(live, 1), gone=len(world.nodes) - live, slowest=slowest)
 
 
 def run(

@@ -139,7 +139,8 @@ class Process:
             loop.resume()
 
     def kill(self) -> None:
-        """As by SIGKILL: no task of the process takes another step, nothing of it is cleaned up."""
+        """As by SIGKILL: no task of the process takes another step, nothing of it is cleaned up. Only from an event."""
+        assert not hasattr(scheduler.GLOBAL_RUN_CONTEXT, "task"), "the tasks of this moment will still take their steps"
         if not self.is_alive:
             return
         self.is_alive = False

@@ -199,7 +199,7 @@ class Cluster:
             election_timeout_s=1.0 * tempo,
             links=LinksConfig(),
             swim=SwimConfig(probe_interval_s=1.0 * tempo, probe_timeout_s=0.5 * tempo, gossip_interval_s=0.2 * tempo),
-            allocator=AllocatorConfig(),
+            allocator=AllocatorConfig(replacement_delay_s=15.0 * tempo),
             partition=PartitionsConfig(confirm_interval_s=1.0 * tempo, lease_s=3.0 * tempo, resend_after_s=0.5 * tempo),
             prediction=PredictionConfig(device="numpy"),
         )

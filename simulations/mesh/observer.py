@@ -39,7 +39,9 @@ class Observer:
             return
         leader = self._leaders.setdefault(status.term, number)
         if leader != number:
-            self._violated("election-safety", f"n{leader} and n{number} both lead term {status.term}", leader, number)
+            self._violated(
+                "raft-election-safety", f"n{leader} and n{number} both lead term {status.term}", leader, number
+            )
 
     def _look_at_metadata(self, number: int, node: Node) -> None:
         metadata = node.metadata
@@ -52,7 +54,7 @@ class Observer:
         first, known = self._versions.setdefault(metadata.version, (number, digest))
         if known != digest:
             message = f"n{first} and n{number} disagree about the metadata at version {metadata.version}"
-            self._violated("state-machine-safety", message, first, number)
+            self._violated("raft-state-machine", message, first, number)
 
     def _violated(self, invariant: str, message: str, *nodes: int) -> None:
         self._fail(Violation(invariant, virtual_s=self._cluster.events.now, message=message, nodes=nodes))

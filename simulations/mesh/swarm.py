@@ -220,6 +220,10 @@ KINDS: dict[str, Draw] = {
 """Kinds of faults by the names under which they are asked for."""
 
 
+DESTROYING = frozenset({"failing-disks", "rotten-disks", "new-disks"})
+"""Kinds that may cost a node what it had synced."""
+
+
 def kinds_of(text: str) -> tuple[str, ...]:
     """Read ``all``, ``none`` or names with commas between.
 
@@ -247,7 +251,10 @@ def draw_plan(
     """The plan of a seed: a random subset of these kinds of faults, and other sizes each time."""
     rng = random.Random(f"plan {seed}")
     drawing = _Drawing(rng, nodes, duration_s)
+    replication = min(nodes, rng.choice((3, 3, 3, 2, 5)))
     present = [kind for kind in kinds if rng.random() < rng.choice((0.15, 0.35))]
+    if replication < 3:  # the loss of one copy for good is the loss of a majority
+        present = [kind for kind in present if kind not in DESTROYING]
     found: dict[str, object] = {}
     for kind in present:
         for name, value in KINDS[kind](drawing).items():
@@ -262,7 +269,7 @@ def draw_plan(
         keys=rng.choice((1, 3, 8, 20)),
         calls_per_s=calls_per_s,
         partitions=rng.choice((1, 4, 16)),
-        replication=min(nodes, rng.choice((3, 3, 3, 2, 5))),
+        replication=replication,
         tempo=rng.choice((1.0, 1.0, 0.5, 0.25)),
         faults=Faults(**found),  # type: ignore[arg-type]
     )

@@ -108,9 +108,13 @@ class _World:
                 self._end_faults()
                 await self._until_recovered()
             self._summary = self._observer.summary()
-            cluster.end()
-            for process in self._client_processes:
-                process.kill()
+            events.after(0.0, self._end)
+            await trio.sleep(LOOK_S)
+
+    def _end(self) -> None:
+        self._cluster.end()
+        for process in self._client_processes:
+            process.kill()
 
     async def _until_formed(self) -> None:
         with trio.move_on_after(FORMATION_S * max(1.0, self._plan.tempo)):
@@ -142,7 +146,7 @@ class _World:
             missing = self._observer.unfinished()
             await trio.sleep(LOOK_S)
         if missing is not None:
-            self._fail(Violation("convergence", virtual_s=self._events.now, message=missing))
+            self._fail(Violation("liveness-membership", virtual_s=self._events.now, message=missing))
             await trio.lowlevel.checkpoint()
         silent: list[str] = []
         with trio.move_on_after(self._plan.recovery_s):
@@ -152,7 +156,7 @@ class _World:
                     nursery.start_soon(self._read, f"k{key}", silent)
         if silent:
             message = f"{', '.join(silent)} did not answer within {self._plan.recovery_s:g} s of calm"
-            self._fail(Violation("availability", virtual_s=self._events.now, message=message))
+            self._fail(Violation("liveness-agents", virtual_s=self._events.now, message=message))
 
     async def _read(self, key: str, silent: list[str]) -> None:
         client = self._clients[0]

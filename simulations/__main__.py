@@ -1,0 +1,5 @@
+"""``python -m simulations``: the same as ``meshnode simulate``."""
+
+from simulations.cli import simulate
+
+simulate()
