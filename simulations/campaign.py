@@ -1,4 +1,4 @@
-"""Many runs: seeds one after the other or side by side, a plan made smaller, and a check that runs repeat themselves."""
+"""Many runs: seeds one after the other or side by side; plans made smaller; a check that runs repeat themselves."""
 
 import dataclasses
 import os
@@ -85,7 +85,7 @@ def run_plan(plan: Plan) -> Result:
     """Run a plan of whole nodes. What goes wrong with the harness itself is a result too."""
     try:
         report = run_mesh(plan)
-    except Exception as error:  # whatever it is: the seed that led to it must be told
+    except Exception as error:  # noqa: BLE001 - whatever it is, the seed that led to it must be told
         return Result(
             seed=plan.seed, plan=plan, invariant="harness", violation_s=0.0, story=_trace_of(error), digest="",
             virtual_s=0.0, events=0, operations=0, faults={},
@@ -164,24 +164,28 @@ def shrink(
     def still_fails(smaller: Plan) -> bool:
         return run(smaller).invariant == invariant
 
-    def attempt(smaller: Plan, what: str) -> None:
+    def attempt(smaller: Plan, what: str) -> bool:
         nonlocal plan
-        if smaller != plan and still_fails(smaller):
-            plan = smaller
-            tell(what)
+        if smaller == plan or not still_fails(smaller):
+            return False
+        plan = smaller
+        tell(what)
+        return True
 
     plan = _without_faults(plan, still_fails, tell)
-    for rate in (plan.calls_per_s / 8, plan.calls_per_s / 2):
-        attempt(replace(plan, calls_per_s=rate), f"{rate:g} calls a second")
+    while plan.calls_per_s > 1.0:
+        rate = plan.calls_per_s / 2
+        if not attempt(replace(plan, calls_per_s=rate), f"{rate:g} calls a second"):
+            break
     attempt(replace(plan, clients=1), "one client")
     attempt(replace(plan, keys=1), "one agent")
     attempt(replace(plan, partitions=1), "one partition")
     for nodes in range(max(1, _highest_node(plan.faults) + 1, plan.replication), plan.nodes):
-        attempt(replace(plan, nodes=nodes), f"{nodes} nodes")
-        if plan.nodes == nodes:
+        if attempt(replace(plan, nodes=nodes), f"{nodes} nodes"):
             break
     for share in (0.25, 0.5, 0.75):
-        attempt(replace(plan, duration_s=round(plan.duration_s * share, 3)), f"{share:.0%} of the time")
+        if attempt(replace(plan, duration_s=round(plan.duration_s * share, 3)), f"{share:.0%} of the time"):
+            break
     return plan
 
 

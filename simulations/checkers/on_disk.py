@@ -20,6 +20,7 @@ class OnDisk:
 
     length: int = 0
     longest: int = 0
+    # As many as the journal has queued, which the journal bounds.
     kept: deque[int] = field(default_factory=deque)
 
     def queued(self, kept: int) -> None:

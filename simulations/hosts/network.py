@@ -93,6 +93,12 @@ class Network:
         if self.paths.mend(source, target):
             self._open_paths()
 
+    def calm(self) -> None:
+        """No path is cut, hangs, or is worse than the others any more."""
+        self.paths.calm()
+        self._hanging.clear()
+        self._open_paths()
+
     def reset_streams(self, one: str, other: str) -> None:
         """All connections between two machines end in the middle of whatever they carry."""
         for stream in [*self._streams_of(one), *self._streams_of(other)]:

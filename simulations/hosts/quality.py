@@ -93,6 +93,12 @@ class Paths:
             del self._cuts[source, target]
         return not left
 
+    def calm(self) -> None:
+        """All paths are as they were in the beginning."""
+        self.default = LAN
+        self._special.clear()
+        self._cuts.clear()
+
     def is_cut(self, source: str, target: str) -> bool:
         """Whether nothing gets through."""
         return bool(self._cuts) and (source, target) in self._cuts

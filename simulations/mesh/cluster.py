@@ -94,6 +94,8 @@ class Cluster:
 
     def start(self, number: int) -> None:
         """Start the node's process, unless it runs."""
+        if self.is_over:
+            return
         self.down.discard(number)
         present = self.processes.get(number)
         if present is not None and present.is_alive:

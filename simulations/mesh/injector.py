@@ -7,7 +7,7 @@ from dataclasses import replace
 from simulations.cores.faults import FOREVER, LAN, Crash, Cut, LinkQuality, Slow
 from simulations.disk import DiskFaults
 from simulations.hosts.quality import Quality
-from simulations.kernel import Killed
+from simulations.kernel import Handle, Killed
 from simulations.mesh.cluster import Cluster, host_of
 from simulations.plan import BadDisk, DiskKill, Faults, NewDisk
 
@@ -21,6 +21,8 @@ class Injector:
         self._network = cluster.network
         self._faults = faults
         self._begin_s = 0.0
+        # As many as the plan has faults, and one more for each that flaps or undoes itself.
+        self._pending: list[Handle] = []
 
     def begin(self) -> None:
         """Time 0 of the plan is now."""
@@ -70,7 +72,29 @@ class Injector:
                 self._cluster.trace.note(self._events.now, "fault", name)
             action()
 
-        self._events.at(self._begin_s + at_s, happen)
+        self._pending.append(self._events.at(self._begin_s + at_s, happen))
+
+    def _after(self, delay_s: float, action: Callable[[], object]) -> None:
+        self._pending.append(self._events.after(delay_s, action))
+
+    def end(self) -> None:
+        """Whatever the plan says, nothing goes wrong from here on: what does is undone, what would does not."""
+        for handle in self._pending:
+            handle.cancel()
+        cluster, network = self._cluster, self._network
+        network.calm()
+        for number, machine in sorted(cluster.machines.items()):
+            machine.step_s = 0.0
+            for disk in machine.disks.values():
+                disk.faults = DiskFaults()
+                disk.on_operation = None
+            process = cluster.processes[number]
+            process.step_s = 0.0
+            process.steps_left = None
+            process.resume()
+            network.power_on(host_of(number))
+            if number in cluster.down:
+                cluster.start(number)
 
     def _while(
         self,
@@ -102,13 +126,13 @@ class Injector:
                 self._network.cut(*path)
             open_at_s = min(self._events.now + cut.flap_s, begin_s + end_s) if cut.flap_s else begin_s + end_s
             if open_at_s != FOREVER:
-                self._events.at(open_at_s, mend)
+                self._after(open_at_s - self._events.now, mend)
 
         def mend() -> None:
             for path in paths:
                 self._network.mend(*path)
             if cut.flap_s and self._events.now + cut.flap_s < begin_s + end_s:
-                self._events.after(cut.flap_s, shut)
+                self._after(cut.flap_s, shut)
 
         shut()
 
@@ -124,7 +148,7 @@ class Injector:
 
         set_to(quality)
         if slow.for_s != FOREVER:
-            self._events.after(slow.for_s, functools.partial(set_to, None))
+            self._after(slow.for_s, functools.partial(set_to, None))
 
     # ---- processes
 
@@ -136,7 +160,7 @@ class Injector:
         else:
             self._cluster.kill(crash.node, power=crash.power)
         if crash.for_s != FOREVER:
-            self._events.after(crash.for_s, functools.partial(self._start, crash.node, power=crash.power))
+            self._after(crash.for_s, functools.partial(self._start, crash.node, power=crash.power))
 
     def _start(self, node: int, *, power: bool) -> None:
         if power:
@@ -168,7 +192,7 @@ class Injector:
         """The process ends in order, as by SIGTERM, and comes back."""
         self._cluster.kill(node)
         if for_s != FOREVER:
-            self._events.after(for_s, functools.partial(self._cluster.start, node))
+            self._after(for_s, functools.partial(self._cluster.start, node))
 
     # ---- disks and clocks
 
@@ -180,7 +204,7 @@ class Injector:
             faults = replace(faults, capacity_bytes=used + faults.capacity_bytes)
         cluster.set_disk_faults(bad.node, faults)
         if bad.for_s != FOREVER:
-            self._events.after(bad.for_s, functools.partial(cluster.set_disk_faults, bad.node, DiskFaults()))
+            self._after(bad.for_s, functools.partial(cluster.set_disk_faults, bad.node, DiskFaults()))
 
     def _kill_at_disk(self, kill: DiskKill) -> None:
         cluster = self._cluster
@@ -202,13 +226,13 @@ class Injector:
                 cluster.start(kill.node)
 
         disk.on_operation = count
-        self._events.after(kill.for_s, restart)
+        self._after(kill.for_s, restart)
 
     def _new_disk(self, new: NewDisk) -> None:
         cluster = self._cluster
         cluster.kill(new.node, power=True)
         cluster.add_machine(new.node, cluster.machines[new.node].skew)
-        self._events.after(new.for_s, functools.partial(self._start, new.node, power=True))
+        self._after(new.for_s, functools.partial(self._start, new.node, power=True))
 
     def _jump(self, node: int, by_s: float) -> None:
         self._cluster.machines[node].jump(by_s)

@@ -101,11 +101,12 @@ class _World:
                 await self._until_formed()
                 for number in range(plan.clients):
                     self._start_client(number, nursery)
-                Injector(cluster, plan.faults).begin()
+                injector = Injector(cluster, plan.faults)
+                injector.begin()
                 begun_s = events.now
                 await self._look_until(begun_s + plan.duration_s)
                 self._is_loaded = False
-                self._end_faults()
+                injector.end()
                 await self._until_recovered()
             self._summary = self._observer.summary()
             events.after(0.0, self._end)
@@ -127,15 +128,6 @@ class _World:
         while self._events.now < end_s:
             self._observer.look()
             await trio.sleep(LOOK_S)
-
-    def _end_faults(self) -> None:
-        """Whatever the plan says, from here on nothing goes wrong any more."""
-        cluster = self._cluster
-        for number, process in sorted(cluster.processes.items()):
-            process.resume()
-            if number in cluster.down:
-                cluster.network.power_on(host_of(number))
-                cluster.start(number)
 
     async def _until_recovered(self) -> None:
         """The mesh becomes whole, and every agent answers."""
