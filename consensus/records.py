@@ -1,127 +1,224 @@
-"""Records in a file that only grows: what was written comes back whole, or it is clear that it does not.
+"""Records in a file that only grows: what was synced comes back whole, or it is clear that it does not.
 
-    ┌──────────┬─────────────┬──────────────────┬─────────┬──────────────────┐
-    │ magic 4 B│ length u32  │ CRC32C of both   │ payload │ CRC32C of payload│   numbers big-endian
-    └──────────┴─────────────┴──────────────────┴─────────┴──────────────────┘
+    header   offset u64 │ synced u64 │ length u32 │ CRC32C of the three │ magic 4 B                numbers big-endian
+    body     payload │ CRC32C of the payload, begun with the header's │ mark 1 B
 
-The header has a checksum of its own, so that a record cut off by a crash and a record damaged later are told apart. A
-crash leaves a *torn tail*: the file ends inside a record, or sectors at its end were never written and read as zeros.
-Nobody was told that those bytes are durable, so they may be cut. Anything else that does not check is damage to what
-may have been acknowledged, above all whatever has anything but zeros after it, and is never cut.
+A power loss leaves each sector that was not synced as it was before or after any write to it, or cut off within; of
+several in a row it may keep the later and lose the earlier. What was not synced was promised to nobody and may be cut,
+from the first record on that is not whole. What was synced must never be. Two rules tell them apart:
+
+1. What is written never ends in a zero, so a loss can be seen. The last byte of each sector is a mark, put between the
+   bytes of the body, and a body ends with one. A header stands within one sector; where it does not fit, marks fill the
+   rest. So a header, or what a body has of one sector, that ends in zeros up to the sector's end did not get there,
+   whatever zeros the payload has. Where nothing was lost and a checksum is wrong, it is damage.
+2. A header says how much of the file had been synced when its record was written. What was lost had been synced after
+   all if any header behind it says so, or is damaged and might have.
+
+A header also says where it belongs: a sector that the disk wrote over another one is not taken for what was there, and
+remains a witness of the syncs before it.
+
+No reader can see that a synced sector was never written if nothing was written after the sync, nor that damage turned
+the mark before the zeros of a lost write to zero as well. The rules take both for a crash. So they do with a loss whose
+only witness is damaged in its magic.
 """
 
+import re
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
 from consensus.disk import File
-from consensus.errors import CorruptLog
+from consensus.errors import CorruptLog, ForeignLog
 
-MAGIC: Final = b"\xabLg\x01"
 PAYLOAD_BYTES_MAX: Final = 1 << 30
 """Larger than any batch; a length beyond it was not written by `frame`."""
+SECTOR_BYTES: Final = 512
+"""The smallest unit that a disk writes as a whole. Larger ones consist of several."""
+REMEDY: Final = (
+    "Start with an empty data directory: the node joins as a new one, and its replicas come back from the others. No"
+    " copy made earlier helps: it has forgotten votes and entries that the others count on"
+)
 
-_START = struct.Struct(">4sI")
-_CRC = struct.Struct(">I")
-_HEADER = struct.Struct(">4sII")
-_SECTOR_BYTES: Final = 512
-"""The smallest unit that a disk writes as a whole."""
+_MAGIC: Final = b"\xab\x02Lg"
+_MAGIC_OF_FORMAT_1: Final = b"\xabLg\x01"
+_MARK: Final = b"\xa5"
+"""Not zero, nor one wrong bit away from it."""
+_OFFSET = struct.Struct(">Q")
+_POSITION = struct.Struct(">QQI")
+_HEADER = struct.Struct(">QQII4s")
+_TRAILER = struct.Struct(">Is")
+_ROOM: Final = SECTOR_BYTES - 1 - _HEADER.size
+"""The last place in a sector at which a header fits."""
 _CHUNK_BYTES: Final = 1 << 20
 """How much is read at once: large enough that the calls cost nothing, small enough to hold."""
 
-OVERHEAD_BYTES: Final = _HEADER.size + _CRC.size
+
+class _Header(NamedTuple):
+    offset: int
+    synced: int
+    length: int
+    checksum: int
 
 
-def frame(payload: bytes) -> bytes:
-    """The record of a payload of 1 … PAYLOAD_BYTES_MAX bytes."""
+def frame(payload: bytes, *, offset: int, synced: int) -> bytes:
+    """The record of a payload of 1 … PAYLOAD_BYTES_MAX bytes, to be appended as it is.
+
+    Args:
+        offset: the size of the file when the record is appended.
+        synced: how many bytes of the file the last successful sync covered.
+    """
     if not 1 <= len(payload) <= PAYLOAD_BYTES_MAX:
         raise ValueError(f"a payload has 1 to {PAYLOAD_BYTES_MAX} bytes, not {len(payload)}: split it")
-    start = _START.pack(MAGIC, len(payload))
-    return b"".join((start, _CRC.pack(crc32c(start)), payload, _CRC.pack(crc32c(payload))))
+    assert synced <= offset
+    fill = _MARK * _fill_bytes(offset)
+    offset += len(fill)
+    checksum = crc32c(_POSITION.pack(offset, synced, len(payload)))
+    header = _HEADER.pack(offset, synced, len(payload), checksum, _MAGIC)
+    body = payload + _TRAILER.pack(crc32c(payload, checksum), _MARK)
+    return fill + header + _marked(body, offset % SECTOR_BYTES + _HEADER.size)
+
+
+def _fill_bytes(offset: int) -> int:
+    """How many marks stand at an offset before the header."""
+    place = offset % SECTOR_BYTES
+    return SECTOR_BYTES - place if place > _ROOM else 0
+
+
+def _marked(body: bytes, place: int) -> bytes:
+    """A body that begins at a place in a sector, with the marks at the ends of its sectors."""
+    first = SECTOR_BYTES - 1 - place
+    if len(body) <= first:
+        return body
+    pieces = [body[:first]]
+    pieces += [body[begin : begin + SECTOR_BYTES - 1] for begin in range(first, len(body), SECTOR_BYTES - 1)]
+    return _MARK.join(pieces)
+
+
+def _marked_bytes(size: int, place: int) -> int:
+    """How long `_marked` makes a body of so many bytes."""
+    return size + (place + size - 1) // (SECTOR_BYTES - 1)
+
+
+def _unmarked(marked: bytes, place: int) -> bytes | None:
+    """What `_marked` was given; None if a mark is missing."""
+    first = SECTOR_BYTES - 1 - place
+    if len(marked) <= first:
+        return marked
+    marks = marked[first::SECTOR_BYTES]
+    if marks.count(_MARK) < len(marks):
+        return None
+    body = bytearray(marked)
+    del body[first::SECTOR_BYTES]
+    return bytes(body)
+
+
+def _parsed(header: bytes) -> _Header | None:
+    """A sound header, wherever it belongs."""
+    offset, synced, length, checksum, magic = _HEADER.unpack(header)
+    if magic != _MAGIC or checksum != crc32c(header[: _POSITION.size]):
+        return None
+    return _Header(offset, synced, length, checksum)
 
 
 class RecordScan:
-    """Reads a file's records from an offset on, once, in order: iterate over (offset, payload).
+    """Reads a file's records, once, in order: iterate over (offset, payload).
 
     Attributes:
         end: where the next record belongs: the end of the last one read.
-        torn_bytes: how many bytes follow `end`, to be cut before anything is appended. Known after the iteration.
+        torn_bytes: how many bytes follow `end`. They were never synced, and are to be cut, durably, before anything is
+            appended. Known after the iteration.
     """
 
-    def __init__(self, file: File, path: str, *, start: int = 0) -> None:
+    def __init__(self, file: File, path: str) -> None:
         self._file = file
         self._path = path
         self._size = file.size()
         self._chunk = b""
         self._chunk_offset = 0
-        self.end = start
+        self.end = 0
         self.torn_bytes = 0
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Read on.
 
         Raises:
-            CorruptLog: something that was written is not what is read.
+            CorruptLog: something that was synced is not what is read.
+            ForeignLog: it is of the format before this one.
             OSError: it cannot be read.
         """
+        if self._bytes(0, len(_MAGIC_OF_FORMAT_1)) == _MAGIC_OF_FORMAT_1:
+            raise ForeignLog(
+                f"{self._path} is of an older format: start the version that wrote it, or start this one with an empty"
+                " data directory"
+            )
         while self.end < self._size:
             offset = self.end
-            payload = self._record(offset)
+            payload = self._next()
             if payload is None:
+                self._check_never_synced(offset)
                 self.torn_bytes = self._size - offset
                 return
-            self.end = offset + OVERHEAD_BYTES + len(payload)
             yield offset, payload
 
-    def _record(self, offset: int) -> bytes | None:
-        """The payload of the record at `offset`; None if a torn tail begins there."""
-        if self._size - offset < _HEADER.size:
+    def _next(self) -> bytes | None:
+        """The payload of the record at `end`, which moves behind it; None, and it stays, if a part was lost."""
+        offset = self.end
+        fill = _fill_bytes(offset)
+        body_offset = offset + fill + _HEADER.size
+        head = self._bytes(offset, body_offset - offset)
+        header = _parsed(head[fill:]) if len(head) == body_offset - offset else None
+        if header is None or header.offset != offset + fill or head[:fill] != _MARK * fill:
+            self._check_lost("the header of a record", offset, body_offset)
             return None
-        header = self._bytes(offset, _HEADER.size)
-        magic, length, checksum = _HEADER.unpack(header)
-        sound = magic == MAGIC and 1 <= length <= PAYLOAD_BYTES_MAX and checksum == crc32c(header[: _START.size])
-        if not sound:
-            self._check_unwritten(offset, "the header of a record", last_written=offset + _HEADER.size)
+        place = body_offset % SECTOR_BYTES
+        end = body_offset + _marked_bytes(header.length + _TRAILER.size, place)
+        body = _unmarked(self._bytes(body_offset, end - body_offset), place) if end <= self._size else None
+        payload = body[: header.length] if body is not None else b""
+        if body is None or body[header.length :] != _TRAILER.pack(crc32c(payload, header.checksum), _MARK):
+            self._check_lost(f"a record of {header.length} bytes", body_offset, end)
             return None
-        end = offset + OVERHEAD_BYTES + length
-        if end > self._size:
-            return None
-        body = self._bytes(offset + _HEADER.size, length + _CRC.size)
-        payload = body[:length]
-        if _CRC.unpack_from(body, length)[0] != crc32c(payload):
-            # Records are written front to back: if the checksum's sector is there, all of it was written.
-            self._check_unwritten(offset, f"a record of {length} bytes", last_written=end - _CRC.size + 1)
-            return None
+        self.end = end
         return payload
 
-    def _check_unwritten(self, offset: int, what: str, *, last_written: int) -> None:
-        """Pass if the file reads as zeros from a sector that begins before `last_written`; else it is damaged."""
-        zeros = self._zeros_from(offset)
-        if zeros == offset:
+    def _check_lost(self, what: str, begin: int, end: int) -> None:
+        """Pass if what was written from `begin` to `end` did not get to the disk in one of its sectors at least."""
+        if end > self._size:
             return
-        unwritten = -(-zeros // _SECTOR_BYTES) * _SECTOR_BYTES
-        if unwritten < last_written:
-            return
-        raise CorruptLog(
-            f"{self._path} is damaged at byte {offset} of {self._size}: {what} does not match its checksum, and it is"
-            " no write that a crash cut off. Restore the file from a copy made while the node was down, or take the"
-            " node out of the group and let it join again with an empty data directory, under a new id"
-        )
+        while begin < end:
+            border = begin - begin % SECTOR_BYTES + SECTOR_BYTES
+            last = min(end, border) - 1
+            if not any(self._bytes(last, border - last)):
+                return
+            begin = border
+        raise self._corrupt(f"{what} does not match its checksum, and no part of it is missing as after a crash")
 
-    def _zeros_from(self, offset: int) -> int:
-        """Where the zeros begin that reach to the end of the file; not before `offset`."""
-        end = self._size
-        while end > offset:
-            start = max(offset, end - _CHUNK_BYTES)
-            written = self._file.read(start, end - start).rstrip(b"\0")
-            if written:
-                return start + len(written)
-            end = start
-        return offset
+    def _check_never_synced(self, offset: int) -> None:
+        """Pass unless a header from `offset` on says that more than that had been synced, or is damaged."""
+        begin = offset
+        while begin < self._size:
+            chunk = self._file.read(begin, _CHUNK_BYTES + _HEADER.size - 1)
+            for magic in re.finditer(re.escape(_MAGIC), chunk):
+                place = magic.end() - _HEADER.size
+                if place < 0:
+                    continue
+                found, here = chunk[place : magic.end()], _OFFSET.pack(begin + place)
+                header = _parsed(found) or _parsed(here + found[_OFFSET.size :])
+                # Bytes of a payload that look like a header, copied or forged, are not likely to fit in here.
+                if header is None and found.startswith(here):
+                    raise self._corrupt(f"a part was never written, and the header at byte {begin + place} is damaged")
+                if header is not None and offset < header.synced and header.offset < self._size:
+                    raise self._corrupt(
+                        f"a part was never written, and the record of byte {header.offset} says that it was synced"
+                    )
+            begin += _CHUNK_BYTES
+
+    def _corrupt(self, what: str) -> CorruptLog:
+        return CorruptLog(f"{self._path} is damaged at byte {self.end} of {self._size}: {what}. {REMEDY}")
 
     def _bytes(self, offset: int, size: int) -> bytes:
+        """Bytes of the file; fewer at its end."""
         begin = offset - self._chunk_offset
         if begin < 0 or begin + size > len(self._chunk):
             self._chunk = self._file.read(offset, max(size, _CHUNK_BYTES))

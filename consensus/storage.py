@@ -24,7 +24,7 @@ from consensus.errors import CorruptLog, ForeignLog, StorageFailed
 from consensus.log import data_bytes
 from consensus.memory import MemoryLog
 from consensus.messages import Configuration, Entry, EntryKind, HardState, Snapshot
-from consensus.records import RecordScan, frame
+from consensus.records import REMEDY, RecordScan, frame
 
 _FORMAT: Final = 1
 _OWNER: Final = 0x01
@@ -46,11 +46,13 @@ class DurableLog:
     may run at a time. Reads may go on meanwhile: they do not touch the file.
     """
 
-    def __init__(self, file: File, path: str, memory: MemoryLog) -> None:
+    def __init__(self, file: File, path: str, memory: MemoryLog, *, synced: int) -> None:
         """Use `open_log`."""
         self._file = file
         self._path = path
         self._memory = memory
+        self._synced = synced
+        self._end = synced  # with what is queued
         # What `append` took and `sync` has not written: at most one batch of the core, and a commit index before it.
         self._queued: list[bytes] = []
         self._ends_in_state_alone = False
@@ -89,11 +91,14 @@ class DurableLog:
             return
         if self._ends_in_state_alone and hard_state is not None:
             # Nothing was queued between the two, so only the later one matters.
-            self._queued.pop()
+            self._end -= len(self._queued.pop())
         if hard_state is not None:
             self._memory.set_hard_state(hard_state)
         self._memory.append(entries)
-        self._queued += [frame(payload) for payload in _encode_batch(hard_state, entries)]
+        for payload in _encode_batch(hard_state, entries):
+            record = frame(payload, offset=self._end, synced=self._synced)
+            self._queued.append(record)
+            self._end += len(record)
         self._ends_in_state_alone = not entries
 
     def sync(self) -> None:
@@ -114,6 +119,7 @@ class DurableLog:
         except OSError as error:
             self._failure = error
             raise self._failed() from error
+        self._synced = self._end
 
     def close(self) -> None:
         """Sync what is left, and release the file, whatever happens.
@@ -148,7 +154,7 @@ def open_log(disk: Disk, directory: str, *, owner: bytes) -> DurableLog:
         owner: names whose log it is, such as a mesh's id and a node's.
 
     Raises:
-        CorruptLog: what was written is not what is read.
+        CorruptLog: what was synced is not what is read.
         ForeignLog: it is another owner's, or of a format that this version does not know.
         OSError: the disk refuses. Opening may be tried again.
     """
@@ -158,13 +164,14 @@ def open_log(disk: Disk, directory: str, *, owner: bytes) -> DurableLog:
     file = disk.open(path, create=True)
     try:
         memory = _recover(file, path, owner)
+        synced = file.size()
         # Also names may be lost in a crash, those of new parents included.
         for ancestor in _with_ancestors(directory):
             disk.sync_directory(ancestor)
     except BaseException:
         file.close()
         raise
-    return DurableLog(file, path, memory)
+    return DurableLog(file, path, memory, synced=synced)
 
 
 def _with_ancestors(directory: str) -> list[str]:
@@ -184,8 +191,9 @@ def _recover(file: File, path: str, owner: bytes) -> MemoryLog:
             _replay(memory, path, offset, payload)
     if scan.torn_bytes:
         file.truncate(scan.end)
+        file.sync()  # or a power loss might mix what is cut with what is appended next
     if scan.end == 0:
-        file.append(frame(_OWNER_HEAD.pack(_OWNER, _FORMAT) + owner))
+        file.append(frame(_OWNER_HEAD.pack(_OWNER, _FORMAT) + owner, offset=0, synced=0))
     # What was just read may be in the page cache only, if the process died before a sync. From here on it is counted
     # as durable.
     file.sync()
@@ -263,8 +271,7 @@ def _replay(memory: MemoryLog, path: str, offset: int, payload: bytes) -> None:
     if entries and entries[0].index > memory.last_index() + 1:
         raise CorruptLog(
             f"the record at byte {offset} of {path} begins at index {entries[0].index} and the log before it ends at"
-            f" {memory.last_index()}: records are missing. Restore the file from a copy made while the node was down,"
-            " or let the node join again with an empty data directory, under a new id"
+            f" {memory.last_index()}: records are missing. {REMEDY}"
         )
     memory.append(entries)
 

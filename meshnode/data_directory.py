@@ -4,8 +4,8 @@ import enum
 from dataclasses import dataclass, replace
 
 from consensus.disk import Disk
-from consensus.errors import CorruptLog
-from consensus.records import RecordScan, frame
+from consensus.errors import StorageError
+from consensus.records import REMEDY, RecordScan, frame
 from meshnode import wire
 from meshnode.errors import DataDirectoryError
 from meshnode.identity import Boot, MeshId, NodeId, node_id_text
@@ -56,10 +56,7 @@ def load_identity(disk: Disk, fresh_id: NodeId) -> Identity:
     """
     if not disk.exists(PATH):
         if disk.exists("raft") or disk.exists("journal"):
-            raise DataDirectoryError(
-                "the data directory has a node's data but no identity: start with an empty one, and what this node "
-                "held comes back from the others"
-            )
+            raise DataDirectoryError(f"the data directory has a node's data but no {PATH}. {REMEDY}")
         identity = Identity(fresh_id, Boot(1), Standing.BORN, MeshId(b""))
     else:
         kept = _read(disk)
@@ -80,7 +77,7 @@ def save_identity(disk: Disk, identity: Identity) -> None:
         disk.remove(temporary)
     file = disk.open(temporary, create=True)
     try:
-        file.append(frame(wire.pack(identity)))
+        file.append(frame(wire.pack(identity), offset=0, synced=0))
         file.sync()
     finally:
         file.close()
@@ -93,9 +90,13 @@ def _read(disk: Disk) -> Identity:
     try:
         records = [payload for _offset, payload in RecordScan(file, PATH)]
         if len(records) != 1:
-            raise DataDirectoryError(f"{PATH} is cut off: start with an empty data directory")
+            raise DataDirectoryError(f"{PATH} is cut off at byte {file.size()}. {REMEDY}")
         return wire.unpack(Identity, records[0])
-    except (CorruptLog, wire.WireError) as error:
-        raise DataDirectoryError(f"{PATH} is damaged: {error}") from error
+    except StorageError as error:
+        raise DataDirectoryError(str(error)) from error
+    except wire.WireError as error:
+        raise DataDirectoryError(
+            f"{PATH} is sound but unreadable: {error}. Was it written by a newer version?"
+        ) from error
     finally:
         file.close()

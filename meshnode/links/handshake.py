@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import trio
+
 from meshnode import wire
 from meshnode.errors import MeshError, Unavailable, error_from_code
 from meshnode.links.hello import Hello, Refusal
@@ -23,17 +25,31 @@ class LinkRefused(Unavailable):
 
 
 async def introduce(
-    stream: Stream, *, local: Hello, judge: Judge, authority: str, now: Clock
+    nursery: trio.Nursery,
+    stream: Stream,
+    *,
+    local: Hello,
+    judge: Judge,
+    authority: str,
+    now: Clock,
+    frame_bytes_max: int,
 ) -> tuple[FrameSocket, Hello]:
-    """The dialling side: say who we are, learn who answers.
+    """The dialling side: say who we are, learn who answers. ``nursery`` gets what the socket needs as long as it lasts.
 
     Raises:
         LinkRefused: one of the two sides does not want this link.
         SocketClosed, WireError: the other side is no node.
     """
-    socket = await open_client(stream, authority=authority, now=now)
+    socket = await open_client(
+        nursery,
+        stream,
+        authority=authority,
+        now=now,
+        first_bytes_max=INTRODUCTION_BYTES_MAX,
+        frame_bytes_max=frame_bytes_max,
+    )
     await socket.send(wire.encode(local))
-    answer = wire.decode(await socket.receive(INTRODUCTION_BYTES_MAX))
+    answer = wire.decode(await socket.receive())
     if isinstance(answer, Hello):
         refusal = judge(answer)
         if refusal is None:
@@ -44,14 +60,18 @@ async def introduce(
     raise SocketClosed(f"{authority} answered with a {type(answer).__name__}")
 
 
-async def receive_introduction(stream: Stream, *, local: Hello, judge: Judge, now: Clock) -> tuple[FrameSocket, Hello]:
-    """The accepting side: learn who dials, say who we are or why not.
+async def receive_introduction(
+    nursery: trio.Nursery, stream: Stream, *, local: Hello, judge: Judge, now: Clock, frame_bytes_max: int
+) -> tuple[FrameSocket, Hello]:
+    """The accepting side: learn who dials, say who we are or why not. ``nursery`` as with `introduce`.
 
     Raises:
         SocketClosed, WireError: the other side was refused, or is no node.
     """
-    socket = await open_server(stream, now=now)
-    hello = wire.decode(await socket.receive(INTRODUCTION_BYTES_MAX))
+    socket = await open_server(
+        nursery, stream, now=now, first_bytes_max=INTRODUCTION_BYTES_MAX, frame_bytes_max=frame_bytes_max
+    )
+    hello = wire.decode(await socket.receive())
     if not isinstance(hello, Hello):
         raise SocketClosed(f"the first message is a {type(hello).__name__}")
     refusal = judge(hello)

@@ -257,6 +257,7 @@ class Links:
             judge=self._judge if local.mesh_id else _talk_to_anybody,
             authority=str(address),
             now=self._host.now,
+            frame_bytes_max=self._config.frame_bytes_max,
         )
         await self._converse(stream, shake, local, task_status)
 
@@ -265,7 +266,13 @@ class Links:
             self.counters.connections_refused += 1
             await stream.aclose()
             return
-        shake = functools.partial(receive_introduction, local=self._local, judge=self._judge, now=self._host.now)
+        shake = functools.partial(
+            receive_introduction,
+            local=self._local,
+            judge=self._judge,
+            now=self._host.now,
+            frame_bytes_max=self._config.frame_bytes_max,
+        )
         self._accepted += 1
         try:
             await self._converse(stream, shake, None, trio.TASK_STATUS_IGNORED)
@@ -283,7 +290,7 @@ class Links:
     async def _converse(
         self,
         stream: Stream,
-        shake: Callable[[Stream], Awaitable[tuple[FrameSocket, Hello]]],
+        shake: Callable[[trio.Nursery, Stream], Awaitable[tuple[FrameSocket, Hello]]],
         dialler: Hello | None,
         task_status: trio.TaskStatus[Hello],
     ) -> None:
@@ -296,9 +303,9 @@ class Links:
         failure: BaseException | None = None
         introduced_as = self._local
         try:
-            async with stream:
+            async with stream, trio.open_nursery() as nursery:
                 with self._host.deadline(self._host.now() + self._config.handshake_timeout_s) as scope:
-                    socket, hello = await shake(stream)
+                    socket, hello = await shake(nursery, stream)
                 if scope.cancelled_caught:
                     raise SocketClosed(f"no handshake within {self._config.handshake_timeout_s} s")
                 if self._local is not introduced_as:
@@ -311,6 +318,7 @@ class Links:
                 await self._serve(link)
                 with self._host.deadline(self._host.now() + GRACE_S):
                     await socket.aclose()
+                nursery.cancel_scope.cancel()
         except* _CONNECTION_ERRORS as group:
             failure = _first_leaf(group)
         if failure is not None and not established:
@@ -412,7 +420,7 @@ class Links:
             WireError: a frame is malformed.
         """
         messages = size = 0
-        while (frame := await link.socket.receive(self._config.frame_bytes_max)) != FAREWELL:
+        while (frame := await link.socket.receive()) != FAREWELL:
             for channel, data in split_frame(frame):
                 self._delivery.deliver(peer_id, link.hello.role, channel, data)
                 messages += 1

@@ -1,194 +1,308 @@
 """A WebSocket (RFC 6455) over a stream, as a sequence of whole frames, with one kind of error.
 
-Each frame of a link is one unfragmented binary message. The protocol itself is wsproto's, which does no I/O.
+Each frame of a link is one unfragmented binary message. The protocol is trio-websocket's, whose one task, the reader,
+turns bytes into messages. It gets the stream through a `GuardedStream`, which lets no bytes through that no node sends.
 """
 
 import contextlib
-from collections.abc import Callable
-from typing import TypeVar, TypeVarTuple
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 import trio
-from wsproto import ConnectionType, WSConnection
-from wsproto.connection import ConnectionState
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Event,
-    Ping,
-    Pong,
-    RejectConnection,
-    Request,
-    TextMessage,
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    WebSocketConnection,
+    wrap_client_stream,
+    wrap_server_stream,
 )
-from wsproto.utilities import RemoteProtocolError
+
+from meshnode.links.heads import FrameHeads
+from meshnode.wire import WireError
 
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 Stream = trio.abc.HalfCloseableStream
 Clock = Callable[[], float]
 
 RECEIVE_BYTES = 64 * 2**10
 """What is read from the kernel at a time: bulk costs few wake-ups, and what is parsed without one stays small."""
 
+HANDSHAKE_BYTES_MAX = 2 * RECEIVE_BYTES
+"""What may come before the first frame. The library gives up on a head of 16 KiB, so this is more than that and one
+more read; what it would collect without a bound is the body of an answer that is no WebSocket."""
+
+QUEUED_FRAMES_MAX = 0
+"""Of what arrives before it is asked for, the reader holds one frame by itself: nothing more is read meanwhile."""
+
 RESOURCE = "/meshnode/1"
 
-NORMAL_CLOSURE = 1000
+ABNORMAL_CLOSURE = 1006
+
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+"""The end of a head, where the most tolerant reader of HTTP sees one (RFC 9112, 2.2)."""
 
 
 class SocketClosed(Exception):
     """The connection ended, orderly or not."""
 
 
-class FrameSocket:
-    """Sends and receives whole frames.
+class GuardedStream(trio.abc.Stream):
+    """The stream as the library sees it. What may not pass breaks it, and so does a send that was cut off.
 
     Attributes:
         heard_at: when bytes arrived last, in the time of ``now``.
         sent_at: when the sending of bytes began or ended last.
+        end: why nothing comes any more; empty as long as something may.
     """
 
-    def __init__(self, stream: Stream, role: ConnectionType, now: Clock) -> None:
+    def __init__(self, stream: Stream, now: Clock, heads: FrameHeads) -> None:
         self.heard_at = self.sent_at = now()
+        self.end = ""
         self._stream = stream
         self._now = now
-        self._protocol = WSConnection(role)
-        self._sending = trio.Lock()
+        self._heads = heads
+        self._handshake: bytearray | None = bytearray()
         self._is_whole = True
-        self._partial = bytearray()
 
-    async def send(self, frame: bytes) -> None:
-        """Raises SocketClosed."""
-        await self.transmit(BytesMessage(data=frame))
-
-    async def beat(self) -> None:
-        """Let the other side hear from us: an unsolicited pong (RFC 6455, 5.5.3). Raises SocketClosed."""
-        await self.transmit(Pong())
-
-    async def receive(self, frame_bytes_max: int) -> bytes:
-        """The next frame.
+    def expect_frames(self) -> None:
+        """What arrives from now on are frames, for the library, too.
 
         Raises:
-            SocketClosed: also when the peer sends what is no frame: text, fragments, more than ``frame_bytes_max``.
+            SocketClosed: some came before. A node sends none before its handshake is answered, or before our first.
         """
-        while True:
-            event = await self.next_event()
-            match event:
-                case BytesMessage():
-                    frame = self._collect(event, frame_bytes_max)
-                    if frame is not None:
-                        return frame
-                case Ping():
-                    await self.transmit(event.response())
-                case Pong():
-                    pass
-                case CloseConnection():
-                    if self._protocol.state is ConnectionState.REMOTE_CLOSING:
-                        await self.transmit(event.response())
-                    raise SocketClosed(f"closed with {int(event.code)} {event.reason or ''}".rstrip())
-                case TextMessage():
-                    raise SocketClosed("the peer sent text")
-                case _:
-                    raise SocketClosed(f"an unexpected {type(event).__name__}")
+        assert self._handshake is not None
+        end_of_head = _BLANK_LINE.search(self._handshake)
+        if end_of_head is None or end_of_head.end() < len(self._handshake):
+            raise SocketClosed("the peer did not wait for the end of the handshake")
+        self._handshake = None
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Raises BrokenResourceError, also for bytes that may not pass."""
+        try:
+            data = bytes(await self._stream.receive_some(max_bytes))
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            raise self._broken(f"the connection broke: {error}") from error
+        if not data:
+            self.end = self.end or "the connection ended"
+            return data
+        self.heard_at = self._now()
+        if self._handshake is None:
+            try:
+                self._heads.follow(data)
+            except WireError as error:
+                raise self._broken(str(error)) from error
+        else:
+            self._handshake += data
+            if len(self._handshake) > HANDSHAKE_BYTES_MAX:
+                raise self._broken(f"a handshake of more than {HANDSHAKE_BYTES_MAX} bytes")
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Raises BrokenResourceError, also when the send before was cut off: this would become a part of its frame."""
+        if not self._is_whole:
+            raise self._broken("the connection broke: a frame was cut off")
+        self.sent_at = self._now()
+        self._is_whole = False
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            raise self._broken(f"the connection broke: {error}") from error
+        self._is_whole = True
+        self.sent_at = self._now()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Close in order: what was sent before still arrives. Waits for the other side: bound it by a deadline."""
-        try:
-            # Into the middle of a frame that was cut off, a close would be written as a part of it.
-            if self._is_whole and self._protocol.state is ConnectionState.OPEN:
-                with contextlib.suppress(SocketClosed):
-                    await self.transmit(CloseConnection(code=NORMAL_CLOSURE))
-                    while not isinstance(await self.next_event(), CloseConnection):
-                        pass
-        finally:
-            await self._stream.aclose()
+        await self._stream.aclose()
 
-    async def next_event(self) -> Event:
-        """What the other side says next, in terms of the protocol. Raises SocketClosed."""
-        while True:
-            event = _of_foreign_bytes(next, self._protocol.events(), None)
-            if event is not None:
-                return event
-            try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
-                raise SocketClosed(f"the connection broke: {error}") from error
-            if not data:
-                raise SocketClosed("the connection ended")
-            self.heard_at = self._now()
-            _of_foreign_bytes(self._protocol.receive_data, bytes(data))
-
-    async def transmit(self, event: Event) -> None:
-        """Say it in bytes. Raises SocketClosed."""
-        async with self._sending:
-            data = _of_foreign_bytes(self._protocol.send, event)
-            self.sent_at = self._now()
-            self._is_whole = False
-            try:
-                await self._stream.send_all(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
-                raise SocketClosed(f"the connection broke: {error}") from error
-            self._is_whole = True
-            self.sent_at = self._now()
-
-    def _collect(self, event: BytesMessage, frame_bytes_max: int) -> bytes | None:
-        """The frame that ends with these bytes; None when it goes on."""
-        if len(self._partial) + len(event.data) > frame_bytes_max:
-            raise SocketClosed(f"a frame of more than {frame_bytes_max} bytes")
-        if event.message_finished and not self._partial:
-            return bytes(event.data)
-        if event.frame_finished and not event.message_finished:
-            # Nobody of ours sends fragments, and empty ones would never reach the limit above.
-            raise SocketClosed("a fragmented message")
-        self._partial += event.data
-        if not event.message_finished:
-            return None
-        frame = bytes(self._partial)
-        self._partial = bytearray()
-        return frame
+    def _broken(self, reason: str) -> trio.BrokenResourceError:
+        self.end = self.end or reason
+        return trio.BrokenResourceError(reason)
 
 
-def _of_foreign_bytes(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """The result of a step of the protocol library.
+async def _of_foreign_bytes(step: Callable[[], Awaitable[T]]) -> T:
+    """The result of a step of the library.
 
     Raises:
         SocketClosed: for an error of any type. The library lets those of its tools out, UnicodeError among them, when
-            bytes from outside are not what it expects; no code of ours runs inside the step.
+            bytes from outside are not what it expects; no code of the rooms runs inside the step.
     """
     try:
-        return work(*arguments)
+        return await step()
     except Exception as error:
         raise SocketClosed(f"no WebSocket: {error!r:.200}") from error
 
 
-async def open_client(stream: Stream, *, authority: str, now: Clock) -> FrameSocket:
-    """Raises SocketClosed when the other side does not speak WebSocket."""
-    socket = FrameSocket(stream, ConnectionType.CLIENT, now)
-    await socket.transmit(Request(host=authority, target=RESOURCE))
-    answer = await socket.next_event()
-    match answer:
-        case AcceptConnection():
-            return socket
-        case RejectConnection():
-            raise SocketClosed(f"{authority} answered with the HTTP status {answer.status_code}")
-        case _:
-            raise SocketClosed(f"{authority} answered with a {type(answer).__name__}")
+class Reader:
+    """The library's task, and the nursery that the library starts it in: `start_soon` is all that it asks of one.
+
+    Whatever the task ends with is the end of this connection only.
+
+    Attributes:
+        ended: the task is over.
+        failure: the error that it ended with, if any.
+    """
+
+    def __init__(self, nursery: trio.Nursery, stream: GuardedStream) -> None:
+        self.ended = trio.Event()
+        self.failure: SocketClosed | None = None
+        self._nursery = nursery
+        self._stream = stream
+        self._awaiting = trio.CancelScope()
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """What the library calls, once."""
+        self._nursery.start_soon(self._run, task)
+
+    async def result_of(self, step: Callable[[], Awaitable[T]]) -> T:
+        """The result of a step of the library; such a step may wait for the task, even after its end.
+
+        Raises:
+            SocketClosed: the step failed, or the task ended before it was done.
+        """
+        with trio.CancelScope() as self._awaiting:
+            if self.ended.is_set():
+                self._awaiting.cancel()
+            return await _of_foreign_bytes(step)
+        raise self.closed() from self.failure
+
+    def closed(self) -> SocketClosed:
+        """The error of whoever needs the task after its end."""
+        if self.failure is not None:
+            return SocketClosed(str(self.failure))
+        return SocketClosed(self._stream.end or "no WebSocket")
+
+    async def _run(self, task: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await _of_foreign_bytes(task)
+        except SocketClosed as error:
+            self.failure = error
+        finally:
+            self.ended.set()
+            self._awaiting.cancel()
 
 
-async def open_server(stream: Stream, *, now: Clock) -> FrameSocket:
-    """Raises SocketClosed when the other side does not speak WebSocket."""
-    socket = FrameSocket(stream, ConnectionType.SERVER, now)
+class FrameSocket:
+    """Sends and receives whole frames."""
+
+    def __init__(self, connection: WebSocketConnection, stream: GuardedStream, reader: Reader) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._reader = reader
+
+    @property
+    def heard_at(self) -> float:
+        """When bytes arrived last, or were known to wait here."""
+        return self._stream.heard_at
+
+    @heard_at.setter
+    def heard_at(self, at: float) -> None:
+        self._stream.heard_at = at
+
+    @property
+    def sent_at(self) -> float:
+        """When the sending of bytes began or ended last."""
+        return self._stream.sent_at
+
+    async def send(self, frame: bytes) -> None:
+        """Raises SocketClosed."""
+        await self._step(partial(self._connection.send_message, frame))
+
+    async def beat(self) -> None:
+        """Let the other side hear from us: an unsolicited pong (RFC 6455, 5.5.3). Raises SocketClosed."""
+        await self._step(self._connection.pong)
+
+    async def receive(self) -> bytes:
+        """The next frame.
+
+        Raises:
+            SocketClosed: also when the peer sends what is no frame: text, fragments, more than is allowed.
+        """
+        message = await self._step(self._connection.get_message)
+        assert isinstance(message, bytes), "the guarded stream lets no text through"
+        return message
+
+    async def aclose(self) -> None:
+        """Close in order: what was sent before still arrives. Waits for the other side: bound it by a deadline."""
+        try:
+            with contextlib.suppress(SocketClosed):
+                await self._reader.result_of(self._connection.aclose)
+        finally:
+            await self._stream.aclose()
+
+    async def _step(self, step: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await _of_foreign_bytes(step)
+        except SocketClosed as error:
+            if not isinstance(error.__cause__, ConnectionClosed):
+                raise
+            reason = error.__cause__.reason
+        if reason is None:
+            await self._reader.ended.wait()  # the error that it is about to end with is the reason
+        if reason is None or reason.code == ABNORMAL_CLOSURE:
+            raise self._reader.closed() from self._reader.failure
+        raise SocketClosed(f"closed with {int(reason.code)} {reason.reason or ''}".rstrip())
+
+
+async def open_client(
+    nursery: trio.Nursery, stream: Stream, *, authority: str, now: Clock, first_bytes_max: int, frame_bytes_max: int
+) -> FrameSocket:
+    """The dialling side; ``nursery`` gets a task that lasts as long as the connection.
+
+    Raises:
+        SocketClosed: the other side does not speak WebSocket.
+    """
+    guarded = GuardedStream(stream, now, FrameHeads(first_bytes_max=first_bytes_max, frame_bytes_max=frame_bytes_max))
+    reader = Reader(nursery, guarded)
+    wrap = partial(
+        wrap_client_stream,
+        reader,  # type: ignore[arg-type]  # of a nursery it uses what a Reader has
+        guarded,  # type: ignore[arg-type]  # its annotation asks for a socket; any stream does
+        authority,
+        RESOURCE,
+        message_queue_size=QUEUED_FRAMES_MAX,
+        max_message_size=frame_bytes_max,
+        receive_buffer_size=RECEIVE_BYTES,
+    )
     try:
-        request = await socket.next_event()
+        connection = await reader.result_of(wrap)
     except SocketClosed as error:
-        # Somebody who speaks HTTP is told what was wrong with the request.
-        if isinstance(error.__cause__, RemoteProtocolError) and error.__cause__.event_hint is not None:
-            await socket.transmit(error.__cause__.event_hint)
+        cause = None if reader.failure is None else reader.failure.__cause__
+        if isinstance(cause, ConnectionRejected):
+            raise SocketClosed(f"{authority} answered with the HTTP status {cause.status_code}") from error
         raise
-    if not isinstance(request, Request):
-        raise SocketClosed(f"the first event is a {type(request).__name__}")
-    if request.target != RESOURCE:
-        await socket.transmit(RejectConnection(status_code=404))
-        raise SocketClosed(f"asked for {request.target[:40]!r}")
-    await socket.transmit(AcceptConnection())
-    return socket
+    guarded.expect_frames()
+    return FrameSocket(connection, guarded, reader)
+
+
+async def open_server(
+    nursery: trio.Nursery, stream: Stream, *, now: Clock, first_bytes_max: int, frame_bytes_max: int
+) -> FrameSocket:
+    """The accepting side; ``nursery`` gets a task that lasts as long as the connection.
+
+    Whoever speaks HTTP is told what is wrong with the request.
+
+    Raises:
+        SocketClosed: the other side does not speak WebSocket.
+    """
+    guarded = GuardedStream(stream, now, FrameHeads(first_bytes_max=first_bytes_max, frame_bytes_max=frame_bytes_max))
+    reader = Reader(nursery, guarded)
+    wrap = partial(
+        wrap_server_stream,
+        reader,  # type: ignore[arg-type]  # of a nursery it uses what a Reader has
+        guarded,
+        message_queue_size=QUEUED_FRAMES_MAX,
+        max_message_size=frame_bytes_max,
+        receive_buffer_size=RECEIVE_BYTES,
+    )
+    request = await reader.result_of(wrap)
+    if request.path != RESOURCE:
+        await reader.result_of(partial(request.reject, 404))
+        raise SocketClosed(f"asked for {request.path[:40]!r}")
+    guarded.expect_frames()
+    # Nothing is read between these two: the library takes bytes for frames from its first step here on.
+    connection = await reader.result_of(request.accept)
+    return FrameSocket(connection, guarded, reader)

@@ -12,7 +12,7 @@ from meshnode.identity import Boot, Epoch, NodeId, PartitionId
 from meshnode.links import Channel, Links
 from meshnode.log import get_logger
 from meshnode.metadata.allocator import Move
-from meshnode.metadata.commands import ChangeRows, RowChange
+from meshnode.metadata.commands import CHANGES_MAX, ChangeRows, RowChange
 from meshnode.metadata.rows import Row
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.core import PartitionsCore
@@ -23,9 +23,6 @@ from meshnode.partitions.replica import Machine
 
 COPY_BYTES = 16 * 2**20
 """What is copied to the journal's end between two syncs: what is written meanwhile waits no longer than that takes."""
-
-CHANGES_MAX = 256
-"""Changes of rows in one command: about 16 KiB in the Raft log."""
 
 
 class Tenant(Protocol):

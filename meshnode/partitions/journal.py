@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import trio
 
 from consensus.disk import Disk, File
-from consensus.errors import CorruptLog
-from consensus.records import PAYLOAD_BYTES_MAX, RecordScan, frame
+from consensus.errors import StorageError
+from consensus.records import PAYLOAD_BYTES_MAX, REMEDY, RecordScan, frame
 from meshnode import wire
 from meshnode.errors import DataDirectoryError, StorageFailed
 from meshnode.host import Host
@@ -56,6 +56,7 @@ class Header:
 class _Segment:
     number: int
     size: int
+    synced: int = 0
 
 
 class Journal:
@@ -94,16 +95,17 @@ class Journal:
         for earlier, later in itertools.pairwise(numbers):
             if later != earlier + 1:  # only the oldest files are ever deleted
                 missing = self._path(earlier + 1)
-                raise DataDirectoryError(f"{missing} is missing: restore the whole data directory")
+                raise DataDirectoryError(f"{missing} is missing. {REMEDY}")
         for number in numbers:
             try:
                 yield from self._recover_segment(number, is_last=number == numbers[-1])
-            except CorruptLog as error:
+            except StorageError as error:
                 raise DataDirectoryError(str(error)) from error
         if self._file is None:
             self._start_segment(self._segments[-1].number + 1 if self._segments else 1)
-        else:
-            self._file.sync()  # what the last process had not synced is answered for from now on
+        else:  # what the last process had not synced, names included, is answered for from now on
+            self._sync()
+            self._disk.sync_directory(DIRECTORY)
 
     def _recover_segment(self, number: int, *, is_last: bool) -> Iterator[Entry]:
         path = self._path(number)
@@ -126,9 +128,9 @@ class Journal:
         if not is_last:
             file.close()
             if scan.torn_bytes or header is None:
+                # The next one is begun when this one is synced.
                 raise DataDirectoryError(
-                    f"{path} ends at byte {scan.end} in a torn record, but a newer file follows: it is damaged. "
-                    "Restore it, or start this host with an empty data directory"
+                    f"{path} is damaged at byte {scan.end}: it is cut off there, and a newer file follows. {REMEDY}"
                 )
         elif header is None:  # the crash came before its first record was written
             file.close()
@@ -147,7 +149,7 @@ class Journal:
         except wire.WireError as error:
             raise DataDirectoryError(f"{path} does not begin as a journal: {error}") from error
         if not isinstance(header, Header) or header.owner != self._owner:
-            raise DataDirectoryError(f"{path} belongs to another mesh or node: restore the right data directory")
+            raise DataDirectoryError(f"{path} belongs to another mesh or node: give the node its own data directory")
         return header
 
     # ---- writing
@@ -238,7 +240,7 @@ class Journal:
             batch.append(entry)
             size += len(entry)
         self._append(b"".join(batch))
-        self._file.sync()
+        self._sync()
         if self._segments[-1].size >= self._config.segment_bytes:
             self._file.close()
             self._start_segment(self._segments[-1].number + 1)
@@ -249,15 +251,21 @@ class Journal:
 
     def _append(self, payload: bytes) -> None:
         assert self._file is not None
-        record = frame(payload)
+        segment = self._segments[-1]
+        record = frame(payload, offset=segment.size, synced=segment.synced)
         self._file.append(record)
-        self._segments[-1].size += len(record)
+        segment.size += len(record)
+
+    def _sync(self) -> None:
+        assert self._file is not None
+        self._file.sync()
+        self._segments[-1].synced = self._segments[-1].size
 
     def _start_segment(self, number: int) -> None:
         self._file = self._disk.open(self._path(number), create=True)
         self._segments.append(_Segment(number, 0))
         self._append(wire.encode(Header(self._owner, number)))
-        self._file.sync()
+        self._sync()
         self._disk.sync_directory(DIRECTORY)
 
     def _path(self, number: int) -> str:

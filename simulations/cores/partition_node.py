@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
@@ -11,10 +11,10 @@ from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.core import PartitionsCore
 from meshnode.partitions.effects import AfterSync, Committed, Deposed, Effect, Propose, ReadReady, Send, Serving, Write
 from meshnode.partitions.messages import Confirm, Confirmed, Entry
-from meshnode.partitions.retention import Retention
 from simulations.cores.faults import FOREVER
 from simulations.cores.heap import EventHeap
 from simulations.cores.network import Network
+from simulations.cores.partition_journal import Journal
 from simulations.cores.partition_traffic import SERVICE, Pulse, Reply, Request, Rows
 from simulations.cores.process import Fuse, LocalClock, ProcessKilled
 from simulations.cores.requests import RequestsChecker, RequestSet
@@ -47,51 +47,6 @@ class Surroundings(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Awaiting:
-    """A message that leaves when all that was queued before it is on the disk; see `RequestsChecker.awaits_sync`."""
-
-    send: Send
-    replacements: int
-
-
-@dataclass(slots=True)
-class _Journal:
-    """What a node has written.
-
-    Attributes:
-        queue: not synced yet; an `_Awaiting` marks what waits for that. Bounded by what arrives during one sync.
-        at_work: how much of the queue is being synced; 0 while the disk rests.
-        history: everything that was ever synced.
-        deleted: how much of the history is not on the disk any more; each entry counts as a file.
-        retention: says which files are needed.
-    """
-
-    queue: deque[Entry | _Awaiting] = field(default_factory=deque)
-    at_work: int = 0
-    history: list[Entry] = field(default_factory=list)
-    deleted: int = 0
-    retention: Retention = field(default_factory=Retention)
-
-    def keep(self, entry: Entry) -> None:
-        """The entry is on the disk."""
-        self.retention.note(entry, file=len(self.history), size=1)
-        self.history.append(entry)
-
-    @property
-    def durable(self) -> list[Entry]:
-        """What a restart finds."""
-        return self.history[self.deleted :]
-
-    def reopen(self) -> None:
-        """Note anew what is there."""
-        self.queue.clear()
-        self.at_work = 0
-        self.retention = Retention()
-        for index, entry in enumerate(self.durable):
-            self.retention.note(entry, file=self.deleted + index, size=1)
-
-
-@dataclass(frozen=True, slots=True)
 class _Read:
     """A read that waits for its confirmation: whose, what it saw, and whether that was all it had to see."""
 
@@ -119,7 +74,7 @@ class PartitionNode:
         self.clock = LocalClock(world.heap)
         self.fuse = Fuse()
         self._world = world
-        self._journal = _Journal()
+        self._journal = Journal()
         self._rows_known = 0
         self._paused_until_s = 0.0
         self._wake_s = FOREVER
@@ -162,7 +117,7 @@ class PartitionNode:
             return
         journal = self._journal
         for item in list(journal.queue)[: min(surviving, journal.at_work)]:
-            if not isinstance(item, _Awaiting):
+            if not isinstance(item, Send):
                 self._keep(item)
         self.core = None
         journal.queue.clear()
@@ -257,10 +212,10 @@ class PartitionNode:
         journal.at_work = 0
         self._note(_SYNCED, count)
         for item in items:
-            if not isinstance(item, _Awaiting):
+            if not isinstance(item, Send):
                 self._keep(item)
         journal.deleted = max(journal.deleted, min(journal.retention.oldest_needed() or 0, len(journal.history)))
-        self._perform([item for item in items if isinstance(item, _Awaiting)])
+        self._perform([item for item in items if isinstance(item, Send)])
 
     def copy_forward(self, partition: PartitionId) -> None:
         """The journal gets the whole copy once more, at its end, so that older files can go."""
@@ -319,11 +274,11 @@ class PartitionNode:
 
     # ---- effects
 
-    def _perform(self, effects: Iterable[Effect | _Awaiting]) -> None:
+    def _perform(self, effects: Iterable[Effect]) -> None:
         """Perform effects, those that they cause, and what is due by now."""
         core = self.core
         assert core is not None
-        todo: deque[Effect | _Awaiting] = deque(effects)
+        todo: deque[Effect] = deque(effects)
         touched: set[PartitionId] = set()
         try:
             while True:
@@ -342,7 +297,7 @@ class PartitionNode:
         self._start_sync()
         self._plan(core)
 
-    def _perform_one(self, core: PartitionsCore, effect: Effect | _Awaiting, touched: set[PartitionId]) -> list[Effect]:
+    def _perform_one(self, core: PartitionsCore, effect: Effect, touched: set[PartitionId]) -> list[Effect]:
         world = self._world
         match effect:
             case Write(entry):
@@ -350,11 +305,7 @@ class PartitionNode:
                 touched.add(entry.partition)
                 self._journal.queue.append(entry)
             case AfterSync(send):
-                replacements = world.checks.awaits_sync(self.node_id, send.message)
-                self._journal.queue.append(_Awaiting(send, replacements))
-            case _Awaiting(send, replacements):
-                world.checks.left_after_sync(self.node_id, send.message, replacements)
-                return self._send(core, send, touched)
+                self._journal.queue.append(send)
             case Send():
                 world.checks.sent(self.node_id, effect.message)
                 return self._send(core, effect, touched)

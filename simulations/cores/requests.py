@@ -1,12 +1,11 @@
 """The state that partitions keep in a world: which requests took effect, and what must be true of it."""
 
-from collections import Counter
 from collections.abc import Callable
 
 from xxhash import xxh3_64_intdigest
 
 from meshnode.identity import Epoch, NodeId, PartitionId
-from meshnode.partitions.messages import Confirm, Confirmed, Entry, Message, Position, Record
+from meshnode.partitions.messages import Position, Record
 from meshnode.partitions.partition import Partition
 from simulations.checkers.partitions import PartitionsChecker
 from simulations.checkers.violation import Violation
@@ -59,31 +58,6 @@ class RequestsChecker(PartitionsChecker):
         self._digests: dict[PartitionId, list[int]] = {}
         self._effects: dict[PartitionId, dict[bytes, int]] = {}
         self._acknowledged_to: dict[PartitionId, int] = {}
-        # How often records of a copy were replaced or deleted.
-        self._replacements: Counter[tuple[PartitionId, NodeId]] = Counter()
-
-    def wrote(self, node: NodeId, entry: Entry) -> None:
-        """An entry is queued in a journal."""
-        key = (entry.partition, node)
-        before = self._logs.get(key, [])
-        length, last = len(before), before[-1] if before else None
-        super().wrote(node, entry)
-        after = self._logs[key]
-        if length and (len(after) < length or after[length - 1] != last):
-            self._replacements[key] += 1
-
-    def awaits_sync(self, node: NodeId, message: object) -> int:
-        """A message waits for what its node has queued so far. What is returned belongs to `left_after_sync`."""
-        partition = getattr(message, "partition", None)
-        return 0 if partition is None else self._replacements[partition, node]
-
-    def left_after_sync(self, node: NodeId, message: Message | Confirm | Confirmed, replacements: int) -> None:
-        """The message leaves. What it says was on the disk when it was queued may have been replaced since."""
-        key = None if isinstance(message, Confirm | Confirmed) else (message.partition, node)
-        confirmed = 0 if key is None else self._confirmed.get(key, 0)
-        self.sent(node, message)
-        if key is not None and self._replacements[key] != replacements:
-            self._confirmed[key] = confirmed
 
     def on_committed(self, partition: PartitionId, record: Record) -> None:
         """A request takes effect at most once."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 RECEIVE_BYTES = 208 * 2**10
 """Linux's default receive buffer: what comes while it is full is lost."""
 
+OVERHEAD_BYTES = 512
+"""What a datagram takes there besides its payload, about: empty ones fill the buffer too."""
+
 
 class SimDatagrams:
     """A `meshnode.host.Datagrams`."""
@@ -35,20 +38,22 @@ class SimDatagrams:
             self._network.send_datagram(self.address, to, bytes(data))
 
     async def receive(self) -> tuple[bytes, Address]:
-        await trio.lowlevel.checkpoint()
+        if self._arrived or self.is_closed:
+            await trio.lowlevel.checkpoint()
         while not self._arrived:
             if self.is_closed:
                 raise trio.ClosedResourceError("this endpoint was closed")
             await self._lot.park()
         data, sender = self._arrived.popleft()
-        self._arrived_bytes -= len(data)
+        self._arrived_bytes -= len(data) + OVERHEAD_BYTES
         return data, sender
 
     def arrive(self, data: bytes, sender: Address) -> None:
         """A datagram has come this far."""
-        if self._arrived_bytes + len(data) <= RECEIVE_BYTES:
+        size = len(data) + OVERHEAD_BYTES
+        if self._arrived_bytes + size <= RECEIVE_BYTES:
             self._arrived.append((data, sender))
-            self._arrived_bytes += len(data)
+            self._arrived_bytes += size
             self._lot.unpark()
 
     def close(self) -> None:

@@ -27,7 +27,8 @@ class SimMailbox(Generic[K, T]):
         self._arrived.set()
 
     async def receive(self) -> dict[K, T]:
-        await trio.lowlevel.checkpoint()
+        if self._events:
+            await trio.lowlevel.checkpoint()
         while not self._events:
             self._arrived = trio.Event()
             await self._arrived.wait()

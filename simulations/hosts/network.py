@@ -1,6 +1,7 @@
 """The network between machines."""
 
 import errno
+import functools
 from collections.abc import Callable
 
 import trio
@@ -17,6 +18,30 @@ FIRST_FREE_PORT = 32_768
 
 STREAMS_MIN = 256
 """So many ends of connections are kept before those that are over are looked for."""
+
+
+KNOCK_AGAIN_S = 1.0
+"""How soon a kernel that was not answered tries to connect again."""
+
+DIAL_S = 127.0
+"""How long it goes on like that: Linux's six repetitions."""
+
+
+class Dial:
+    """An attempt to connect.
+
+    Attributes:
+        stream: what came of it, from when the other side has it.
+        problem: why nothing came of it.
+    """
+
+    def __init__(self, local: Address, to: Address, owner: object) -> None:
+        self.local = local
+        self.to = to
+        self.owner = owner
+        self.answered = trio.Event()
+        self.stream: SimStream | None = None
+        self.problem: OSError | None = None
 
 
 class Network:
@@ -40,7 +65,8 @@ class Network:
         # Ends of connections that may be used yet, in the order of their making.
         self._streams: dict[SimStream, None] = {}
         self._streams_max = STREAMS_MIN
-        self._stalled: dict[SimStream, None] = {}
+        self._watching: dict[SimStream, None] = {}
+        self._dials: dict[Dial, None] = {}
         self._next_port: dict[str, int] = {}
 
     # ---- machines and processes
@@ -56,9 +82,14 @@ class Network:
     def power_off(self, host: str) -> None:
         """The machine is gone from one moment to the next: nobody is told."""
         self._down.add(host)
+        for dial in [dial for dial in self._dials if dial.local.host == host]:
+            self._abandon(dial)
         for stream in self._streams_of(host):
             stream.vanish()
             del self._streams[stream]
+        for stream in list(self._streams):
+            if stream.remote.host == host:
+                stream.path_darkens()
 
     def power_on(self, host: str) -> None:
         """The machine is back; it knows nothing of the connections it had."""
@@ -66,7 +97,7 @@ class Network:
         for stream in list(self._streams):
             peer = stream.peer
             if stream.remote.host == host and peer is not None and peer.owner is None:
-                self.after_delay(stream.remote, stream.local, lambda lost=stream: lost.break_off("connection reset"))  # type: ignore[misc]
+                self.tell(stream.remote, stream.local, functools.partial(stream.break_off, "connection reset"))
         self._open_paths()
 
     def close_all(self, owner: object) -> None:
@@ -75,6 +106,8 @@ class Network:
             self.close_datagrams(endpoint)
         for listener in [listener for listener in self._listeners.values() if listener.owner is owner]:
             listener.close()
+        for dial in [dial for dial in self._dials if dial.owner is owner]:
+            self._abandon(dial)
         for stream in [stream for stream in self._streams if stream.owner is owner]:
             stream.close()
 
@@ -87,6 +120,9 @@ class Network:
     def cut(self, source: str, target: str) -> None:
         """Nothing gets from one machine to the other until `mend`."""
         self.paths.cut(source, target)
+        for stream in list(self._streams):
+            if {stream.local.host, stream.remote.host} == {source, target}:
+                stream.path_darkens()
 
     def mend(self, source: str, target: str) -> None:
         """Undo one `cut`."""
@@ -162,57 +198,82 @@ class Network:
             for stream in [stream for stream in self._streams if stream.is_over]:
                 del self._streams[stream]
             self._streams_max = max(STREAMS_MIN, 2 * len(self._streams))
-        local = Address(source, self._free_port(source))
-        answered = trio.Event()
-        problem: list[OSError] = []
-        made: list[SimStream] = []
-
-        def knock() -> None:
-            if self.is_dark(source, to.host) or to.host in self._hanging:
-                self.events.after(1.0, knock)  # the kernel tries again, and its user gives up
-                return
-            listener = self._listeners.get(to)
-            try:
-                if listener is None or to.host not in self._hosts:
-                    raise OSError(errno.ECONNREFUSED, f"connection to {to} refused")
-                far = SimStream(self, to, local, listener.owner)
-                near = SimStream(self, local, to, owner)
-                near.peer, far.peer = far, near
-                listener.offer(far)
-            except OSError as error:
-                problem.append(error)
-            else:
-                self._streams[near] = self._streams[far] = None
-                made.append(near)
-            self.after_delay(to, local, answered.set)
-
-        self.after_delay(local, to, knock)
+        dial = Dial(Address(source, self._free_port(source)), to, owner)
+        self._dials[dial] = None
+        self.after_delay(dial.local, to, functools.partial(self._knock, dial, self.events.now + DIAL_S))
         try:
-            await answered.wait()
+            await dial.answered.wait()
         except trio.Cancelled:
-            for stream in made:
-                stream.close()
+            self._abandon(dial)
             raise
-        if problem:
-            raise problem[0]
-        return made[0]
+        if dial.problem is not None:
+            raise dial.problem
+        assert dial.stream is not None
+        return dial.stream
+
+    def _knock(self, dial: Dial, until_s: float) -> None:
+        to = dial.to
+        if dial not in self._dials:
+            return
+        if self.is_dark(dial.local.host, to.host) or to.host in self._hanging:
+            if self.events.now < until_s:
+                self.events.after(KNOCK_AGAIN_S, functools.partial(self._knock, dial, until_s))
+            else:
+                self._answer(dial, OSError(errno.ETIMEDOUT, f"connection to {to} timed out"))
+            return
+        listener = self._listeners.get(to)
+        if listener is None or not listener.has_room:
+            problem = OSError(errno.ECONNREFUSED, f"connection to {to} refused")
+            self.after_delay(to, dial.local, functools.partial(self._answer, dial, problem))
+            return
+        near, far = SimStream(self, dial.local, to, dial.owner), SimStream(self, to, dial.local, listener.owner)
+        near.peer, far.peer = far, near
+        self._streams[near] = self._streams[far] = None
+        dial.stream = near
+        listener.offer(far)
+        self.after_delay(to, dial.local, functools.partial(self._answer, dial, None))
+
+    def _answer(self, dial: Dial, problem: OSError | None) -> None:
+        if dial in self._dials:
+            del self._dials[dial]
+            dial.problem = problem
+            dial.answered.set()
+
+    def _abandon(self, dial: Dial) -> None:
+        """Nobody waits for it any more; it may have been answered already."""
+        self._dials.pop(dial, None)
+        if dial.stream is not None:
+            dial.stream.close()
 
     def after_delay(self, source: Address, target: Address, action: Callable[[], object]) -> None:
-        """Something small crosses the network, and then ``action`` happens."""
+        """Something small crosses the network, sent again until it does, and then ``action`` happens."""
         fate = self.paths.draw(source.host, target.host, "control")
         self.events.after(fate.delay_s, action)
 
-    def stalled(self, stream: SimStream) -> None:
+    def tell(self, source: Address, target: Address, action: Callable[[], object]) -> None:
+        """Something small is sent once: ``action`` happens if the path is open."""
+        fate = self.paths.draw(source.host, target.host, "control")
+        if self.can_reach(source.host, target.host) and not self.is_down(source.host):
+            self.events.after(fate.delay_s, action)
+
+    def watch(self, stream: SimStream) -> None:
         """The stream wants to know when the path opens."""
-        self._stalled[stream] = None
+        self._watching[stream] = None
+
+    def unwatch(self, stream: SimStream) -> None:
+        """It does not want to know any more."""
+        self._watching.pop(stream, None)
 
     # ---- inside
 
     def _open_paths(self) -> None:
-        for stream in list(self._stalled):
-            if not self.is_dark(stream.local.host, stream.remote.host):
-                del self._stalled[stream]
+        for stream in list(self._watching):
+            source, target = stream.local.host, stream.remote.host
+            if self.can_reach(source, target):
                 stream.path_opens()
+            if not self.is_dark(source, target):
+                self.unwatch(stream)
+                stream.acknowledge()
 
     def _streams_of(self, host: str) -> list[SimStream]:
         return [stream for stream in self._streams if stream.local.host == host]

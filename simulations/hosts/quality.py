@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from xxhash import xxh3_64_intdigest
 
-_KEY = struct.Struct("<QI")
+_KEY = struct.Struct("<QQ")
 _UNIT = 1.0 / (1 << 16)
 _MASK = (1 << 16) - 1
 
@@ -48,11 +48,25 @@ LAN = Quality()
 
 @dataclass(slots=True)
 class Fate:
-    """What becomes of one message."""
+    """What becomes of one message.
+
+    Attributes:
+        share: from 0 to 1; of what a stream delivers before it comes to what was lost.
+        copy_delay_s: of its second copy, if there is one.
+    """
 
     delay_s: float
     is_lost: bool
+    share: float
     copy_delay_s: float | None
+
+
+@dataclass(slots=True)
+class _Kind:
+    """Messages of one kind on one path: what their fates depend on, and how many there were."""
+
+    key: int
+    count: int = 0
 
 
 class Paths:
@@ -69,7 +83,7 @@ class Paths:
         # How many cuts lie on a path at the moment.
         self._cuts: dict[tuple[str, str], int] = {}
         # How many messages have gone over each path: one entry for each pair of machines and kind of message.
-        self._numbers: dict[tuple[str, str, str], int] = {}
+        self._kinds: dict[tuple[str, str, str], _Kind] = {}
 
     def quality(self, source: str, target: str) -> Quality:
         """The path as it is now."""
@@ -105,11 +119,8 @@ class Paths:
 
     def draw(self, source: str, target: str, kind: str) -> Fate:
         """The fate of the next message of a kind on a path."""
-        path = (source, target, kind)
-        number = self._numbers.get(path, 0) + 1
-        self._numbers[path] = number
         quality = self.quality(source, target)
-        drawn = xxh3_64_intdigest(f"{source} {target} {kind} {number}".encode(), self._seed)
+        drawn = self._drawn(source, target, kind)
         delay_s = quality.delay_s + quality.jitter_s * _UNIT * (drawn & _MASK)
         is_lost = bool(quality.loss) and (drawn >> 16 & _MASK) * _UNIT < quality.loss
         copy_delay_s = None
@@ -119,11 +130,17 @@ class Paths:
                 delay_s += quality.late_s * _UNIT * (more >> 16 & _MASK)
             if (more >> 32 & _MASK) * _UNIT < quality.duplicate:
                 copy_delay_s = quality.delay_s + quality.jitter_s * _UNIT * (more >> 48 & _MASK)
-        return Fate(delay_s, is_lost, copy_delay_s)
+        return Fate(delay_s, is_lost, (drawn >> 32 & _MASK) * _UNIT, copy_delay_s)
 
     def share(self, source: str, target: str, question: str) -> float:
         """A number from 0 to 1 that answers a question about a path; each time another one."""
-        path = (source, target, question)
-        number = self._numbers.get(path, 0) + 1
-        self._numbers[path] = number
-        return (xxh3_64_intdigest(f"{source} {target} {question} {number}".encode(), self._seed) & _MASK) * _UNIT
+        return (self._drawn(source, target, question) & _MASK) * _UNIT
+
+    def _drawn(self, source: str, target: str, kind: str) -> int:
+        """64 bits for the next message of a kind on a path."""
+        messages = self._kinds.get((source, target, kind))
+        if messages is None:
+            key = xxh3_64_intdigest(f"{source} {target} {kind}".encode(), self._seed)
+            messages = self._kinds[source, target, kind] = _Kind(key)
+        messages.count += 1
+        return xxh3_64_intdigest(_KEY.pack(messages.key, messages.count), self._seed)

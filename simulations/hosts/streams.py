@@ -1,6 +1,6 @@
 """Streams: what TCP looks like from above, and how it ends."""
 
-import errno
+import functools
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshnode.identity import Address
+from simulations.kernel import Handle
 
 if TYPE_CHECKING:
     from simulations.hosts.network import Network
@@ -36,8 +37,8 @@ class SimStream(trio.abc.HalfCloseableStream):
         self._network = network
         self._is_closed = False
         self._error: str | None = None
-        # What arrived and was not read.
-        self._arrived: deque[bytes] = deque()
+        # What arrived and was not read: at most a window.
+        self._arrived = bytearray()
         self._has_ended = False
         self._reader: trio.lowlevel.Task | None = None
         # What this end sent.
@@ -46,8 +47,9 @@ class SimStream(trio.abc.HalfCloseableStream):
         self._sent_end = False
         self._last_arrival_s = 0.0
         self._free_at_s = 0.0
+        # What did not get through yet: at most a window, and the end.
         self._stalled: deque[bytes] = deque()
-        self._lacks_acknowledgement = False
+        self._giving_up: Handle | None = None
         self._subject = f"{local} → {remote}"
 
     # ---- what a program does
@@ -83,17 +85,22 @@ class SimStream(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if max_bytes is not None and max_bytes < 1:
             raise ValueError(f"max_bytes is {max_bytes}: choose 1 or more")
-        await trio.lowlevel.checkpoint()
-        while True:
-            if self._is_closed:
-                raise trio.ClosedResourceError("this stream was closed")
-            if self._arrived:
-                return self._take(max_bytes or WINDOW_BYTES)
-            if self._error is not None:
-                raise trio.BrokenResourceError(self._error)
-            if self._has_ended:
-                return b""
+        if self._must_wait():
             await self._wait_to_receive()
+        else:
+            await trio.lowlevel.checkpoint()
+        while self._must_wait():  # what had come was taken by another task, or was lost in a reset
+            await self._wait_to_receive()
+        if self._is_closed:
+            raise trio.ClosedResourceError("this stream was closed")
+        if self._arrived:
+            return self._take(max_bytes or WINDOW_BYTES)
+        if self._error is not None:
+            raise trio.BrokenResourceError(self._error)
+        return b""
+
+    def _must_wait(self) -> bool:
+        return not (self._arrived or self._has_ended or self._is_closed or self._error is not None)
 
     async def aclose(self) -> None:
         self.close()
@@ -106,7 +113,7 @@ class SimStream(trio.abc.HalfCloseableStream):
         self._is_closed = True
         if self._error is None:
             if self._arrived:
-                self._network.after_delay(self.local, self.remote, self._reset_peer)
+                self._network.tell(self.local, self.remote, self._reset_peer)
             elif not self._sent_end:
                 self._sent_end = True
                 self._transmit(b"")
@@ -122,68 +129,98 @@ class SimStream(trio.abc.HalfCloseableStream):
 
     def break_off(self, reason: str) -> None:
         """The connection is no more, as this end sees it."""
+        self._drop_unsent()
         if self._error is None and not self._is_closed:
             self._error = reason
             self._wake()
 
     def vanish(self) -> None:
         """The machine of this end has lost its power: nobody is told."""
+        self._drop_unsent()
         self._is_closed = True
         self.owner = None
 
+    def path_darkens(self) -> None:
+        """Whoever waits for room at the other side asks for it from time to time, and is not answered any more."""
+        if self._sender is not None:
+            self._miss_acknowledgement()
+
     def path_opens(self) -> None:
-        """What could not be sent is sent again."""
-        self._lacks_acknowledgement = False
+        """What could not be sent is sent again, though its acknowledgement may still be lost."""
         stalled, self._stalled = self._stalled, deque()
-        self._last_arrival_s = max(self._last_arrival_s, self._network.events.now + RETRANSMIT_S)
+        if stalled:
+            self._last_arrival_s = max(self._last_arrival_s, self._network.events.now + RETRANSMIT_S)
         for part in stalled:
             self._transmit(part)
+
+    def acknowledge(self) -> None:
+        """Nothing is missing any more."""
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
 
     def _transmit(self, part: bytes) -> None:
         """Put bytes on their way; none mean the end."""
         network = self._network
         source, target = self.local.host, self.remote.host
-        if network.is_dark(source, target) and not self._lacks_acknowledgement:
-            self._lacks_acknowledgement = True
-            network.stalled(self)
-            low, high = GIVE_UP_S
-            give_up_s = low + (high - low) * network.paths.share(source, target, "give up")
-            network.events.after(give_up_s, self._give_up)
-        if self._stalled or not network.can_reach(source, target):
-            self._stalled.append(part)
-            return
-        fate = network.paths.draw(source, target, "stream")
+        if network.is_dark(source, target):
+            self._miss_acknowledgement()
+            if self._stalled or not network.can_reach(source, target):
+                self._stalled.append(part)
+                return
         quality = network.paths.quality(source, target)
-        now = network.events.now
-        leaves_s = now
+        fate = network.paths.draw(source, target, "stream")
+        leaves_s = network.events.now
         if quality.bytes_per_s:
-            leaves_s = self._free_at_s = max(now, self._free_at_s) + len(part) / quality.bytes_per_s
-        arrives_s = leaves_s + fate.delay_s + (RETRANSMIT_S if fate.is_lost else 0.0)
-        self._last_arrival_s = arrives_s = max(arrives_s, self._last_arrival_s)
-        network.events.at(arrives_s, lambda: self._deliver(part))
+            leaves_s = self._free_at_s = max(leaves_s, self._free_at_s) + len(part) / quality.bytes_per_s
+        arrives_s = leaves_s + fate.delay_s
+        if fate.is_lost:
+            in_time = int(len(part) * fate.share)  # the segments before the one that was lost
+            if in_time:
+                self._arrive_at(arrives_s, part[:in_time])
+            arrives_s += RETRANSMIT_S
+            part = part[in_time:]
+        self._arrive_at(arrives_s, part)
+
+    def _arrive_at(self, time_s: float, part: bytes) -> None:
+        self._last_arrival_s = max(time_s, self._last_arrival_s)
+        self._network.events.at(self._last_arrival_s, functools.partial(self._deliver, part))
 
     def _deliver(self, part: bytes) -> None:
         peer, network = self.peer, self._network
-        if peer is None or peer.owner is None or network.is_down(self.remote.host):
-            return  # no machine there, or one that has started again: `Network` answers for it
-        network.trace.note(network.events.now, "stream", self._subject, part)
-        if peer._error is not None:
+        assert peer is not None
+        if network.is_down(self.remote.host):
+            self._miss_acknowledgement()
             return
-        if peer._is_closed:
-            if part:
-                self._network.after_delay(self.remote, self.local, self._was_reset)
+        network.trace.note(network.events.now, "stream", self._subject, part)
+        if peer._is_closed or peer._error is not None:
             self._unread_bytes -= len(part)
+            # Nobody is told that nobody wants to know that this is the end.
+            if part or peer._error is not None or peer.owner is None:
+                network.tell(self.remote, self.local, self._was_reset)
             return
         if part:
-            peer._arrived.append(part)
+            peer._arrived += part
         else:
             peer._has_ended = True
         peer._wake_reader()
 
+    def _miss_acknowledgement(self) -> None:
+        """Give up, unless the path opens in time."""
+        if self._giving_up is None and self.owner is not None:
+            network = self._network
+            low, high = GIVE_UP_S
+            patience = network.paths.share(self.local.host, self.remote.host, "give up")
+            self._giving_up = network.events.after(low + (high - low) * patience, self._give_up)
+            network.watch(self)
+
     def _give_up(self) -> None:
-        if self._lacks_acknowledgement:
-            self.break_off("the other side did not acknowledge what was sent for too long")
-            self._stalled.clear()
+        self.break_off("the other side did not acknowledge what was sent for too long")
+
+    def _drop_unsent(self) -> None:
+        self.acknowledge()
+        self._stalled.clear()
+        self._network.unwatch(self)
 
     def _reset_peer(self) -> None:
         if self.peer is not None:
@@ -194,10 +231,8 @@ class SimStream(trio.abc.HalfCloseableStream):
         self.break_off("connection reset by peer")
 
     def _take(self, max_bytes: int) -> bytes:
-        part = self._arrived.popleft()
-        if len(part) > max_bytes:
-            self._arrived.appendleft(part[max_bytes:])
-            part = part[:max_bytes]
+        part = bytes(self._arrived[:max_bytes])
+        del self._arrived[:max_bytes]
         peer = self.peer
         assert peer is not None
         was_full = peer._unread_bytes >= WINDOW_BYTES
@@ -234,6 +269,8 @@ class SimStream(trio.abc.HalfCloseableStream):
             return trio.lowlevel.Abort.SUCCEEDED
 
         self._sender = trio.lowlevel.current_task()
+        if self._network.is_dark(self.local.host, self.remote.host):
+            self.path_darkens()
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def _wake_reader(self) -> None:
@@ -263,7 +300,8 @@ class SimListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
         self._lot = trio.lowlevel.ParkingLot()
 
     async def accept(self) -> SimStream:
-        await trio.lowlevel.checkpoint()
+        if self._pending or self._is_closed:
+            await trio.lowlevel.checkpoint()
         while not self._pending:
             if self._is_closed:
                 raise trio.ClosedResourceError("this listener was closed")
@@ -284,9 +322,13 @@ class SimListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
             self._pending.clear()
             self._lot.unpark_all()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another connection may wait to be accepted."""
+        return len(self._pending) < ACCEPT_QUEUE_MAX
+
     def offer(self, stream: SimStream) -> None:
-        """A connection. Raises OSError when too many wait."""
-        if self._is_closed or len(self._pending) >= ACCEPT_QUEUE_MAX:
-            raise OSError(errno.ECONNREFUSED, "connection refused")
+        """A connection, where there is room for it."""
+        assert self.has_room
         self._pending.append(stream)
         self._lot.unpark()

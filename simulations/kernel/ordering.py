@@ -4,8 +4,8 @@ Trio schedules at random on purpose, and where order does not matter to it, it k
 breaks ties by `id`, so by addresses. All of that is replaced while a simulation runs: sets keep the order of insertion,
 `id` in trio's scheduler is a counter, and trio's own switch for deterministic scheduling is on, its generator seeded.
 
-These are internals of trio, so only versions that were verified are accepted; `tests/simulations/test_kernel.py` is how
-one is verified.
+These are internals of trio, so only versions that were verified are accepted; `tests/simulations/kernel` is how one
+is verified.
 """
 
 import contextlib
@@ -28,19 +28,21 @@ class UnverifiedTrio(Exception):
 
 
 class OrderedSet(dict[Any, None]):
-    """As much of a set as trio uses, in order of insertion."""
+    """As much of a set as trio uses, in order of insertion. Made by `ordered_set`."""
 
-    def __init__(self, items: Iterable[Any] = ()) -> None:
-        super().__init__(dict.fromkeys(items))
-
-    def add(self, item: Any) -> None:
-        self[item] = None
-
-    def remove(self, item: Any) -> None:
-        del self[item]
+    # Methods of dict as they are: one of these sets is made for each cancel scope and each event.
+    add = dict.setdefault
+    remove = dict.__delitem__
 
     def discard(self, item: Any) -> None:
         self.pop(item, None)
+
+
+def ordered_set(items: Iterable[Any] = ()) -> OrderedSet:
+    """Stands in for `set` and `frozenset`."""
+    made = OrderedSet()
+    made.update(dict.fromkeys(items))
+    return made
 
 
 class _Entropy:
@@ -63,14 +65,14 @@ def ordered(seed: int) -> Iterator[None]:
     if trio.__version__ not in VERIFIED_VERSIONS:
         raise UnverifiedTrio(
             f"trio {trio.__version__} is not verified for reproducible runs ({', '.join(VERIFIED_VERSIONS)} is): run "
-            "tests/simulations/test_kernel.py with it and add it, or install a verified one"
+            "tests/simulations/kernel with it and add it, or install a verified one"
         )
     counter = itertools.count(1)
     patches: list[tuple[Any, str, Any]] = [
         (scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         (scheduler, "id", lambda _object: next(counter)),
-        (scheduler, "set", OrderedSet),
-        (scheduler, "frozenset", OrderedSet),
+        (scheduler, "set", ordered_set),
+        (scheduler, "frozenset", ordered_set),
     ]
     # Generated initializers keep the factories of their fields in a namespace of their own.
     for cls in (scheduler.CancelStatus, scheduler.Runner, synchronization.Event):

@@ -5,6 +5,7 @@ import contextvars
 import enum
 import functools
 import gc
+import math
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import outcome
 import trio
 import trio._core._run as scheduler
+from trio._core._traps import WaitTaskRescheduled
 
 from simulations.kernel.events import Events, Handle
 
@@ -22,6 +24,9 @@ THROWS_MAX = 1000
 _LOOP: contextvars.ContextVar["Loop"] = contextvars.ContextVar("loop")
 
 _schedule = scheduler.Runner.reschedule
+
+# What a task yields to trio when it is not to go on: it waits, and nothing will ever wake it.
+_NEVER = WaitTaskRescheduled(lambda _raise_cancel: trio.lowlevel.Abort.FAILED)
 
 
 class Killed(BaseException):
@@ -58,6 +63,11 @@ class Loop:
         if self.state is State.RUNNING and self._resume is None:
             self._resume = self.process.events.at(self.process.busy_until_s, self._go_on)
 
+    def waiting(self) -> list[scheduler.Task]:
+        """The tasks that have a step to take."""
+        runner = scheduler.GLOBAL_RUN_CONTEXT.runner
+        return [*self._held, *(task for task in runner.runq if task.context.get(_LOOP) is self)]
+
     def pause(self) -> None:
         """Run nothing from now on."""
         if self.state is State.RUNNING:
@@ -80,7 +90,9 @@ class Loop:
             self._resume.cancel()
 
     def _go_on(self) -> None:
-        self._resume = None
+        if self._resume is not None:
+            self._resume.cancel()  # it may come earlier than that, after a pause
+            self._resume = None
         if self.state is State.RUNNING:
             scheduler.GLOBAL_RUN_CONTEXT.runner.runq.extend(self._held)
             self._held.clear()
@@ -106,11 +118,10 @@ class Process:
         self.name = name
         self.step_s = step_s
         self.busy_until_s = 0.0
-        self.steps_left: int | None = None
-        """Kill the process after so many more steps of its tasks."""
         self.main = Loop(self, "main")
         self.loops = [self.main]
         self.is_alive = True
+        self._steps_left: int | None = None
         self._on_end = on_end
         self._on_kill: list[Callable[[], None]] = []
 
@@ -127,6 +138,40 @@ class Process:
     def on_kill(self, action: Callable[[], None]) -> None:
         """Call ``action`` when the process is killed, before its tasks are gone: what fences it from the outside."""
         self._on_kill.append(action)
+
+    @property
+    def steps_left(self) -> int | None:
+        """Kill the process when its tasks have taken so many more steps, and let none of them take another one.
+
+        To be set by an event; None calls it off, unless they have all been taken.
+        """
+        return self._steps_left
+
+    @steps_left.setter
+    def steps_left(self, steps: int | None) -> None:
+        if steps is not None and steps < 1:
+            raise ValueError(f"steps_left is {steps}: choose 1 or more, or kill the process")
+        if self._steps_left == 0:
+            return
+        if self._steps_left is None and steps is not None:
+            for task in [task for loop in self.loops for task in loop.waiting()]:
+                self.count_step(task)
+        self._steps_left = steps
+
+    def count_step(self, task: scheduler.Task) -> None:
+        """The step that the task is about to take is one of `steps_left`."""
+        send = task._next_send_fn
+        assert send is not None, "it has no step to take"
+        task._next_send_fn = functools.partial(self._step, send)
+
+    def _step(self, send: Callable[[Any], object], value: Any) -> object:
+        if self._steps_left is not None:
+            if self._steps_left == 0:
+                return _NEVER
+            self._steps_left -= 1
+            if self._steps_left == 0:
+                self.events.at(self.events.now, self.kill)
+        return send(value)
 
     def pause(self) -> None:
         """As by SIGSTOP."""
@@ -154,15 +199,23 @@ class Process:
         for task in dead:
             task._abort_func = None  # no cancellation reaches it
             runner.tasks.remove(task)
+        # Those whose parent lives: the root, and what the process started in nurseries of others.
+        orphans: list[tuple[scheduler.Task, trio.Nursery]] = []
+        for task in dead:
             nursery = task._parent_nursery
             if nursery is not None and _process_of(nursery.parent_task) is not self:
-                task._activate_cancel_status(None)
-                nursery._child_finished(task, outcome.Value(None))
+                orphans.append((task, nursery))
+        _detach(runner, dead, {nursery._cancel_status for _task, nursery in orphans})
+        for task, nursery in orphans:
+            nursery._child_finished(task, outcome.Value(None))
         # Collected now, their `finally` blocks would run in the middle of the simulation.
         _graveyard.get().extend(dead)
 
     async def _root(self, program: Callable[[], Awaitable[object]]) -> None:
         ended = await outcome.acapture(program)
+        if isinstance(ended, outcome.Error) and _was_killed(ended.error):
+            self.events.at(self.events.now, self.kill)
+            await trio.sleep_forever()
         self.is_alive = False
         self._on_end(ended)
 
@@ -179,6 +232,31 @@ def _process_of(task: scheduler.Task) -> Process | None:
 
 
 _graveyard: contextvars.ContextVar[list[scheduler.Task]] = contextvars.ContextVar("graveyard")
+
+
+def _was_killed(error: BaseException) -> bool:
+    """Whether a step that was not put off to another thread hit upon the end of the process."""
+    return isinstance(error, Killed) or (isinstance(error, BaseExceptionGroup) and error.subgroup(Killed) is not None)
+
+
+def _detach(runner: scheduler.Runner, dead: list[scheduler.Task], living: set[scheduler.CancelStatus | None]) -> None:
+    """Take the cancel scopes of tasks out of the tree and the deadlines of those that live on.
+
+    Args:
+        living: the cancel statuses right above theirs.
+    """
+    for task in dead:
+        status: scheduler.CancelStatus | None = task._cancel_status
+        while status is not None and status not in living:
+            scope = status._scope
+            if scope._registered_deadline != math.inf:
+                runner.deadlines.remove(scope._registered_deadline, scope)
+                scope._registered_deadline = math.inf
+            if status.parent in living:
+                status.parent = None
+            status = status.parent
+        if task._cancel_status in living:
+            task._activate_cancel_status(None)
 
 
 def _purge(runner: scheduler.Runner, loop: Loop) -> None:
@@ -198,13 +276,7 @@ def _reschedule(runner: scheduler.Runner, task: scheduler.Task, next_send: Any =
     _schedule(runner, task, next_send)
     process = loop.process
     if process.steps_left is not None:
-        process.steps_left -= 1
-        if process.steps_left <= 0:
-            # The step that runs right now may be one of its own, and ends first.
-            process.steps_left = None
-            process.pause()
-            process.events.at(process.events.now, process.kill)
-            return
+        process.count_step(task)
     if process.step_s:
         process.busy_until_s = max(process.busy_until_s, process.events.now) + process.step_s
         loop.hold(runner)
@@ -213,13 +285,16 @@ def _reschedule(runner: scheduler.Runner, task: scheduler.Task, next_send: Any =
 
 
 @contextlib.contextmanager
-def processes() -> Iterator[None]:
-    """While this lasts, tasks of processes can be held and dropped; then those that were killed are buried."""
+def processes() -> Iterator[list[scheduler.Task]]:
+    """While this lasts, tasks of processes can be held and dropped; then those that were killed are buried.
+
+    They are in the list that this gives, to which may be added what else will never go on.
+    """
     dead: list[scheduler.Task] = []
     token = _graveyard.set(dead)
     scheduler.Runner.reschedule = _reschedule  # type: ignore[method-assign,assignment]
     try:
-        yield
+        yield dead
     finally:
         scheduler.Runner.reschedule = _schedule  # type: ignore[method-assign]
         _graveyard.reset(token)

@@ -8,6 +8,7 @@ import trio
 import trio._core._run as scheduler
 
 from simulations.kernel.events import Events
+from simulations.kernel.garbage import collect_garbage, orderly_garbage
 from simulations.kernel.ordering import ordered
 from simulations.kernel.process import processes
 
@@ -23,7 +24,7 @@ class VirtualClock(trio.abc.Clock):
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._stalled = False
+        self._moments = 0
 
     def start_clock(self) -> None:
         self._runner = scheduler.GLOBAL_RUN_CONTEXT.runner
@@ -34,18 +35,27 @@ class VirtualClock(trio.abc.Clock):
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Let things happen until a task can run; trio never waits for real."""
         events, runner = self._events, self._runner
+        self._moments += 1
+        collect_garbage(self._moments)
         while not runner.runq:
+            if runner.entry_queue.size():
+                break  # trio has something to do by itself, as at the end of a run
+            if runner.waiting_for_idle:
+                cushion, _ = runner.waiting_for_idle.keys()[0]
+                return math.nextafter(cushion, math.inf)  # which tells trio that nothing else is to be done
             deadline = runner.deadlines.next_deadline()  # an event may have moved it
             at_s = events.next_at()
             if deadline <= at_s:
                 if deadline == math.inf:
-                    if runner.entry_queue.size():
-                        break  # trio has something to do by itself, as at the end of a run
                     raise Stalled("every task waits, and no event is scheduled")
                 events.now = max(events.now, deadline)
                 break
             events.happen()
         return 0.0
+
+    def unfinished(self) -> list[scheduler.Task]:
+        """What is left of a run that broke down."""
+        return list(self._runner.tasks)
 
 
 def simulate(main: Callable[[], Awaitable[T]], *, events: Events, seed: int) -> T:
@@ -55,6 +65,7 @@ def simulate(main: Callable[[], Awaitable[T]], *, events: Events, seed: int) -> 
         Stalled: inside a `trio.TrioInternalError`, when nothing can happen any more.
         UnverifiedTrio: see `simulations.kernel.ordering`.
     """
+    clock = VirtualClock(events)
 
     async def run() -> T:
         try:
@@ -63,5 +74,8 @@ def simulate(main: Callable[[], Awaitable[T]], *, events: Events, seed: int) -> 
             # Those of killed processes must not be finalized: their cleaning up would wait for the dead.
             scheduler.GLOBAL_RUN_CONTEXT.runner.asyncgens.alive.clear()
 
-    with ordered(seed), processes():
-        return trio.run(run, clock=VirtualClock(events))
+    with ordered(seed), orderly_garbage(), processes() as dead:
+        try:
+            return trio.run(run, clock=clock)
+        finally:
+            dead.extend(clock.unfinished())

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 from xxhash import xxh3_64_hexdigest
 
-from consensus.messages import Role
 from meshnode import Node
 from meshnode.identity import NodeId, PartitionId
 from meshnode.membership.messages import State
@@ -22,26 +21,14 @@ class Observer:
     def __init__(self, cluster: Cluster, fail: Callable[[Violation], None]) -> None:
         self._cluster = cluster
         self._fail = fail
-        # As long as the run: one entry for each term, and for each version of the metadata that was seen.
-        self._leaders: dict[int, int] = {}
+        # As long as the run: one entry for each version of the metadata that was seen.
         self._versions: dict[int, tuple[int, str]] = {}
         self._seen_version: dict[Node, int] = {}
 
     def look(self) -> None:
         """Check what is to be seen right now."""
         for number, node in sorted(self._cluster.nodes.items()):
-            self._look_at_raft(number, node)
             self._look_at_metadata(number, node)
-
-    def _look_at_raft(self, number: int, node: Node) -> None:
-        status = node.group.status
-        if status.role is not Role.LEADER:
-            return
-        leader = self._leaders.setdefault(status.term, number)
-        if leader != number:
-            self._violated(
-                "raft-election-safety", f"n{leader} and n{number} both lead term {status.term}", leader, number
-            )
 
     def _look_at_metadata(self, number: int, node: Node) -> None:
         metadata = node.metadata

@@ -16,6 +16,7 @@ from simulations.checkers.history import History, Json, Operation
 from simulations.checkers.violation import Violation
 from simulations.hosts import Machine, SimHost, Trace
 from simulations.kernel import Events, Process, simulate
+from simulations.mesh.agreement import Agreement
 from simulations.mesh.cluster import PORT, Cluster, host_of
 from simulations.mesh.injector import Injector
 from simulations.mesh.observer import Observer
@@ -59,7 +60,8 @@ class _World:
         self._client_processes: list[Process] = []
 
     def run(self) -> Report:
-        simulate(self._main, events=self._events, seed=self._plan.seed)
+        with Agreement(lambda: self._events.now, self._fail).listening():
+            simulate(self._main, events=self._events, seed=self._plan.seed)
         lines = io.StringIO()
         self._history.write(lines)
         operations = self._history.operations()

@@ -22,9 +22,11 @@ ALLOWED = frozenset(
         "random.Random",  # its module-level functions draw from one generator for the whole process
         "logging.getLogger",  # goes where the program that embeds the node says; never read back
         # Data in, data out.
-        *("cbor2", "crc32c", "msgspec", "xxhash", "numpy", "wsproto"),
+        *("cbor2", "crc32c", "msgspec", "xxhash", "numpy"),
         *("structlog.contextvars", "structlog.stdlib", "structlog.typing", "structlog.wrap_logger"),
         # Streams of the Host's, spoken to in WebSocket. What opens sockets of its own is not here.
+        *("trio_websocket.WebSocketConnection", "trio_websocket.ConnectionClosed", "trio_websocket.ConnectionRejected"),
+        *("trio_websocket.wrap_client_stream", "trio_websocket.wrap_server_stream"),
         # Tasks and what they wait for. No clock, socket, file, thread, process or signal.
         *("trio.abc", "trio.Nursery", "trio.open_nursery", "trio.TaskStatus", "trio.TASK_STATUS_IGNORED"),
         *("trio.CancelScope", "trio.Event", "trio.Lock", "trio.sleep_forever"),

@@ -13,6 +13,7 @@ from meshnode import wire
 from meshnode.host import RealHost
 from meshnode.identity import Address, Boot, MeshId, NodeId
 from meshnode.links import Channel, Hello, Links, LinksConfig, Role
+from meshnode.links.handshake import INTRODUCTION_BYTES_MAX
 from meshnode.links.socket import FrameSocket, Stream, open_client
 
 MESH = MeshId(b"m" * 16)
@@ -106,14 +107,35 @@ async def network(host: RealHost | None = None) -> AsyncIterator[Network]:
         nursery.cancel_scope.cancel()
 
 
+async def socket_over(nursery: trio.Nursery, stream: Stream) -> FrameSocket:
+    """The dialling end of a WebSocket that takes small frames only."""
+    return await open_client(
+        nursery,
+        stream,
+        authority="x",
+        now=trio.current_time,
+        first_bytes_max=INTRODUCTION_BYTES_MAX,
+        frame_bytes_max=INTRODUCTION_BYTES_MAX,
+    )
+
+
 @contextlib.asynccontextmanager
-async def introduced(end: End, hello: Hello) -> AsyncIterator[FrameSocket]:
-    """A connection to ``end`` whose other side says ``hello`` and then what the test says."""
-    async with await end.dialled() as stream:
-        socket = await open_client(stream, authority="x", now=trio.current_time)
+async def stranger(end: End) -> AsyncIterator[FrameSocket]:
+    """A WebSocket to ``end`` whose other side says what the test says."""
+    async with await end.dialled() as stream, trio.open_nursery() as nursery:
+        yield await socket_over(nursery, stream)
+        nursery.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def introduced(end: End, hello: Hello) -> AsyncIterator[tuple[FrameSocket, Stream]]:
+    """A connection to ``end`` whose other side says ``hello`` and then what the test says; also the stream under it."""
+    async with await end.dialled() as stream, trio.open_nursery() as nursery:
+        socket = await socket_over(nursery, stream)
         await socket.send(wire.encode(hello))
-        assert wire.decode(await socket.receive(2**16)) == end.hello
-        yield socket
+        assert wire.decode(await socket.receive()) == end.hello
+        yield socket, stream
+        nursery.cancel_scope.cancel()
 
 
 class MemoryListener(trio.abc.Listener[Stream]):

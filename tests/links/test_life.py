@@ -11,8 +11,8 @@ from meshnode import wire
 from meshnode.errors import Unavailable
 from meshnode.identity import Address, Boot, NodeId
 from meshnode.links import Channel, Hello, LinkLost, LinkRefused, Links, LinksConfig, Requests, Role
-from meshnode.links.socket import SocketClosed, open_client
-from tests.links.network import GUARD_S, MESH, MemoryHost, Network, Note, in_virtual_time, network
+from meshnode.links.socket import SocketClosed
+from tests.links.network import GUARD_S, MESH, MemoryHost, Network, Note, in_virtual_time, network, stranger
 
 ME = Hello(MESH, NodeId(1), Boot(1), Role.NODE, "me")
 AGAIN = Hello(MESH, NodeId(1), Boot(2), Role.NODE, "me again")
@@ -158,13 +158,12 @@ def test_whoever_introduces_itself_anew_ends_its_links_and_says_so() -> None:
 async def test_a_handshake_that_began_under_the_old_name_makes_no_link() -> None:
     async with network() as net:
         one = await net.start(1)
-        async with await one.dialled() as stream:
-            socket = await open_client(stream, authority="x", now=trio.current_time)
+        async with stranger(one) as socket:
             one.links.introduce_as(AGAIN, net.addresses.get)
             await socket.send(wire.encode(Hello(MESH, NodeId(9), Boot(1), Role.NODE, "early")))
             with trio.fail_after(GUARD_S):
-                await socket.receive(2**16)
+                await socket.receive()
                 with pytest.raises(SocketClosed):
-                    await socket.receive(2**16)
+                    await socket.receive()
         assert not one.links.linked()
         assert not one.ended

@@ -6,15 +6,15 @@ import random
 import pytest
 import trio
 import trio.testing
-from wsproto.events import TextMessage
 
 from meshnode import wire
 from meshnode.errors import WrongMesh
 from meshnode.identity import Boot, MeshId, NodeId
 from meshnode.links import Channel, Hello, LinkLost, LinkRefused, LinksConfig, Requests, Role
 from meshnode.links.frames import SendQueue
-from meshnode.links.socket import SocketClosed, open_client
-from tests.links.network import GUARD_S, MESH, Note, introduced, network
+from meshnode.links.socket import SocketClosed
+from tests.links.network import GUARD_S, MESH, Note, introduced, network, stranger
+from tests.links.websocket import TEXT, frame
 
 
 async def test_a_message_dials_and_arrives_and_the_answer_uses_the_same_link() -> None:
@@ -178,18 +178,33 @@ async def test_garbage_after_the_handshake_is_counted_and_dropped(seed: int) -> 
         for _ in range(5):
             queue.put(Channel.CALLS, rng.randbytes(20))
         queue.put(Channel.CALLS, wire.encode(Note(5)))
-        async with introduced(one, Hello(MESH, NodeId(9), Boot(1), Role.NODE, "hostile")) as socket:
+        async with introduced(one, Hello(MESH, NodeId(9), Boot(1), Role.NODE, "hostile")) as (socket, stream):
             await socket.send(queue.take_frame(10**6))
             await one.until(lambda: one.received)
             assert one.links.counters.malformed + one.links.counters.unknown_kind == 5
-            await (socket.send(rng.randbytes(3)) if seed % 2 else socket.transmit(TextMessage("text")))
+            await (socket.send(rng.randbytes(3)) if seed % 2 else stream.send_all(frame(b"text", opcode=TEXT)))
             await one.until(lambda: one.ended)
-        async with await one.dialled() as stream:
-            socket = await open_client(stream, authority="x", now=trio.current_time)
+        async with stranger(one) as socket:
             await socket.send(rng.randbytes(50))
             with pytest.raises(SocketClosed):
-                await socket.receive(100)
+                await socket.receive()
         assert one.received == [(9, Note(5))]
+
+
+async def test_a_bug_in_what_takes_a_message_comes_out_as_what_it_is() -> None:
+    def stumble() -> None:
+        raise LookupError("a bug")
+
+    async def scenario() -> None:
+        async with network() as net:
+            one, two = await net.start(1), await net.start(2)
+            two.took = stumble
+            one.links.send(NodeId(2), Channel.CALLS, Note(1))
+            await trio.sleep_forever()
+
+    with trio.fail_after(GUARD_S), pytest.raises(BaseExceptionGroup) as caught:
+        await scenario()
+    assert caught.group_contains(LookupError, match="a bug")
 
 
 async def test_a_silent_connection_is_dropped_after_the_handshake_timeout() -> None:

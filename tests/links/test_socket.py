@@ -1,30 +1,46 @@
 """One WebSocket, and what whoever is at its other end may send."""
 
-import base64
-import hashlib
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import pytest
 import trio
 import trio.testing
+import wsproto
 from hypothesis import given
 from hypothesis import strategies as st
-from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
 from meshnode import wire
 from meshnode.identity import Address, Boot, MeshId, NodeId
 from meshnode.links import Channel, Hello, LinkRefused, Role
 from meshnode.links.handshake import INTRODUCTION_BYTES_MAX
-from meshnode.links.socket import FrameSocket, SocketClosed, Stream, open_client, open_server
-from tests.links.network import GUARD_S, MESH, Note, introduced, network
-
-REQUEST = (
-    b"GET /meshnode/1 HTTP/1.1\r\n%sConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+from meshnode.links.socket import (
+    HANDSHAKE_BYTES_MAX,
+    FrameSocket,
+    SocketClosed,
+    Stream,
+    open_client,
+    open_server,
 )
-RESPONSE = b"HTTP/1.1 101 Fine\r\n%sConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n"
-HOST = b"Host: x\r\n"
+from tests.links.network import GUARD_S, MESH, Note, introduced, network, stranger
+from tests.links.websocket import (
+    CLOSE,
+    CONTINUATION,
+    HOST,
+    PING,
+    REQUEST,
+    RESPONSE,
+    TEXT,
+    accept_token,
+    answer,
+    ask,
+    frame,
+    head,
+)
+
+FIRST_BYTES_MAX = 1000
+FRAME_BYTES_MAX = 1_000_000
 
 BAD_REQUESTS = [
     REQUEST % b"Host: \xff\xfe\r\n",
@@ -53,64 +69,70 @@ header_values = st.binary(max_size=20) | st.sampled_from(
 headers = st.lists(st.tuples(header_names, header_values), max_size=4).map(
     lambda pairs: b"".join(b"%s: %s\r\n" % pair for pair in pairs)
 )
+some_frames = st.builds(
+    frame,
+    st.binary(max_size=10) | st.sampled_from([b"\x03\xe8bye", b"\x03", bytes(200), bytes(70_000)]),
+    opcode=st.integers(0, 15),
+    final=st.booleans(),
+    masked=st.booleans(),
+)
 
 
-def accept_token(request: bytes) -> bytes:
-    """RFC 6455, 4.2.2."""
-    key = request.lower().split(b"sec-websocket-key: ")[1].split(b"\r\n")[0]
-    offset = request.lower().index(key)
-    key = request[offset : offset + len(key)]
-    return base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+async def dial(nursery: trio.Nursery, stream: Stream) -> FrameSocket:
+    return await open_client(
+        nursery,
+        stream,
+        authority="node:7000",
+        now=trio.current_time,
+        first_bytes_max=FIRST_BYTES_MAX,
+        frame_bytes_max=FRAME_BYTES_MAX,
+    )
 
 
-async def answer(stream: Stream, extra: bytes) -> None:
-    """Accept a request, in bytes."""
-    request = b""
-    while b"\r\n\r\n" not in request:
-        request += await stream.receive_some()
-    await stream.send_all(RESPONSE % (extra, accept_token(request)))
+async def accept(nursery: trio.Nursery, stream: Stream) -> FrameSocket:
+    return await open_server(
+        nursery, stream, now=trio.current_time, first_bytes_max=FIRST_BYTES_MAX, frame_bytes_max=FRAME_BYTES_MAX
+    )
 
 
-def frame(payload: bytes = b"", *, opcode: int = 2, final: bool = True) -> bytes:
-    """A masked frame, as clients send them."""
-    assert len(payload) < 126
-    return bytes([(0x80 if final else 0) | opcode, 0x80 | len(payload)]) + bytes(4) + payload
+Side = tuple[Callable[[trio.Nursery, Stream], Awaitable[FrameSocket]], Callable[[Stream], Awaitable[None]], bool]
+
+SIDES: list[Side] = [(accept, ask, True), (dial, answer, False)]
+"""Our side, the far side's handshake by hand, and whether the far side's frames are masked."""
 
 
-class Script(trio.abc.HalfCloseableStream):
-    """A stream whose far side says these pieces, one at a time, and hears nothing."""
-
-    def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = iter(pieces)
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        return next(self._pieces, b"")
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        pass
-
-    async def wait_send_all_might_not_block(self) -> None:
-        pass
-
-    async def send_eof(self) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        pass
+@contextlib.asynccontextmanager
+async def against(
+    side: Side, streams: tuple[Stream, Stream] | None = None
+) -> AsyncIterator[tuple[FrameSocket, Stream]]:
+    """Our end of a WebSocket, and the bare stream at the other end."""
+    us, them, _ = side
+    here, there = streams or trio.testing.memory_stream_pair()
+    with trio.fail_after(GUARD_S):
+        async with here, there, trio.open_nursery() as nursery:
+            async with trio.open_nursery() as handshake:
+                handshake.start_soon(them, there)
+                socket = await us(nursery, here)
+            yield socket, there
+            nursery.cancel_scope.cancel()
 
 
-async def pair() -> tuple[FrameSocket, FrameSocket, Stream]:
-    """The two ends of a WebSocket, and the stream under the client's."""
+@contextlib.asynccontextmanager
+async def pair() -> AsyncIterator[tuple[FrameSocket, FrameSocket, Stream]]:
+    """The two ends of a WebSocket, the dialling one first, and the stream under that one."""
     here, there = trio.testing.memory_stream_pair()
-    sockets: list[FrameSocket] = []
+    with trio.fail_after(GUARD_S):
+        async with here, there, trio.open_nursery() as nursery:
+            servers: list[FrameSocket] = []
 
-    async def dial() -> None:
-        sockets.append(await open_client(here, authority="x", now=trio.current_time))
+            async def serve() -> None:
+                servers.append(await accept(nursery, there))
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(dial)
-        server = await open_server(there, now=trio.current_time)
-    return sockets[0], server, here
+            async with trio.open_nursery() as handshake:
+                handshake.start_soon(serve)
+                client = await dial(nursery, here)
+            yield client, servers[0], here
+            nursery.cancel_scope.cancel()
 
 
 # ---- who is not of ours
@@ -143,20 +165,29 @@ async def test_an_answer_that_the_library_stumbles_over_refuses_the_dial_only(ex
         await one.links.connect(two.address)
 
 
-def meets(other_side: Callable[[Stream], Awaitable[None]], us: Callable[[Stream], Awaitable[FrameSocket]]) -> bool:
-    """Whether a WebSocket comes about. Lets out what is neither that nor SocketClosed."""
+def meets(side: Side, script: Callable[[Stream], Awaitable[None]]) -> bool:
+    """Whether a WebSocket comes about; it is read to its end. Lets out what is neither that nor SocketClosed."""
+    us, _, _ = side
     opened = False
 
     async def main() -> None:
         nonlocal opened
         here, there = trio.testing.memory_stream_pair()
-        async with here, there, trio.open_nursery() as nursery:
-            nursery.start_soon(other_side, there)
-            try:
-                await us(here)
-                opened = True
-            except SocketClosed:
-                pass
+        with trio.fail_after(GUARD_S):
+            async with here, there, trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def speak() -> None:
+                    with contextlib.suppress(trio.EndOfChannel, trio.BrokenResourceError):
+                        await script(there)
+                        await there.send_eof()
+
+                with contextlib.suppress(SocketClosed):
+                    socket = await us(nursery, here)
+                    opened = True
+                    while True:
+                        await socket.receive()
+                nursery.cancel_scope.cancel()
 
     trio.run(main)
     return opened
@@ -164,28 +195,42 @@ def meets(other_side: Callable[[Stream], Awaitable[None]], us: Callable[[Stream]
 
 @given(headers)
 def test_any_headers_of_a_request_open_a_socket_or_close_it(extra: bytes) -> None:
-    async def ask(stream: Stream) -> None:
-        await stream.send_all(REQUEST % (HOST + extra))
-        await stream.send_eof()
-
-    meets(ask, partial(open_server, now=trio.current_time))
+    meets(SIDES[0], partial(ask, extra=HOST + extra))
 
 
 @given(headers)
 def test_any_headers_of_an_answer_open_a_socket_or_close_it(extra: bytes) -> None:
-    async def tell(stream: Stream) -> None:
-        await answer(stream, extra)
-        await stream.send_eof()
-
-    meets(tell, partial(open_client, authority="x", now=trio.current_time))
+    meets(SIDES[1], partial(answer, extra=extra))
 
 
-def test_headers_as_they_should_be_open_a_socket() -> None:
-    async def ask(stream: Stream) -> None:
-        await stream.send_all(REQUEST % HOST)
+@pytest.mark.parametrize("side", SIDES)
+@given(sent=st.lists(some_frames | st.binary(max_size=50), max_size=8).map(b"".join))
+def test_any_bytes_after_the_handshake_are_frames_or_close_the_socket(side: Side, sent: bytes) -> None:
+    _, them, _ = side
 
-    assert meets(ask, partial(open_server, now=trio.current_time))
-    assert meets(partial(answer, extra=b""), partial(open_client, authority="x", now=trio.current_time))
+    async def speak(stream: Stream) -> None:
+        await them(stream)
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.send_all(sent)
+
+    assert meets(side, speak)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_headers_as_they_should_be_open_a_socket(side: Side) -> None:
+    _, them, _ = side
+    assert meets(side, them)
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_who_hangs_up_in_the_handshake_is_not_waited_for(side: Side) -> None:
+    us, _, _ = side
+    here, there = trio.testing.memory_stream_pair()
+    async with here, trio.open_nursery() as nursery:
+        await there.send_all(b"HTTP")
+        await there.aclose()
+        with trio.fail_after(GUARD_S), pytest.raises(SocketClosed, match="the connection"):
+            await us(nursery, here)
 
 
 @pytest.mark.parametrize(
@@ -202,15 +247,75 @@ async def test_whoever_speaks_http_gets_a_status(line: bytes, status: bytes) -> 
 async def test_a_stranger_makes_a_node_take_no_more_than_an_introduction() -> None:
     async with network() as net:
         one = await net.start(1)
-        async with await one.dialled() as stream:
-            socket = await open_client(stream, authority="x", now=trio.current_time)
+        async with stranger(one) as socket:
             # One that is well formed but for its size: unknown fields are passed over.
             hello = wire.loads(wire.encode(Hello(MESH, NodeId(9), Boot(1), Role.NODE, "stranger")))
             hello[2][99] = bytes(INTRODUCTION_BYTES_MAX)
             await socket.send(wire.dumps(hello))
             with pytest.raises(SocketClosed), trio.fail_after(GUARD_S):
-                await socket.receive(2**16)
+                await socket.receive()
         assert not one.links.linked()
+
+
+async def test_frames_that_do_not_wait_for_the_handshake_are_refused() -> None:
+    # The library and `FrameHeads` could take different bytes for the first head.
+    for end_of_head in (b"\r\n\r\n", b"\n\n", b"\n\r\n"):
+        here, there = trio.testing.memory_stream_pair()
+        async with here, there, trio.open_nursery() as nursery:
+            await there.send_all((REQUEST % HOST).removesuffix(b"\r\n\r\n") + end_of_head + frame(b"\r\n\r\n"))
+            with pytest.raises(SocketClosed, match="did not wait for the end of the handshake"):
+                await accept(nursery, here)
+            nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_with_frames_behind_it_is_refused() -> None:
+    async def hurry(stream: Stream) -> None:
+        request = await head(stream)
+        await stream.send_all(RESPONSE % (b"", accept_token(request)) + frame(b"x", masked=False))
+
+    with pytest.raises(SocketClosed, match="did not wait for the end of the handshake"):
+        await refused_dial(hurry)
+
+
+async def refused_dial(other_side: Callable[[Stream], Awaitable[None]]) -> None:
+    here, there = trio.testing.memory_stream_pair()
+    refusal: SocketClosed | None = None
+    with trio.fail_after(GUARD_S):
+        async with here, there, trio.open_nursery() as nursery:
+            nursery.start_soon(other_side, there)
+            try:
+                await dial(nursery, here)
+            except SocketClosed as error:
+                refusal = error
+            nursery.cancel_scope.cancel()
+    assert refusal is not None
+    raise refusal
+
+
+async def test_a_server_of_another_kind_is_named_by_its_status() -> None:
+    async def refuse(stream: Stream) -> None:
+        await head(stream)
+        await stream.send_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    with pytest.raises(SocketClosed, match="node:7000 answered with the HTTP status 403"):
+        await refused_dial(refuse)
+
+
+async def test_a_page_without_end_is_not_collected() -> None:
+    sent = 0
+
+    async def go_on(stream: Stream) -> None:
+        nonlocal sent
+        await head(stream)
+        await stream.send_all(b"HTTP/1.1 200 Fine\r\n\r\n")
+        while True:
+            await trio.testing.wait_all_tasks_blocked()
+            await stream.send_all(bytes(1000))
+            sent += 1000
+
+    with pytest.raises(SocketClosed, match=f"a handshake of more than {HANDSHAKE_BYTES_MAX} bytes"):
+        await refused_dial(go_on)
+    assert HANDSHAKE_BYTES_MAX - 1000 <= sent <= HANDSHAKE_BYTES_MAX + 1000
 
 
 # ---- who was introduced
@@ -220,121 +325,211 @@ async def test_a_stranger_makes_a_node_take_no_more_than_an_introduction() -> No
 async def test_a_fragment_ends_the_connection(payload: bytes) -> None:
     async with network() as net:
         one = await net.start(1)
-        async with introduced(one, Hello(MeshId(b""), NodeId(9), Boot(0), Role.GUEST, "g")) as socket:
-            await socket._stream.send_all(frame(payload, final=False))
+        async with introduced(one, Hello(MeshId(b""), NodeId(9), Boot(0), Role.GUEST, "g")) as (_, stream):
+            await stream.send_all(frame(payload, final=False))
             await one.until(lambda: one.ended)
             assert one.links.counters.connections_silent == 0
 
 
-async def test_a_frame_beyond_the_limit_closes_the_socket_before_all_of_it_is_there() -> None:
-    _client, server, stream = await pair()
-    async with trio.open_nursery() as nursery:
-        # The head promises 8 GiB.
-        nursery.start_soon(stream.send_all, b"\x82\xff" + (2**33).to_bytes(8, "big") + bytes(4) + bytes(2**20))
-        with pytest.raises(SocketClosed, match="a frame of more than 1000000 bytes"):
-            await server.receive(1_000_000)
+@pytest.mark.parametrize("side", SIDES)
+async def test_of_a_flood_of_fragments_the_first_one_closes_the_socket(side: Side) -> None:
+    async with against(side) as (socket, stream):
+        await stream.send_all(frame(final=False, masked=side[2]))
+        with pytest.raises(SocketClosed, match="a fragmented message"):
+            await socket.receive()
+        heard_at = socket.heard_at
+        await stream.send_all(100 * frame(opcode=CONTINUATION, final=False, masked=side[2]))
+        await trio.testing.wait_all_tasks_blocked()
+        assert socket.heard_at == heard_at, "nothing of it is taken from the stream"
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_a_frame_beyond_the_limit_closes_the_socket_before_any_of_it_is_there(side: Side) -> None:
+    promises_8_gib = b"\x82" + (b"\xff" if side[2] else b"\x7f") + (2**33).to_bytes(8) + (bytes(4) if side[2] else b"")
+    async with against(side) as (socket, stream):
+        await stream.send_all(frame(b"first", masked=side[2]))
+        assert await socket.receive() == b"first"
+        await stream.send_all(promises_8_gib)
+        with pytest.raises(SocketClosed, match=f"a frame of more than {FRAME_BYTES_MAX} bytes"):
+            await socket.receive()
+
+
+async def test_a_later_frame_may_be_larger_than_the_first() -> None:
+    async with pair() as (client, server, _), trio.open_nursery() as nursery:
+        await client.send(bytes(FIRST_BYTES_MAX))
+        assert len(await server.receive()) == FIRST_BYTES_MAX
+        nursery.start_soon(client.send, bytes(FRAME_BYTES_MAX))
+        assert len(await server.receive()) == FRAME_BYTES_MAX
+        nursery.start_soon(server.send, bytes(FIRST_BYTES_MAX + 1))
+        with pytest.raises(SocketClosed, match=f"a frame of more than {FIRST_BYTES_MAX} bytes"):
+            await client.receive()
+
+
+class Script(trio.abc.HalfCloseableStream):
+    """A stream whose far side asks, waits for the answer, and says these pieces, one at a time."""
+
+    def __init__(self, request: bytes, pieces: list[bytes]) -> None:
+        self._request = request
+        self._pieces = iter(pieces)
+        self._answered = trio.Event()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if self._request:
+            request, self._request = self._request, b""
+            return request
+        await self._answered.wait()
+        return next(self._pieces, b"")
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self._answered.set()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        pass
+
+    async def send_eof(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
 
 
 @given(st.lists(st.binary(max_size=100), max_size=6), st.integers(1, 50))
 def test_frames_arrive_whole_whatever_the_pieces_in_which_their_bytes_do(frames: list[bytes], piece: int) -> None:
     sent = b"".join(map(frame, frames))
-    pieces = [REQUEST % HOST, *(sent[start : start + piece] for start in range(0, len(sent), piece))]
+    pieces = [sent[start : start + piece] for start in range(0, len(sent), piece)]
 
     async def main() -> None:
-        socket = await open_server(Script(pieces), now=trio.current_time)
-        assert [await socket.receive(100) for _ in frames] == frames
-        with pytest.raises(SocketClosed, match="ended"):
-            await socket.receive(100)
+        async with trio.open_nursery() as nursery:
+            socket = await accept(nursery, Script(REQUEST % HOST, pieces))
+            assert [await socket.receive() for _ in frames] == frames
+            with pytest.raises(SocketClosed, match="ended"):
+                await socket.receive()
 
     trio.run(main)
 
 
-async def test_text_is_no_frame() -> None:
-    client, server, _ = await pair()
-    await client.transmit(TextMessage("text"))
-    with pytest.raises(SocketClosed, match="the peer sent text"):
-        await server.receive(100)
+@pytest.mark.parametrize("side", SIDES)
+async def test_text_is_no_frame(side: Side) -> None:
+    async with against(side) as (socket, stream):
+        await stream.send_all(frame(b"text", opcode=TEXT, masked=side[2]))
+        with pytest.raises(SocketClosed, match="the peer sent text"):
+            await socket.receive()
 
 
-async def test_a_server_of_another_kind_is_named_by_its_status() -> None:
-    async def refuse(stream: Stream) -> None:
-        await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+@pytest.mark.parametrize("side", SIDES)
+async def test_an_error_of_the_library_that_nobody_foresaw_closes_the_socket(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(_connection: wsproto.WSConnection, data: bytes) -> None:
+        raise LookupError(f"over {data[-3:]!r}")
 
-    here, there = trio.testing.memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(refuse, there)
-        with pytest.raises(SocketClosed, match="node:7000 answered with the HTTP status 403"):
-            await open_client(here, authority="node:7000", now=trio.current_time)
+    async with against(side) as (socket, stream):
+        monkeypatch.setattr(wsproto.WSConnection, "receive_data", stumble)
+        await stream.send_all(frame(b"abc", masked=side[2]))
+        with pytest.raises(SocketClosed, match=r"no WebSocket: LookupError.*over b'abc'"):
+            await socket.receive()
+        await socket.aclose()
 
 
 async def test_a_stream_that_breaks_is_a_socket_that_closed() -> None:
-    client, server, stream = await pair()
-    await stream.aclose()
-    with pytest.raises(SocketClosed, match="the connection broke"):
-        await client.send(b"x")
-    with pytest.raises(SocketClosed, match="the connection broke"):
-        await client.receive(100)
-    with pytest.raises(SocketClosed, match="the connection ended"):
-        await server.receive(100)
+    async with pair() as (client, server, stream):
+        await stream.aclose()
+        with pytest.raises(SocketClosed, match="the connection broke"):
+            await client.send(b"x")
+        with pytest.raises(SocketClosed, match="the connection broke"):
+            await client.receive()
+        with pytest.raises(SocketClosed, match="the connection ended"):
+            await server.receive()
 
 
-async def test_a_ping_is_answered_and_a_close_too() -> None:
-    client, server, _ = await pair()
-    async with trio.open_nursery() as nursery:
-
-        @nursery.start_soon
-        async def serve() -> None:
-            with pytest.raises(SocketClosed, match="closed with 1000 bye"):
-                await server.receive(100)
-
-        await client.transmit(Ping(b"are you there"))
-        assert await client.next_event() == Pong(b"are you there")
-        await client.transmit(CloseConnection(1000, "bye"))
-        assert await client.next_event() == CloseConnection(1000, "bye")
+@pytest.mark.parametrize("side", SIDES)
+async def test_a_ping_is_answered_and_a_close_too(side: Side) -> None:
+    async with against(side) as (socket, stream):
+        masked = side[2]
+        await stream.send_all(frame(b"are you there", opcode=PING, masked=masked))
+        answers = await stream.receive_some()
+        assert answers[0] == 0x8A
+        assert len(answers) == len(frame(b"are you there", masked=not masked))
+        await stream.send_all(frame((1000).to_bytes(2) + b"bye", opcode=CLOSE, masked=masked))
+        answers = await stream.receive_some()
+        assert answers[0] == 0x88
+        assert len(answers) == len(frame(bytes(5), masked=not masked))
+        with pytest.raises(SocketClosed, match="closed with 1000 bye"):
+            await socket.receive()
+        with pytest.raises(SocketClosed, match="closed with 1000 bye"):
+            await socket.send(b"x")
+        await socket.aclose()
+        assert await stream.receive_some() == b""
 
 
 async def test_a_beat_is_heard_and_is_no_frame() -> None:
-    client, server, _ = await pair()
-    with trio.fail_after(GUARD_S):
-        heard_at = server.heard_at
+    async with pair() as (client, server, _):
+        await trio.testing.wait_all_tasks_blocked()
+        heard_at, sent_at = server.heard_at, client.sent_at
         await client.beat()
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.heard_at > heard_at, "though nobody receives"
+        assert client.sent_at > sent_at
         await client.send(b"frame")
-        assert await server.receive(100) == b"frame"
-        assert server.heard_at > heard_at
+        assert await server.receive() == b"frame"
+
+
+async def test_a_send_is_heard_from_its_beginning_to_its_end() -> None:
+    async with against(SIDES[1], trio.testing.lockstep_stream_pair()) as (socket, stream):
+        opened_at = socket.sent_at
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(socket.send, bytes(100))
+            await stream.receive_some(10)
+            begun_at = socket.sent_at
+            await stream.receive_some(200)
+        assert opened_at < begun_at < socket.sent_at
 
 
 async def test_both_may_close_at_once_and_what_was_sent_before_arrives() -> None:
-    client, server, _ = await pair()
-    await client.send(b"last words")
-    assert await server.receive(100) == b"last words"
-    with trio.fail_after(GUARD_S):
+    async with pair() as (client, server, _):
+        await client.send(b"last words")
+        assert await server.receive() == b"last words"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.aclose)
             nursery.start_soon(server.aclose)
-    with pytest.raises(SocketClosed):
-        await client.send(b"x")
+        with pytest.raises(SocketClosed):
+            await client.send(b"x")
+
+
+async def test_what_was_sent_before_a_close_is_received_after_it() -> None:
+    async with pair() as (client, server, _), trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(server.send, b"%d" % number)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(server.aclose)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted([await client.receive() for _ in range(5)]) == [b"0", b"1", b"2", b"3", b"4"]
+        with pytest.raises(SocketClosed, match="closed with 1000"):
+            await client.receive()
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_a_close_is_over_when_the_other_side_errs_in_the_middle_of_it(side: Side) -> None:
+    async with against(side) as (socket, stream):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(socket.aclose)
+            assert (await stream.receive_some())[0] == 0x88
+            await stream.send_all(frame(b"still there?", opcode=PING, masked=side[2]))
+        assert await stream.receive_some() == b""
 
 
 async def test_into_the_middle_of_a_frame_no_close_is_written() -> None:
-    here, there = trio.testing.lockstep_stream_pair()
-    sockets: list[FrameSocket] = []
-    async with trio.open_nursery() as nursery:
-
-        @nursery.start_soon
-        async def dial() -> None:
-            sockets.append(await open_client(here, authority="x", now=trio.current_time))
-
-        await open_server(there, now=trio.current_time)
-    with trio.CancelScope() as scope:
+    async with against(SIDES[1], trio.testing.lockstep_stream_pair()) as (socket, stream):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(socket.send, bytes(100))
+                begun = await stream.receive_some(10)
+                scope.cancel()
+        assert begun
+        assert scope.cancelled_caught
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(sockets[0].send, bytes(100))
-            head = await there.receive_some(10)
-            scope.cancel()
-    assert head
-    assert scope.cancelled_caught
-    with trio.fail_after(GUARD_S):
-        await sockets[0].aclose()
-        rest = await there.receive_some(200)
-        assert len(head) + len(rest) == len(frame(bytes(100)))
-        assert await there.receive_some(100) == b""
+            nursery.start_soon(socket.aclose)
+            rest = await stream.receive_some(200)
+            assert len(begun) + len(rest) == len(frame(bytes(100)))
+            assert await stream.receive_some(100) == b""

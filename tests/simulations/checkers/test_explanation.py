@@ -1,6 +1,10 @@
 """Whole histories: each key by itself, and why a violated one is."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
@@ -95,6 +99,18 @@ def test_a_lost_update_is_explained_by_the_two_who_got_the_same_total() -> None:
     assert str(explanation).count("add k 1 -> 3") == 3
 
 
+def test_what_begins_later_may_excuse_one_that_was_under_way_and_so_it_is_not_blamed() -> None:
+    history = History(3)
+    slow = history.invoke(0, op="add", key="k", value=1, time_ns=0)
+    wrong = history.invoke(1, op="read", key="k", value=None, time_ns=1)
+    history.ok(wrong, 7, time_ns=2)
+    later = history.invoke(2, op="add", key="k", value=4, time_ns=3)
+    history.ok(later, 4, time_ns=4)
+    history.ok(slow, 5, time_ns=5)
+    (explanation,) = check_history(history.operations(), COUNTER).explanations
+    assert [done.result for done in explanation.core] == [7]
+
+
 @pytest.mark.parametrize("name", sorted(MODELS))
 @given(data=st.data())
 @settings(max_examples=40)
@@ -122,3 +138,44 @@ def bound(operations: tuple[Operation, ...], places: set[int]) -> list[Operation
         for done in operations
         if done.outcome is not EventType.FAIL
     ]
+
+
+def test_what_is_too_much_to_search_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History(1)
+    for number in range(30):
+        history.ok(history.invoke(0, op="add", key="k", value=1, time_ns=number), number + 1, time_ns=number)
+    history.ok(history.invoke(0, op="read", key="k", value=None, time_ns=40), 4, time_ns=41)
+    (explanation,) = check_history(history.operations(), COUNTER).explanations
+    assert [done.result for done in explanation.core] == [30, 4]
+    monkeypatch.setattr("simulations.checkers.explanation.TRIALS_STEPS_MAX", 1)
+    (explanation,) = check_history(history.operations(), COUNTER).explanations
+    assert len(explanation.core) == 31
+    assert "and 7 before these" in str(explanation)
+
+
+EXPLAIN = """
+from simulations.checkers.explanation import check_history
+from simulations.checkers.history import History
+from simulations.checkers.models import REGISTER
+from tests.simulations.checkers.test_explanation import put_and_get
+history = History(1)
+for key in ("left", "right", "up", "down"):
+    put_and_get(history, key, 1)
+print(check_history(history.operations(), REGISTER).violation())
+"""
+
+
+def test_an_explanation_does_not_depend_on_the_hash_seed() -> None:
+    texts = [
+        subprocess.run(
+            [sys.executable, "-c", EXPLAIN],
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for hash_seed in ("0", "4242")
+    ]
+    assert texts[0] == texts[1]
+    assert "key 'down'" in texts[0]

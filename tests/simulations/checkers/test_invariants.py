@@ -1,5 +1,6 @@
 """The list of invariants: complete, and each with a test that breaks it."""
 
+import pickle
 import re
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def test_a_violation_says_what_when_and_where() -> None:
     violation = Violation("raft-log-matching", virtual_s=1.5, message="they differ", nodes=[2, 1, 2])
     assert str(violation) == "raft-log-matching at 1.500000 s: they differ (nodes 1, 2)"
     assert violation.nodes == (1, 2)
+    assert str(pickle.loads(pickle.dumps(violation))) == str(violation)  # noqa: S301
     assert str(Violation("liveness-raft", virtual_s=0.0, message="nobody leads")) == (
         "liveness-raft at 0.000000 s: nobody leads"
     )

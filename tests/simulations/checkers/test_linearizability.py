@@ -193,6 +193,26 @@ def test_what_failed_never_took_effect_and_what_is_unknown_may_late() -> None:
     assert search(history.operations(), REGISTER).verdict is Verdict.VIOLATED
 
 
+def test_of_two_ways_to_a_state_the_one_that_leaves_more_unused_counts() -> None:
+    """To the total 4 by 1 and 3, which come first, nothing of 2 and 2 makes 5; by 2 and 2 it is 1 that does."""
+    unknown = [operation("add", amount, None, place, None) for place, amount in enumerate([1, 3, 2, 2])]
+    reads = [operation("read", None, total, 2 * total, 2 * total + 1) for total in (4, 5)]
+    assert search([*unknown, *reads], COUNTER).verdict is Verdict.LINEARIZABLE
+    assert search([*unknown, *reads, operation("read", None, 6, 20, 21)], COUNTER).verdict is Verdict.VIOLATED
+
+
+def test_a_token_that_nobody_saw_is_above_those_before_it_and_may_be_guessed() -> None:
+    granted = [operation("acquire", None, 2, 0, 1), operation("release", 2, True, 2, 3)]
+    unseen = operation("acquire", None, None, 4, None)
+    for token, is_possible in ((1, False), (2, False), (3, True), (9, True)):
+        released = operation("release", token, True, 5, 6)
+        again = operation("acquire", None, 10, 7, 8)
+        found = search([*granted, unseen, released, again], LOCK)
+        assert (found.verdict is Verdict.LINEARIZABLE) == is_possible
+    seen = operation("holder", None, 2, 5, 6)
+    assert search([*granted, unseen, seen], LOCK).verdict is Verdict.VIOLATED
+
+
 def test_a_search_past_its_budget_is_unknown_and_not_ok() -> None:
     operations = [operation("put", number, None, number, 1000 + number) for number in range(40)]
     impossible = operation("get", None, "nobody wrote this", 2000, 2001)

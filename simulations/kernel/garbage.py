@@ -1,0 +1,35 @@
+"""Collects garbage between two moments rather than anywhere.
+
+What is collected may have finalizers: trio starts a task for each asynchronous generator, for one. When Python collects
+depends on whatever else was allocated, so it would not be the same in another process.
+"""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+
+YOUNG_MOMENTS = 1_000
+"""Collect what is young each time that so many moments have passed: a few MB of garbage at most."""
+
+OLD_MOMENTS = 50_000
+"""Collect everything that the run has made: as seldom as not to be noticed, as often as to bound the memory."""
+
+
+@contextlib.contextmanager
+def orderly_garbage() -> Iterator[None]:
+    """While this lasts, garbage is collected by `collect_garbage` alone, and only what was made meanwhile."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
+
+
+def collect_garbage(moments: int) -> None:
+    """Do so if it is time: no task could run for so many times by now."""
+    if not moments % YOUNG_MOMENTS:
+        gc.collect(2 if not moments % OLD_MOMENTS else 1)

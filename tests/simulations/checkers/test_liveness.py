@@ -1,0 +1,152 @@
+"""Liveness: what has not converged is named, and nothing is asked of a set whose majority is gone."""
+
+from dataclasses import replace
+
+import pytest
+
+from meshnode.identity import Boot, Epoch, NodeId, PartitionId
+from meshnode.membership.config import SwimConfig
+from meshnode.metadata.config import AllocatorConfig
+from meshnode.metadata.rows import Phase, Row
+from simulations.checkers.liveness import (
+    LivenessChecker,
+    MeshReport,
+    NodeReport,
+    convergence_bound_s,
+    unmet,
+)
+from simulations.checkers.swim_bounds import swim_bounds
+from tests.simulations.checkers.violations import Clock, violates
+
+A, B, C = NodeId(1), NodeId(2), NodeId(3)
+P, Q = PartitionId(0), PartitionId(1)
+ROWS = {
+    P: Row(Epoch(4), A, Boot(1), (A, B, C), Phase.ACTIVE, (A, B, C)),
+    Q: Row(Epoch(2), B, Boot(1), (B, C), Phase.ACTIVE, (B, C)),
+}
+
+
+def node(number: NodeId, **changes: object) -> NodeReport:
+    serving = {partition: row.epoch for partition, row in ROWS.items() if row.primary == number}
+    base = NodeReport(
+        node_id=number,
+        boot=Boot(1),
+        live={A, B, C},
+        leader=A,
+        term=3,
+        applied=100,
+        rows=ROWS,
+        serving=serving,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def mesh(*nodes: NodeReport, **changes: object) -> MeshReport:
+    changed = {one.node_id: one for one in nodes}
+    base = MeshReport(
+        nodes=tuple(changed.get(number, node(number)) for number in (A, B, C)),
+        expected={A, B, C},
+        voters=(A, B, C),
+        partitions=2,
+        silent={},
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def changed_row(partition: PartitionId, **changes: object) -> dict[PartitionId, Row]:
+    return ROWS | {partition: replace(ROWS[partition], **changes)}  # type: ignore[arg-type]
+
+
+def everywhere(rows: dict[PartitionId, Row]) -> MeshReport:
+    return mesh(*(node(number, rows=rows) for number in (A, B, C)))
+
+
+def breaks(invariant: str, report: MeshReport, message: str) -> None:
+    """The report lacks just this, and the checker says so once its time is over."""
+    assert [each.invariant for each in unmet(report)] == [invariant]
+    clock = Clock()
+    checker = LivenessChecker(60.0, clock)
+    clock.now_s = 10.0
+    checker.calm()
+    clock.now_s = 70.0
+    assert checker.check(report)
+    clock.now_s = 70.5
+    with violates(invariant, match=rf"not converged 60\.500 s after the last fault: {message}"):
+        checker.check(report)
+
+
+def test_a_mesh_that_is_whole_lacks_nothing() -> None:
+    assert unmet(mesh()) == ()
+    assert unmet(mesh(node(C, applied=98))) == ()
+
+
+def test_each_thing_that_is_missing_is_named() -> None:
+    without_c = mesh(nodes=(node(A, live={A, B}), node(B, live={A, B})))
+    breaks("liveness-membership", without_c, "node 3 does not run or belongs to no mesh")
+    breaks("liveness-membership", mesh(node(B, live={A, B})), r"node 2 does not see \[3\]")
+    breaks("liveness-membership", mesh(node(B, live={A, B, C, NodeId(9)})), r"node 2 holds \[9\] live")
+    breaks("liveness-raft", mesh(node(C, leader=None)), "node 3 knows no leader in term 3")
+    breaks("liveness-raft", mesh(node(C, leader=B, term=2)), "node 3 follows 2 of term 2, not 3")
+    breaks("liveness-raft", mesh(node(C, applied=97)), "node 3 has applied 97 of 100")
+    breaks("liveness-partitions", everywhere({P: ROWS[P]}), "partition 1 has no row")
+    sealing = changed_row(Q, phase=Phase.SEALING)
+    breaks("liveness-partitions", everywhere(sealing), "partition 1 .* since epoch 2 began and is not active")
+    breaks(
+        "liveness-partitions", everywhere(changed_row(Q, boot=Boot(2))), "partition 1 has the primary 2, start 2, which"
+    )
+    breaks("liveness-partitions", mesh(node(A, serving={})), "partition 0 is not served by 1")
+    breaks("liveness-partitions", mesh(node(A, serving={P: Epoch(3)})), "partition 0 is not served by 1")
+    breaks("liveness-agents", mesh(silent={"tally/k": "timed out"}), "tally/k does not answer: timed out")
+
+
+def test_nothing_is_asked_of_a_group_or_partition_whose_majority_is_gone() -> None:
+    alone = MeshReport(
+        nodes=(node(A, live={A}, leader=None, rows=changed_row(P, primary=B)),),
+        expected={A},
+        voters=(A, B, C),
+        partitions=2,
+        silent={},
+    )
+    assert unmet(alone) == ()
+    # With a majority of the voters, and none of the partition's base.
+    two = replace(alone, nodes=(node(A, live={A, B}), node(B, live={A, B})), expected={A, B}, voters=(A, B, C))
+    assert unmet(two) == ()
+    lost = dict(two.nodes[0].rows) | {P: replace(ROWS[P], primary=C, base=(C, NodeId(8), NodeId(9)))}
+    both = tuple(replace(one, rows=lost) for one in two.nodes)
+    assert unmet(replace(two, nodes=both)) == ()
+    # A partition that was never active has lost nothing: it has to become so.
+    fresh = dict(two.nodes[0].rows) | {P: replace(ROWS[P], base=(), phase=Phase.SEALING)}
+    both = tuple(replace(one, rows=fresh) for one in two.nodes)
+    assert [each.invariant for each in unmet(replace(two, nodes=both))] == ["liveness-partitions"]
+
+
+def test_nothing_is_due_before_the_faults_have_ended() -> None:
+    clock = Clock()
+    checker = LivenessChecker(1.0, clock)
+    clock.now_s = 100.0
+    report = mesh(node(C, leader=None))
+    assert checker.check(report)
+    checker.calm()
+    checker.disturb()
+    clock.now_s = 200.0
+    assert checker.check(report)
+    checker.calm()
+    assert checker.check(mesh()) == ()
+
+
+def test_a_mesh_without_nodes_lacks_them_all_and_long_lists_are_cut() -> None:
+    clock = Clock()
+    checker = LivenessChecker(1.0, clock)
+    checker.calm()
+    clock.now_s = 2.0
+    empty = mesh(nodes=(), expected={NodeId(number) for number in range(1, 21)})
+    with violates("liveness-membership", match="and 8 more"):
+        checker.check(empty)
+
+
+def test_the_bound_covers_membership_elections_and_one_stalled_takeover() -> None:
+    swim, allocator = SwimConfig(), AllocatorConfig()
+    bound_s = convergence_bound_s(swim, allocator, election_timeout_s=1.0, live=5)
+    healing_s = swim_bounds(swim, live=5, gone=0).healing_s
+    assert bound_s == pytest.approx(healing_s + 12 + 6 + 1 + 60 + 3)
+    assert convergence_bound_s(swim, allocator, election_timeout_s=1.0, live=5, slowest=0.5) > 1.9 * bound_s

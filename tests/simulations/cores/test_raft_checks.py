@@ -1,0 +1,194 @@
+"""Each invariant of Raft is noticed where it is broken, and not where it holds."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from consensus.messages import Configuration, Entry, Message, MessageKind
+from simulations.checkers.violation import Violation
+from simulations.cores.heap import EventHeap
+from simulations.cores.raft_checks import RaftChecks
+
+VOTERS = Configuration(voters=(1, 2, 3))
+
+
+def entries(*terms: int, first: int = 1, data: bytes = b"") -> list[Entry]:
+    return [Entry(term, index, data=data) for index, term in enumerate(terms, start=first)]
+
+
+def checks(*logs: Iterable[int]) -> RaftChecks:
+    """Members 1, 2, … with these terms in their logs, all on disk."""
+    made = RaftChecks(EventHeap())
+    for node, terms in enumerate(logs, start=1):
+        made.started(node, 0, [])
+        if terms:
+            made.appended(node, entries(*terms))
+        made.synced(node)
+    return made
+
+
+def vote(sender: int, candidate: int, term: int) -> Message:
+    return Message(MessageKind.VOTE_RESPONSE, to=candidate, sender=sender, term=term)
+
+
+def ack(sender: int, term: int, index: int) -> Message:
+    return Message(MessageKind.APPEND_RESPONSE, to=1, sender=sender, term=term, index=index)
+
+
+def broken(invariant: str) -> pytest.RaisesExc[Violation]:
+    return pytest.raises(Violation, match=f"^{invariant} ")
+
+
+def test_a_node_votes_once_in_a_term_whatever_crash_comes_between() -> None:
+    made = checks([], [], [])
+    made.sent(vote(1, 2, 5), 5)
+    made.started(1, 5, [])
+    made.sent(vote(1, 2, 5), 5)
+    made.sent(vote(1, 3, 6), 6)
+    with broken("raft-durable-vote"):
+        made.sent(vote(1, 2, 6), 6)
+    with broken("raft-durable-vote"):
+        made.sent(Message(MessageKind.VOTE, to=2, sender=1, term=5), 5)
+
+
+def test_a_pre_vote_is_no_vote_and_a_refusal_neither() -> None:
+    made = checks([], [], [])
+    for candidate in (2, 3):
+        made.sent(Message(MessageKind.PRE_VOTE_RESPONSE, to=candidate, sender=1, term=9), 3)
+        made.sent(Message(MessageKind.VOTE_RESPONSE, to=candidate, sender=1, term=3, reject=True), 3)
+    made.started(1, 3, [])
+
+
+def test_a_restart_finds_the_term_that_was_named() -> None:
+    made = checks([], [])
+    made.sent(vote(1, 2, 5), 5)
+    with broken("raft-durable-term"):
+        made.started(1, 4, [])
+
+
+def test_a_restart_finds_what_was_synced_or_what_was_being_written() -> None:
+    for found in ([1, 1, 1], [1, 2, 2]):
+        made = checks([1, 1, 1])
+        made.appended(1, entries(2, 2, first=2))
+        made.started(1, 2, found)
+    made = checks([1, 1, 1])
+    made.appended(1, entries(2, 2, first=2))
+    with broken("raft-durable-log"):
+        made.started(1, 2, [1])
+
+
+def test_what_is_acknowledged_is_on_disk() -> None:
+    made = checks([1], [1])
+    made.sent(ack(2, 1, 1), 1)
+    made.appended(2, entries(1, first=2))
+    with broken("raft-durable-ack"):
+        made.sent(ack(2, 1, 2), 1)
+    made.synced(2)
+    made.sent(ack(2, 1, 2), 1)
+
+
+def test_an_answer_of_an_earlier_term_promises_nothing_any_more() -> None:
+    made = checks([1], [1, 1, 1])
+    made.appended(2, entries(2, first=2))
+    made.synced(2)
+    made.sent(ack(2, 1, 3), 2)
+
+
+def test_logs_match() -> None:
+    made = checks([1, 1, 2], [1, 1])
+    made.appended(2, entries(2, first=3))
+    with broken("raft-log-matching"):
+        made.appended(2, entries(2, first=3, data=b"another"))
+    made = checks([1, 1, 2], [1, 2])
+    with broken("raft-log-matching"):
+        made.appended(2, entries(2, first=3))
+    with broken("raft-log-matching"):
+        checks([2, 1])
+
+
+def test_a_term_has_one_leader() -> None:
+    made = checks([1], [1], [1])
+    made.led(1, 2, [1])
+    made.led(1, 2, [1])
+    made.led(2, 3, [1])
+    with broken("raft-election-safety"):
+        made.led(3, 2, [1])
+
+
+def committed(made: RaftChecks, node: int, term: int, *terms: int) -> None:
+    """The leader of the term commits all of its log and applies it."""
+    made.committed(node, term, len(terms), VOTERS)
+    made.started(node, term, terms)
+    for entry in entries(*terms):
+        made.applied(node, entry, {})
+
+
+def test_a_leader_has_all_that_was_committed_in_earlier_terms() -> None:
+    made = checks([1, 2], [1, 2], [1])
+    committed(made, 1, 2, 1, 2)
+    made.led(2, 3, [1, 2])
+    with broken("raft-leader-completeness"):
+        made.led(3, 4, [1])
+
+
+def test_a_leader_may_lack_what_only_a_later_leader_committed() -> None:
+    """Its votes were given before: it may notice that it won long after it lost."""
+    made = checks([1, 2, 5], [1, 2, 5], [1])
+    committed(made, 1, 5, 1, 2, 5)
+    made.led(3, 3, [1])
+    with broken("raft-leader-completeness"):
+        made.led(3, 6, [1])
+
+
+def test_a_leader_that_goes_on_lacks_nothing_that_is_committed_in_an_earlier_term() -> None:
+    made = checks([1, 2], [1, 2], [1])
+    made.committed(1, 2, 2, VOTERS)
+    made.applied(1, Entry(1, 1), {})
+    with broken("raft-leader-completeness"):
+        made.applied(1, Entry(2, 2), {4: [1]})
+
+
+def test_what_a_leader_commits_is_of_its_term_and_on_the_disks_of_a_majority() -> None:
+    made = checks([1, 2], [1, 2], [1])
+    made.committed(1, 2, 2, VOTERS)
+    with broken("raft-commit-term"):
+        made.committed(1, 3, 2, VOTERS)
+    made = checks([1, 2], [1], [1])
+    with broken("raft-durable-commit"):
+        made.committed(1, 2, 2, VOTERS)
+    made.appended(2, entries(2, first=2))
+    with broken("raft-durable-commit"):
+        made.committed(1, 2, 2, VOTERS)
+    made.synced(2)
+    made.committed(1, 2, 2, VOTERS)
+
+
+def test_a_joint_configuration_needs_both_majorities() -> None:
+    made = checks([1], [1], [], [])
+    made.committed(1, 1, 1, Configuration(voters=(1, 2, 3)))
+    with broken("raft-durable-commit"):
+        made.committed(1, 1, 1, Configuration(voters=(1, 2, 3), voters_outgoing=(1, 3, 4)))
+
+
+def test_all_apply_the_same_entries_in_the_same_order() -> None:
+    made = checks([1, 1], [1, 1])
+    for node in (1, 2):
+        for entry in entries(1, 1):
+            made.applied(node, entry, {})
+    made.started(1, 1, [1, 1])
+    made.applied(1, Entry(1, 1), {})
+    with broken("raft-state-machine"):
+        made.applied(1, Entry(1, 1), {})
+    with broken("raft-state-machine"):
+        made.applied(1, Entry(1, 2, data=b"another"), {})
+
+
+def test_the_commit_index_rises_and_stays_within_the_log() -> None:
+    made = checks([1])
+    made.progressed(1, commit=1, applied=0, last=1)
+    with broken("raft-monotonic-commit"):
+        made.progressed(1, commit=0, applied=0, last=1)
+    with broken("raft-monotonic-commit"):
+        made.progressed(1, commit=2, applied=2, last=1)
+    made.started(1, 1, [1])
+    made.progressed(1, commit=0, applied=0, last=1)
