@@ -206,7 +206,7 @@ class Primary:
             return effects  # stale, or repeated: answered once, else each repetition would start a stream of its own
         progress.answered_at_s = now
         progress.snapshot_wanted = message.offset
-        effects.extend(self._replica.snapshot_chunk(self.epoch, sender, message.position, message.offset))
+        effects.extend(self._next_chunk(sender, progress, message.position, message.offset))
         if not effects:
             progress.snapshot_at = None
             progress.acknowledged(message.position.sequence)
@@ -223,8 +223,7 @@ class Primary:
             progress.answered_at_s = now
             position = progress.snapshot_at
             if position is not None:
-                wanted = progress.snapshot_wanted or 0
-                effects.extend(self._replica.snapshot_chunk(self.epoch, member, position, wanted))
+                effects.extend(self._next_chunk(member, progress, position, progress.snapshot_wanted or 0))
             else:
                 progress.probe_from(max(progress.in_flight[0][0], progress.matched + 1))
                 self._feed(member, progress, now, effects)
@@ -307,6 +306,14 @@ class Primary:
             records = log.after(previous.sequence, MESSAGE_BYTES)
             effects.append(Send(member, Append(replica.partition, self.epoch, previous, records, replica.committed)))
             progress.sent(records[-1].sequence, sum(len(record.payload) for record in records))
+
+    def _next_chunk(self, member: NodeId, progress: Progress, position: Position, offset: int) -> list[Effect]:
+        effects = self._replica.snapshot_chunk(self.epoch, member, position, offset)
+        anew = self._replica.stream_position(member)
+        if anew is not None and anew != position:  # the stream had ended, and another one has begun further on
+            progress.snapshot_at = anew
+            progress.snapshot_wanted = None
+        return effects
 
     def _commit(self, through: int) -> list[Effect]:
         replica = self._replica

@@ -183,6 +183,15 @@ class Replica:
         data = stream.state[offset : offset + MESSAGE_BYTES]
         return [Send(to, Chunk(self.partition, epoch, stream.position, offset, total, data, stream.digest))]
 
+    def stream_position(self, to: NodeId) -> Position | None:
+        """The position of the snapshot that is sent to that node; None while there is none."""
+        stream = self._outgoing.get(to)
+        return None if stream is None else stream.position
+
+    def forget_incoming(self) -> None:
+        """What has arrived of a snapshot is of no use any more."""
+        self._incoming = None
+
     def end_stream(self, to: NodeId) -> None:
         """Nothing more of a snapshot is sent to that node."""
         self._outgoing.pop(to, None)

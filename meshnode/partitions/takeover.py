@@ -92,6 +92,10 @@ class Takeover:
         before = (replica.receiving, replica.committed)
         effects = replica.take_chunk(message, sender)
         if (replica.receiving, replica.committed) == before:
+            if replica.receiving is not None and message.position < replica.receiving[0]:
+                # The source knows less to be committed than the one that sent the rest: but it has the records.
+                replica.forget_incoming()
+                return self._fetch(replica.log.last, now)
             return []
         if replica.receiving is None:
             return [*effects, *self._choose_source(now)]

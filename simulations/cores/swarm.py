@@ -153,8 +153,8 @@ def raft(seed: int) -> Report:
         campaigns_per_s=rng.choice((0.0, 0.0, 0.3, 1.5)),
         isolations_per_s=rng.choice((0.0, 0.0, 0.3)),
     )
-    # Without these protections, a member that was removed and does not know it may stand for election for ever, and those
-    # that still listen to it never return to their leader (thesis 4.2.3): nothing unsafe, but no recovery either.
+    # Without these protections, a member that was removed and does not know it may stand for election for ever, and
+    # those that still listen to it never return to their leader (thesis 4.2.3): nothing unsafe, but no recovery either.
     is_protected = rng.random() < 0.5 or has_changes
     settings = RaftSettings(
         heartbeat_interval_s=rng.choice((0.1, 0.3, 0.45)),

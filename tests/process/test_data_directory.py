@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from consensus.records import frame
 from meshnode import Client
 from tests.process.cluster import Cluster
 from tests.process.counters import Counter
@@ -92,7 +93,7 @@ async def test_a_directory_without_identity_beside_data_is_refused(cluster: Clus
     node = await _stopped_node_with_data(cluster)
     (node.data / "identity").unlink()
     node.start()
-    assert "has a node's data but no identity: restore it whole, or start with an empty one" in await said_at_end(node)
+    assert "has a node's data but no identity" in await said_at_end(node)
 
 
 @pytest.mark.parametrize("path", ["identity", "raft/00000000000000000001.log", "journal/00000001.log"])
@@ -119,7 +120,8 @@ async def test_a_write_that_a_crash_cut_off_is_removed_and_the_node_starts(clust
     node = await _stopped_node_with_data(cluster)
     file = node.data / path
     whole = file.read_bytes()
-    file.write_bytes(whole + whole[: min(len(whole) // 2, 40)])  # the beginning of a record
+    begun = frame(bytes(200), offset=len(whole), synced=len(whole))
+    file.write_bytes(whole + begun[: len(begun) // 2])
     node.start()
     await cluster.settled()
     async with Client([node.address]) as client:

@@ -95,7 +95,10 @@ async def _is_refused(client: Client, key: str) -> bool:
         try:
             await client.ref(TallyAgent, key, timeout_s=1.0).report()
         except Unavailable as error:
-            return re.search("majority of its replicas|node [0-9a-f]{16} can't be reached", str(error)) is not None
+            return (
+                re.search("majority of its replicas|node [0-9a-f]{16}( at [0-9.:]+)? can't be reached", str(error))
+                is not None
+            )
         except OutcomeUnknown:
             return False
     raise AssertionError(f"tally/{key} answers without a majority of its replicas")
