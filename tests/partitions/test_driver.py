@@ -186,7 +186,7 @@ class Steps(trio.abc.Instrument):
         self.snapshots: list[int] = []
         self.queued_bytes: list[int] = []
         self._process = process
-        self._before = 0
+        self._before = process.tenant.snapshots_made
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._before = self._process.tenant.snapshots_made
@@ -202,9 +202,9 @@ async def test_copying_lets_others_run_and_sync_between_partitions(monkeypatch: 
         process = mesh.processes[A]
         for number in range(64):
             await mesh.serve(PartitionId(number), A)
-        steps = Steps(process)
         for number in range(64):
             await process.write(PartitionId(number), bytes(4000))
+        steps = Steps(process)
         trio.lowlevel.add_instrument(steps)
         for _ in range(10):
             await process.write(P, bytes(10_000))

@@ -3,7 +3,7 @@
 1. A test module derives a class from `HostContract`, named ``Test…``, so that pytest collects the suite under its name.
 2. It has a fixture ``host``: the host of one node, and a fixture ``root``: a data directory that does not exist yet.
 3. Where the host does not live on 127.0.0.1, it overrides ``anywhere``: an address to bind, with port 0.
-4. A host in virtual time also overrides ``anyio_backend``, with the clock of its run.
+4. A host in virtual time wraps each test of the class in a run of its own, as `tests.simulations.hosts` does.
 5. What only a machine can show (threads, processes, IPv6, permissions) is tested beside the class, not in it.
 """
 

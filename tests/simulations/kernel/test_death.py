@@ -1,5 +1,6 @@
 """Processes that are killed."""
 
+import functools
 import gc
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -265,7 +266,7 @@ def test_the_nursery_of_a_killed_process_goes_on_with_its_other_tasks() -> None:
             victim = Process(events, name="victim")
             other = Process(events, name="other")
             victim.start(nursery, lambda: sleeping(lambda _what: None))
-            other.start(nursery, lambda: note_after(lambda: trio.sleep(2.0), notes.append))
+            other.start(nursery, lambda: note_after(functools.partial(trio.sleep, 2.0), notes.append))
             events.at(1.0, victim.kill)
             await trio.sleep(1.5)
             nursery.start_soon(note_after, trio.lowlevel.checkpoint, notes.append)
@@ -338,7 +339,7 @@ def test_the_scopes_of_the_dead_do_not_pile_up_in_those_of_the_living() -> None:
             assert len(status._children) == 0
             assert list(status._tasks) == [trio.lowlevel.current_task()]
             assert scheduler.GLOBAL_RUN_CONTEXT.runner.deadlines._active == 0
-            assert nursery.child_tasks == frozenset()
+            assert not nursery.child_tasks
 
     simulate(main, events=events, seed=1)
 
@@ -465,7 +466,7 @@ def test_nothing_is_left_to_complain_about_after_a_run_that_broke_down(situation
         def fail() -> None:
             raise LookupError("of the event")
 
-        events.at(KILLED_AT_S, fail)
+        events.at(0.9 * KILLED_AT_S, fail)
         with pytest.raises(trio.TrioInternalError):
             simulate(lambda: situation(lambda _what: None), events=events, seed=1)
 
