@@ -91,6 +91,7 @@ class Node(Access):
         self.application = load_application(config.app)
         for cls in (*agents, ModelShelf):
             self.application.add(cls)
+        self._has_duties = False
         self.left = trio.Event()
         """Set when the node has left the mesh."""
         self._log = get_logger()
@@ -351,7 +352,13 @@ class Node(Access):
 
     def _node_changed(self, node_id: NodeId, record: NodeRecord | None) -> None:
         self.directory.node_changed()
-        if record is not None and node_id != self.node_id:
+        if node_id == self.node_id:
+            mine = (self.identity.boot, self._nonce)
+            if record is not None and (record.boot, record.nonce) == mine and not self._has_duties:
+                # Partition duties begin once this start is registered (rule 2), and before any row that names it.
+                self._has_duties = True
+                self.links.on(Channel.PARTITIONS, self.partitions.receive)
+        elif record is not None:
             # Whoever is registered is worth a knock while this node knows nobody.
             known = [other.address for other in self.metadata.nodes.values() if other.node_id != self.node_id]
             self.membership.join(known[-SEEDS_MAX:])
@@ -395,14 +402,13 @@ class Node(Access):
         return answers[0]
 
     async def _stay_registered(self) -> None:
-        """Make this start of the node known, then take up partition duties (rule 2).
+        """Make this start of the node known, and end when it is not the last one.
 
         Raises:
             OldCopy: the data directory is an old copy, or another process runs on a copy of it.
         """
         await self.group.register(self._registration(self.identity))
         if not self._is_superseded():
-            self.links.on(Channel.PARTITIONS, self.partitions.receive)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._leave_when_forgotten)
                 while not self._is_superseded():

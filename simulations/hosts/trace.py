@@ -1,9 +1,12 @@
 """What happened, as a hash over all of it and the last few lines of it."""
 
+import struct
 from collections import deque
 from dataclasses import dataclass
 
 from xxhash import xxh3_64
+
+_HEAD = struct.Struct("<dIII")
 
 LINES_KEPT = 256
 """For people who look at a failure: what led to it."""
@@ -39,10 +42,9 @@ class Trace:
     def note(self, time_s: float, what: str, subject: str, payload: bytes = b"") -> None:
         """Something happened."""
         self.noted += 1
-        update = self._hash.update
-        update(f"{time_s!r} {what} {subject} {len(payload)} ".encode())
-        update(payload)
-        self._lines.append((time_s, what, subject, len(payload)))
+        size = len(payload)
+        self._hash.update(_HEAD.pack(time_s, len(what), len(subject), size) + f"{what}{subject}".encode() + payload)
+        self._lines.append((time_s, what, subject, size))
 
     @property
     def digest(self) -> str:

@@ -2,7 +2,7 @@
 
 Trio schedules at random on purpose, and where order does not matter to it, it keeps tasks and cancel scopes in sets and
 breaks ties by `id`, so by addresses. All of that is replaced while a simulation runs: sets keep the order of insertion,
-`id` in trio's scheduler is a counter, and trio's own switch for deterministic scheduling is on, its generator seeded.
+`id` in trio's scheduler is a counter, its own switch for deterministic scheduling is on, and its generator is ours.
 
 These are internals of trio, so only versions that were verified are accepted; `tests/simulations/kernel` is how one
 is verified.
@@ -45,6 +45,14 @@ def ordered_set(items: Iterable[Any] = ()) -> OrderedSet:
     return made
 
 
+class _Chance(random.Random):
+    """Draws the order in which tasks run that can run at the same time; most often there is but one."""
+
+    def shuffle(self, x: Any) -> None:
+        if len(x) > 1:
+            super().shuffle(x)
+
+
 class _Entropy:
     """Stands in for the module `os` where a library draws bytes that go over the wire."""
 
@@ -70,6 +78,7 @@ def ordered(seed: int) -> Iterator[None]:
     counter = itertools.count(1)
     patches: list[tuple[Any, str, Any]] = [
         (scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+        (scheduler, "_r", _Chance(seed)),
         (scheduler, "id", lambda _object: next(counter)),
         (scheduler, "set", ordered_set),
         (scheduler, "frozenset", ordered_set),
@@ -83,12 +92,9 @@ def ordered(seed: int) -> Iterator[None]:
         patches += [(_Namespace(namespace), name, OrderedSet) for name in factories]
     entropy = _Entropy(random.Random(seed))
     patches += [(wsproto.frame_protocol, "os", entropy), (wsproto.utilities, "os", entropy)]
-    state = scheduler._r.getstate()
     with contextlib.ExitStack() as undo:
         for target, name, value in patches:
             _set(target, name, value, undo)
-        scheduler._r.seed(seed)
-        undo.callback(scheduler._r.setstate, state)
         yield
 
 

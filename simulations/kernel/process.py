@@ -213,6 +213,8 @@ class Process:
 
     async def _root(self, program: Callable[[], Awaitable[object]]) -> None:
         ended = await outcome.acapture(program)
+        if not self.is_alive:
+            return  # and buried
         if isinstance(ended, outcome.Error) and _was_killed(ended.error):
             self.events.at(self.events.now, self.kill)
             await trio.sleep_forever()
@@ -265,17 +267,31 @@ def _purge(runner: scheduler.Runner, loop: Loop) -> None:
     runner.runq.extend(kept)
 
 
+class _Nothing:
+    """What a task is sent that waited for nothing in particular: an outcome that can be used again and again."""
+
+    def unwrap(self) -> None:
+        """No value, and no error."""
+
+
+_NOTHING: Any = _Nothing()
+
+
 def _reschedule(runner: scheduler.Runner, task: scheduler.Task, next_send: Any = scheduler._NO_SEND) -> None:
+    """Stands in for trio's own, which does the same and more, for guests and instruments that no simulation has."""
     loop = task.context.get(_LOOP)
+    task._abort_func = None
+    if loop is not None and loop.state is State.DEAD:
+        return
+    assert task._next_send_fn is None, "it has a step to take already"
+    task._next_send_fn = task.coro.send
+    task._next_send = _NOTHING if next_send is scheduler._NO_SEND else next_send
+    task.custom_sleep_data = None
+    runner.runq.append(task)
     if loop is None:
-        _schedule(runner, task, next_send)
         return
-    if loop.state is State.DEAD:
-        task._abort_func = None
-        return
-    _schedule(runner, task, next_send)
     process = loop.process
-    if process.steps_left is not None:
+    if process._steps_left is not None:
         process.count_step(task)
     if process.step_s:
         process.busy_until_s = max(process.busy_until_s, process.events.now) + process.step_s

@@ -43,7 +43,6 @@ class VirtualClock(trio.abc.Clock):
             if runner.waiting_for_idle:
                 cushion, _ = runner.waiting_for_idle.keys()[0]
                 return math.nextafter(cushion, math.inf)  # which tells trio that nothing else is to be done
-            deadline = runner.deadlines.next_deadline()  # an event may have moved it
             at_s = events.next_at()
             if deadline <= at_s:
                 if deadline == math.inf:
@@ -51,6 +50,7 @@ class VirtualClock(trio.abc.Clock):
                 events.now = max(events.now, deadline)
                 break
             events.happen()
+            deadline = runner.deadlines.next_deadline()  # it may have been moved
         return 0.0
 
     def unfinished(self) -> list[scheduler.Task]:
