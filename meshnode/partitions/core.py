@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from consensus.records import REMEDY
 from meshnode.errors import DataDirectoryError
 from meshnode.identity import Boot, NodeId, PartitionId
 from meshnode.metadata.allocator import Move
@@ -51,7 +52,7 @@ class PartitionsCore:
             if not present.replica.is_whole:
                 raise DataDirectoryError(
                     f"the journal lacks records of partition {partition} after {present.replica.log.last.sequence}: "
-                    "it is damaged. Restore the data directory, or start this host with an empty one"
+                    f"it is damaged. {REMEDY}"
                 )
 
     def whole_copy(self, partition: PartitionId) -> Entry:
