@@ -80,7 +80,8 @@ class Loop:
         """Go on where it stopped."""
         if self.state is State.PAUSED:
             self.state = State.RUNNING
-            self._go_on()
+            if self._resume is None:  # else it is slow, and their time has not come
+                self._go_on()
 
     def end(self) -> None:
         """Never run again."""
@@ -90,9 +91,7 @@ class Loop:
             self._resume.cancel()
 
     def _go_on(self) -> None:
-        if self._resume is not None:
-            self._resume.cancel()  # it may come earlier than that, after a pause
-            self._resume = None
+        self._resume = None
         if self.state is State.RUNNING:
             scheduler.GLOBAL_RUN_CONTEXT.runner.runq.extend(self._held)
             self._held.clear()

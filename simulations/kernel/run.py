@@ -1,7 +1,7 @@
 """Runs an async function in virtual time."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import trio
@@ -25,9 +25,11 @@ class VirtualClock(trio.abc.Clock):
     def __init__(self, events: Events) -> None:
         self._events = events
         self._moments = 0
+        self._tasks: Iterable[scheduler.Task] = ()
 
     def start_clock(self) -> None:
         self._runner = scheduler.GLOBAL_RUN_CONTEXT.runner
+        self._tasks = self._runner.tasks
 
     def current_time(self) -> float:
         return self._events.now
@@ -55,16 +57,19 @@ class VirtualClock(trio.abc.Clock):
 
     def unfinished(self) -> list[scheduler.Task]:
         """What is left of a run that broke down."""
-        return list(self._runner.tasks)
+        return list(self._tasks)
 
 
 def simulate(main: Callable[[], Awaitable[T]], *, events: Events, seed: int) -> T:
     """Run ``main`` to its end in virtual time; the same seed gives the same run.
 
     Raises:
+        RuntimeError: trio runs in this thread already.
         Stalled: inside a `trio.TrioInternalError`, when nothing can happen any more.
         UnverifiedTrio: see `simulations.kernel.ordering`.
     """
+    if trio.lowlevel.in_trio_run():
+        raise RuntimeError("a simulation can't be run from inside trio: call simulate() from outside of any trio.run()")
     clock = VirtualClock(events)
 
     async def run() -> T:

@@ -183,6 +183,23 @@ def test_who_waits_for_room_gives_up_too_when_the_path_goes_dark() -> None:
     world.run(main)
 
 
+def test_who_begins_to_wait_for_room_in_the_dark_gives_up_too() -> None:
+    world = World()
+
+    async def main() -> None:
+        near, far = await connect(world)
+        await near.send_all(bytes(WINDOW_BYTES))
+        both(world, world.network.cut)
+        begun_s = world.events.now
+        with trio.fail_after(60.0), pytest.raises(trio.BrokenResourceError, match="acknowledge"):
+            await near.wait_send_all_might_not_block()
+        assert GIVE_UP_S[0] <= world.events.now - begun_s <= GIVE_UP_S[1]
+        with trio.CancelScope(deadline=-math.inf):
+            await far.aclose()
+
+    world.run(main)
+
+
 def test_a_connection_that_one_side_gave_up_is_reset_for_the_other_when_it_sends() -> None:
     world = World()
 

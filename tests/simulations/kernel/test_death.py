@@ -344,6 +344,31 @@ def test_the_scopes_of_the_dead_do_not_pile_up_in_those_of_the_living() -> None:
     simulate(main, events=events, seed=1)
 
 
+def test_nobody_can_cancel_what_the_dead_wait_for() -> None:
+    events = Events()
+    scope = trio.CancelScope()
+    aborted: list[bool] = []
+
+    def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+        aborted.append(True)
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async def program() -> None:
+        with scope:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            process = Process(events, name="victim")
+            process.start(nursery, program)
+            events.at(1.0, process.kill)
+        scope.cancel()
+        await trio.sleep(1.0)
+
+    simulate(main, events=events, seed=1)
+    assert aborted == []
+
+
 def test_a_second_death_changes_nothing() -> None:
     events = Events()
     told: list[str] = []

@@ -189,3 +189,15 @@ def test_the_clock_of_a_run_is_that_of_its_events() -> None:
         assert trio.current_time() == 1.5
 
     simulate(main, events=events, seed=1)
+
+
+def test_a_run_within_a_run_is_refused_and_the_outer_one_goes_on() -> None:
+    events = Events()
+
+    async def main() -> str:
+        with pytest.raises(RuntimeError, match="from outside"):
+            simulate(trio.sleep_forever, events=Events(), seed=2)
+        await trio.sleep(1.0)
+        return "done"
+
+    assert simulate(main, events=events, seed=1) == "done"
