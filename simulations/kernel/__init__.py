@@ -3,9 +3,9 @@
 1. `Events` is one heap of what is going to happen, in virtual seconds. Nothing else moves time.
 2. `simulate` runs an async function on trio in virtual time: when no task can run, the next event happens or the next
    deadline expires, whichever is earlier. A computation takes no time unless a process is made slow.
-3. The same seed gives the same run, step by step: the order of tasks is drawn from the seed, and nothing in trio is
-   ordered by addresses of objects any more; nor do they decide when garbage is collected. A version of trio for which
-   this was not verified is refused.
+3. The same seed gives the same run, step by step: the order of tasks is drawn from the seed, and addresses of objects
+   decide no longer what trio does first, nor when garbage is collected. A version of trio for which this was not
+   verified is refused.
 4. A `Process` is a tree of tasks, in one loop or several, that can be killed between two of its steps as by SIGKILL (no
    `finally` runs), paused as by SIGSTOP, or slowed down.
 """

@@ -6,9 +6,10 @@ import math
 import pytest
 import trio
 
+from meshnode.errors import OperatorError
 from meshnode.identity import Address
 from simulations.hosts import SimHost
-from simulations.hosts.network import DIAL_S, KNOCK_AGAIN_S, STREAMS_MIN
+from simulations.hosts.network import DIAL_S, FIRST_FREE_PORT, KNOCK_AGAIN_S, STREAMS_MIN
 from simulations.hosts.quality import Quality
 from simulations.hosts.streams import ACCEPT_QUEUE_MAX
 from tests.simulations.hosts.world import A, B, World, connect, read_all
@@ -345,3 +346,36 @@ def test_connections_that_are_over_are_forgotten() -> None:
 
     world.run(main)
     assert len(world.network._streams) <= STREAMS_MIN + 2
+
+
+# ---- addresses
+
+
+@pytest.mark.parametrize("address", [Address("10.9.9.9", 80), Address(B, -1), Address(B, 65536)], ids=str)
+def test_what_is_no_address_of_the_machine_is_not_bound(address: Address) -> None:
+    world = World()
+
+    async def main() -> None:
+        host = world.process(B)
+        with pytest.raises(OperatorError, match=f"can't bind {address}"):
+            await host.listen(address)
+        with pytest.raises(OperatorError, match=f"can't bind {address}"):
+            async with host.datagrams(address):
+                pass
+
+    world.run(main)
+
+
+def test_a_free_port_is_none_that_somebody_has() -> None:
+    world = World()
+
+    async def main() -> None:
+        host = world.process(B)
+        async with host.datagrams(Address(B, FIRST_FREE_PORT)), host.datagrams(Address(B, FIRST_FREE_PORT + 1)):
+            async with host.datagrams(Address(B, 0)) as endpoint:
+                assert endpoint.address.port == FIRST_FREE_PORT + 2
+            world.network._next_port[B] = 65535
+            async with host.datagrams(Address(B, 0)) as last, host.datagrams(Address(B, 0)) as next_one:
+                assert (last.address.port, next_one.address.port) == (65535, FIRST_FREE_PORT + 2)
+
+    world.run(main)

@@ -8,6 +8,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulations.hosts.quality import LAN, Quality
 from simulations.hosts.streams import GIVE_UP_S, WINDOW_BYTES
 from tests.simulations.hosts.world import A, B, World, connect, read_all
 
@@ -237,6 +238,27 @@ def test_an_end_that_is_closed_behind_a_cut_is_not_seen_before_it_is_mended(is_r
             await far.send_all(b"x")
             assert await fails_after_s(world, far) <= SOON_S
         await far.aclose()
+
+    world.run(main)
+
+
+def test_in_a_calm_everything_is_as_it_was_in_the_beginning() -> None:
+    world = World()
+    network = world.network
+
+    async def main() -> None:
+        near, far = await connect(world)
+        network.paths.default = Quality(loss=1.0)
+        network.paths.set_quality(A, B, Quality(delay_s=50.0))
+        both(world, network.cut)
+        both(world, network.cut)
+        network.hang_dials(B, hang=True)
+        await near.send_all(b"x")
+        network.calm()
+        with trio.fail_after(SOON_S):
+            assert await far.receive_some() == b"x"
+            await connect(world)
+        assert network.paths.quality(A, B) == network.paths.quality(B, A) == LAN
 
     world.run(main)
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations.kernel import Events, Process, simulate
+from simulations.kernel.process import current_process
 
 TASKS = 3
 STEPS = 4
@@ -118,6 +119,18 @@ def test_a_count_may_be_changed_and_called_off() -> None:
     )
     assert len(marchers.steps) == TASKS * (STEPS + 1)
     assert process.steps_left is None
+
+
+def test_steps_that_were_to_be_counted_are_taken_when_it_is_called_off() -> None:
+    marchers = Marchers()
+
+    def count_and_call_off() -> None:
+        marchers.process.steps_left = 1
+        marchers._begin.set()
+        marchers.process.steps_left = None
+
+    marchers.run((BEGIN_S, count_and_call_off))
+    assert len(marchers.steps) == TASKS * (STEPS + 1)
 
 
 def test_a_count_that_has_run_out_is_not_called_off() -> None:
@@ -293,6 +306,7 @@ def test_tasks_belong_to_the_loop_of_the_task_that_starts_them() -> None:
     async def tick(name: str) -> None:
         for _ in range(3):
             await trio.sleep(1.0)
+            assert current_process() is process
             steps.append((events.now, name))
 
     async def branch(name: str) -> None:
@@ -311,6 +325,7 @@ def test_tasks_belong_to_the_loop_of_the_task_that_starts_them() -> None:
             process.start(nursery, program)
             events.at(0.5, lambda: process.loops[1].pause())
             events.at(9.5, lambda: process.loops[1].resume())
+            assert current_process() is None
 
     simulate(main, events=events, seed=1)
     assert [time_s for time_s, name in steps if name == "main"] == [1.0, 2.0, 3.0]
