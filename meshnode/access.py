@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from kernels import Mlp
+from meshnode.agents.caller import Caller
 from meshnode.agents.definition import Agent
 from meshnode.agents.reference import Reference
 from meshnode.prediction.shelf import ModelShelf
@@ -15,11 +16,13 @@ MODEL_TIMEOUT_S = 10.0
 
 
 class Access:
-    """The shared interface; the two differ in `_call`, how a call is made, and `_live`, what runs meanwhile.
+    """The shared interface; the two differ in their `caller`, and in `_live`, what runs meanwhile.
 
     Args:
         call_timeout_s: the deadline of a call whose caller gives none.
     """
+
+    caller: Caller
 
     def __init__(self, call_timeout_s: float) -> None:
         self._call_timeout_s = call_timeout_s
@@ -79,4 +82,6 @@ class Access:
         request_id: str,
     ) -> Any:
         """Make one call; see `meshnode.agents.caller.Caller.call`."""
-        raise AssertionError(f"{type(self).__name__} says how a call is made")
+        return await self.caller.call(
+            agent_type, key, method, positional, named, timeout_s=timeout_s, request_id=request_id
+        )

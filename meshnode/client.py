@@ -54,7 +54,7 @@ class Client(Access):
         self._routes: Requests[Routes] = Requests(self._links, Channel.CONTROL)
         self._links.on(Channel.CALLS, self._take_answer)
         self._links.on(Channel.CONTROL, self._take_control)
-        self._caller = Caller(self.host, self._directory, self._exchange)
+        self.caller = Caller(self.host, self._directory, self._exchange)
         self._gateway: NodeId | None = None
         self._silences = 0
         self._doubts = 0  # attempts that the routes led astray, since the last news
@@ -106,21 +106,9 @@ class Client(Access):
 
     # ---- inside
 
-    async def _call(
-        self,
-        agent_type: str,
-        key: str,
-        method: str,
-        positional: tuple[Any, ...],
-        named: dict[str, Any],
-        *,
-        timeout_s: float,
-        request_id: str,
-    ) -> Any:
+    async def _call(self, *call: Any, **options: Any) -> Any:
         try:
-            return await self._caller.call(
-                agent_type, key, method, positional, named, timeout_s=timeout_s, request_id=request_id
-            )
+            return await super()._call(*call, **options)
         except Unavailable as error:
             if not self._directory.partitions_total:
                 raise Unavailable(f"no node could be reached: {self._problem}") from error

@@ -80,7 +80,6 @@ class Node(Access):
     partitions: Partitions
     agents: Agents
     predictor: Predictor
-    caller: Caller
 
     def __init__(
         self, config: NodeConfig, *, agents: Iterable[type[Agent[Any]]] = (), host: Host | None = None
@@ -323,21 +322,6 @@ class Node(Access):
         )
 
     # ---- between the rooms
-
-    async def _call(
-        self,
-        agent_type: str,
-        key: str,
-        method: str,
-        positional: tuple[Any, ...],
-        named: dict[str, Any],
-        *,
-        timeout_s: float,
-        request_id: str,
-    ) -> Any:
-        return await self.caller.call(
-            agent_type, key, method, positional, named, timeout_s=timeout_s, request_id=request_id
-        )
 
     def _address_of(self, node_id: NodeId) -> Address | None:
         member = self.membership.members.get(node_id)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -254,6 +255,4 @@ def _story(violation: Violation, nodes: Sequence[str], lines: Sequence[str]) -> 
 
 
 def _trace_of(error: BaseException) -> str:
-    import traceback
-
     return "".join(traceback.format_exception(error, limit=-8))

@@ -23,10 +23,9 @@ class Agreement:
     def __init__(self, clock: Callable[[], float], fail: Callable[[Violation], None]) -> None:
         self._checker = RaftChecker(clock)
         self._fail = fail
-        # An entry for each process that ever ran; `_lives` for each node.
-        self._groups: dict[Metadata, MetadataGroup] = {}
+        # The node and its life, for each process that ever ran; `_lives` the last one of each node.
+        self._processes: dict[Metadata, tuple[int, int]] = {}
         self._lives: dict[int, int] = {}
-        self._life_of: dict[MetadataGroup, int] = {}
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -57,17 +56,18 @@ class Agreement:
 
     def _begin(self, group: MetadataGroup) -> None:
         node = group.status.id
-        self._groups[group.metadata] = group
-        self._lives[node] = self._life_of[group] = self._lives.get(node, 0) + 1
+        self._lives[node] = life = self._lives.get(node, 0) + 1
+        self._processes[group.metadata] = (node, life)
 
     def _sent(self, group: MetadataGroup, message: Message) -> None:
-        if self._life_of.get(group) == self._lives.get(group.status.id):
-            self._checker.look(group.status, group._log, life=self._life_of[group])
+        node, life = self._processes[group.metadata]
+        if life == self._lives[node]:
+            self._checker.look(group.status, group._log, life=life)
             self._checker.sent(message)
 
     def _applied(self, metadata: Metadata, index: int, data: bytes) -> None:
-        group = self._groups[metadata]
-        self._checker.applied(group.status.id, index, data, life=self._life_of[group])
+        node, life = self._processes[metadata]
+        self._checker.applied(node, index, data, life=life)
 
     def _tell(self, what: Callable[[], None]) -> None:
         process = current_process()

@@ -1,6 +1,7 @@
 """The nodes of a run: machines, and processes that come and go on them."""
 
 import functools
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -41,8 +42,8 @@ class Cluster:
     """All nodes of a run, by number.
 
     Args:
+        agents: the agent types that the nodes offer.
         fail: told of a violation.
-        scale: multiplies timeouts; see `Plan.tempo`.
     """
 
     def __init__(
@@ -175,8 +176,6 @@ class Cluster:
             return
         if isinstance(error, OperatorError) and not isinstance(error, StorageFailed | DataDirectoryError):
             return
-        import traceback
-
         where = "".join(traceback.format_exception(error)[-3:])
         self._fail(
             Violation(
@@ -194,7 +193,7 @@ class Cluster:
             data=DATA,
             bind=Address(host_of(number), PORT),
             insecure=True,
-            found=number == 0 and not self._spares > plan.nodes,
+            found=number == 0 and self._spares == plan.nodes,  # one that takes a burnt machine's place joins
             join=tuple(Address(host_of(other), PORT) for other in range(plan.nodes) if other != number),
             partitions=plan.partitions,
             replication=plan.replication,

@@ -9,17 +9,16 @@ from simulations.disk import DiskFaults
 from simulations.hosts.quality import Quality
 from simulations.kernel import Handle, Killed
 from simulations.mesh.cluster import Cluster, host_of
-from simulations.plan import BadDisk, DiskKill, Faults, NewDisk
+from simulations.plan import BadDisk, DiskKill, NewDisk
 
 
 class Injector:
     """Schedules everything at once; each fault undoes itself at its end."""
 
-    def __init__(self, cluster: Cluster, faults: Faults) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._events = cluster.events
         self._network = cluster.network
-        self._faults = faults
         self._begin_s = 0.0
         # As many as the plan has faults, and one more for each that flaps or undoes itself.
         self._pending: list[Handle] = []
@@ -27,7 +26,7 @@ class Injector:
     def begin(self) -> None:
         """Time 0 of the plan is now."""
         self._begin_s = self._events.now
-        faults, cluster, network = self._faults, self._cluster, self._network
+        faults, network = self._cluster.plan.faults, self._network
         if faults.quality != LAN:
             self._network.paths.default = quality_of(faults.quality)
             if faults.calm_s != FOREVER:
@@ -43,7 +42,9 @@ class Injector:
         for stuck in faults.stuck_loops:
             self._while("stuck loop", stuck.node, stuck.at_s, stuck.for_s, self._stick, self._resume)
         for leave in faults.leaves:
-            self._at(leave.at_s, "leave", functools.partial(self._leave, leave.node, leave.for_s))
+            # What a process says at its end is for cores: here it ends without a word, and comes back.
+            end = Crash(leave.node, leave.at_s, leave.for_s, power=False)
+            self._at(leave.at_s, "leave", functools.partial(self._crash, end))
         for reset in faults.resets:
             ends = host_of(reset.one), host_of(reset.other)
             self._at(reset.at_s, "reset", functools.partial(network.reset_streams, *ends))
@@ -63,7 +64,6 @@ class Injector:
             self._at(new.at_s, "new disk", functools.partial(self._new_disk, new))
         for jump in faults.wall_jumps:
             self._at(jump.at_s, "wall jump", functools.partial(self._jump, jump.node, jump.by_s))
-        assert cluster.plan.faults is faults
 
     def _at(self, at_s: float, name: str, action: Callable[[], object]) -> None:
         def happen() -> None:
@@ -187,12 +187,6 @@ class Injector:
         process = self._cluster.processes.get(node)
         if process is not None:
             process.step_s = step_s
-
-    def _leave(self, node: int, for_s: float) -> None:
-        """The process ends in order, as by SIGTERM, and comes back."""
-        self._cluster.kill(node)
-        if for_s != FOREVER:
-            self._after(for_s, functools.partial(self._cluster.start, node))
 
     # ---- disks and clocks
 

@@ -11,9 +11,6 @@ from meshnode.metadata.rows import Phase
 from simulations.checkers.violation import Violation
 from simulations.mesh.cluster import Cluster
 
-BEHIND_MAX = 2
-"""Commands by which the nodes of a mesh at rest may differ: the last ones are under way."""
-
 
 class Observer:
     """Checks what can be seen at any moment."""

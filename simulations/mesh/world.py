@@ -2,7 +2,6 @@
 
 import functools
 import io
-import json
 import random
 from typing import Any
 
@@ -103,7 +102,7 @@ class _World:
                 await self._until_formed()
                 for number in range(plan.clients):
                     self._start_client(number, nursery)
-                injector = Injector(cluster, plan.faults)
+                injector = Injector(cluster)
                 injector.begin()
                 begun_s = events.now
                 await self._look_until(begun_s + plan.duration_s)
@@ -210,20 +209,3 @@ class _World:
 
     def _now_ns(self) -> int:
         return round(self._events.now * 1e9)
-
-
-def summary_json(report: Report) -> str:
-    """For machines: what came of it, without the lines."""
-    violation = report.violation
-    return json.dumps(
-        {
-            "seed": report.plan.seed,
-            "violation": None if violation is None else violation.invariant,
-            "virtual_s": round(report.virtual_s, 3),
-            "digest": report.digest,
-            "operations": report.operations,
-            "acknowledged": report.acknowledged,
-            "events": report.events,
-            "faults": report.fired,
-        }
-    )
