@@ -25,6 +25,8 @@ class RaftConfig:
         lease_reads: the leader answers reads on the strength of its lease, so a follower must not forget it.
         check_changes: a leader refuses a configuration change while an earlier one may be unapplied. Safety depends
             on it: switch it off only where the application keeps that order itself.
+        async_storage: hand out work for storage threads, any number of batches at a time, in place of one batch that
+            has to be advanced.
         append_bytes_max: entry data in one append. An entry that is larger goes alone.
         inflight_messages_max: appends sent ahead of a follower's answers.
         inflight_bytes_max: entry data sent ahead of a follower's answers.
@@ -41,6 +43,7 @@ class RaftConfig:
     commit_in_refusals: bool = True
     lease_reads: bool = False
     check_changes: bool = True
+    async_storage: bool = False
     append_bytes_max: int = 1 << 20
     inflight_messages_max: int = 256
     inflight_bytes_max: int = 16 << 20

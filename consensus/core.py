@@ -68,7 +68,11 @@ class Core:
         self.rng = rng
         self.now = now
         self.log = RaftLog(
-            storage, committed=hard_state.commit, applied=applied, apply_bytes_max=config.apply_bytes_max
+            storage,
+            committed=hard_state.commit,
+            applied=applied,
+            apply_bytes_max=config.apply_bytes_max,
+            applies_unstable=not config.async_storage,
         )
         self.tracker = Tracker(self._window)
         self.tracker.switch(Reconfiguration(configuration), last_index=self.log.last_index())

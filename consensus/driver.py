@@ -37,7 +37,8 @@ from consensus.messages import (
     Role,
 )
 from consensus.proposals import Envelope, Proposal, Proposals, unwrap, wrap
-from consensus.raft import Raft, Ready
+from consensus.raft import Raft
+from consensus.ready import Ready
 from consensus.reconfiguration import decode_change
 from consensus.status import Status, status_of
 from consensus.storage import DurableLog

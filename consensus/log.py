@@ -31,6 +31,10 @@ def limit(entries: Sequence[Entry], bytes_max: int) -> Sequence[Entry]:
 class RaftLog:
     """One node's log.
 
+    Args:
+        applies_unstable: hand committed entries out for application together with writing them. Else only what storage
+            has is handed out: where writing and applying go on at the same time, one would overtake the other.
+
     Attributes:
         committed: the highest index known to be on the disks of a quorum.
         applying: the highest index handed out for application.
@@ -40,8 +44,10 @@ class RaftLog:
     """
 
     __slots__ = (
+        "_applies_unstable",
         "_apply_bytes",
         "_apply_bytes_max",
+        "_apply_paused",
         "_handed_out",
         "_snapshot_handed_out",
         "_storage",
@@ -53,13 +59,23 @@ class RaftLog:
         "snapshot",
     )
 
-    def __init__(self, storage: LogView, *, committed: int, applied: int, apply_bytes_max: int) -> None:
+    def __init__(
+        self,
+        storage: LogView,
+        *,
+        committed: int,
+        applied: int,
+        apply_bytes_max: int,
+        applies_unstable: bool = True,
+    ) -> None:
         self._storage = storage
+        self._applies_unstable = applies_unstable
         # Bounded through uncommitted_bytes_max on a leader, and on a follower by what its leader may send ahead.
         self._unstable: list[Entry] = []
         self._handed_out = 0
         self._apply_bytes = 0
         self._apply_bytes_max = apply_bytes_max
+        self._apply_paused = False
         self._snapshot_handed_out = False
         self.offset = storage.last_index() + 1
         self.snapshot: Snapshot | None = None
@@ -172,6 +188,11 @@ class RaftLog:
 
     # What is to be written.
 
+    @property
+    def has_unstable(self) -> bool:
+        """Whether there are entries that storage is not known to have."""
+        return bool(self._unstable)
+
     def unwritten(self) -> tuple[Entry, ...]:
         """The unstable entries that were not handed out yet."""
         return tuple(self._unstable[self._handed_out :])
@@ -204,20 +225,28 @@ class RaftLog:
 
     def unapplied(self) -> Sequence[Entry]:
         """Committed entries to hand out, as many as fit beside those handed out and not applied yet."""
-        if self.snapshot or self.applying >= self.committed or self._apply_bytes >= self._apply_bytes_max:
+        if self.snapshot or self._apply_paused or self.applying >= self._appliable:
             return ()
         room = self._apply_bytes_max - self._apply_bytes
-        return self.entries(self.applying + 1, room, high=self.committed + 1)
+        return self.entries(self.applying + 1, room, high=self._appliable + 1)
+
+    @property
+    def _appliable(self) -> int:
+        """The highest index that may be handed out for application."""
+        return self.committed if self._applies_unstable else min(self.committed, self.offset - 1)
 
     def begin_applying(self, entries: Sequence[Entry]) -> None:
         """The entries were handed out."""
         self.applying = entries[-1].index
         self._apply_bytes += data_bytes(entries)
+        # Also where the next one did not fit: small ones behind it would otherwise come in batches of their own.
+        self._apply_paused = self._apply_bytes >= self._apply_bytes_max or self.applying < self._appliable
 
     def finish_applying(self, entries: Sequence[Entry]) -> None:
         """The application has applied the entries."""
         self._apply_bytes -= data_bytes(entries)
         assert self._apply_bytes >= 0
+        self._apply_paused = self._apply_bytes >= self._apply_bytes_max
         self.applied_to(entries[-1].index)
 
     def applied_to(self, index: int) -> None:

@@ -5,7 +5,6 @@ The duties of whoever drives it are in the docstring of the package.
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 from consensus import election, following, replication
@@ -21,14 +20,13 @@ from consensus.messages import (
     Configuration,
     Entry,
     EntryKind,
-    HardState,
     Message,
     MessageKind,
     Role,
     Snapshot,
-    SoftState,
 )
 from consensus.progress import Progress
+from consensus.ready import Appended, Ready, StorageAppend, StorageApply
 from consensus.reconfiguration import encode_change, reconfigure
 from consensus.validation import check_message
 
@@ -41,33 +39,6 @@ _ANSWERS: Final = frozenset(
         MessageKind.HEARTBEAT_RESPONSE,
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """One batch of work. The steps are numbered in the docstring of the package.
-
-    Attributes:
-        soft_state: leader and role, if they changed.
-        hard_state: to be written, if it changed.
-        entries: to be written behind the hard state, in place of any that begin at the first of them.
-        snapshot: to be stored in place of the log before the entries are, and loaded by the application. Always
-            durable before `messages_after_sync`.
-        committed_entries: to be applied. They may be among `entries`.
-        messages: may leave before the sync. A leader sends its entries while its own disk writes them (thesis 10.2.1).
-        messages_after_sync: promises. They leave when the batch is on disk. If the batch changes term or vote, all
-            messages are here: none may name a term that the node could forget.
-        must_sync: whether the batch has to be durable at all. A commit index alone may be lost.
-    """
-
-    soft_state: SoftState | None
-    hard_state: HardState | None
-    entries: tuple[Entry, ...]
-    snapshot: Snapshot | None
-    committed_entries: tuple[Entry, ...]
-    messages: tuple[Message, ...]
-    messages_after_sync: tuple[Message, ...]
-    must_sync: bool
 
 
 class Raft:
@@ -89,6 +60,7 @@ class Raft:
         self._soft_state = self._core.soft_state
         self._hard_state = self._core.hard_state
         self._outstanding: Ready | None = None
+        self._is_asynchronous = config.async_storage
         # The node's own answers to the batch under way; see `Core.after_sync` for the bound.
         self._own_answers: tuple[Message, ...] = ()
 
@@ -236,53 +208,113 @@ class Raft:
     # Batches of work.
 
     def ready(self) -> Ready | None:
-        """The next batch; None if there is nothing to do. The one before must have been advanced."""
+        """The next batch; None if there is nothing to do.
+
+        The one before must have been advanced; with asynchronous storage, any number may be under way.
+        """
         assert self._outstanding is None, "the last batch was not advanced"
         core, log = self._core, self._core.log
         soft_state, hard_state = core.soft_state, core.hard_state
         entries, snapshot, committed = log.unwritten(), log.unwritten_snapshot(), tuple(log.unapplied())
-        changed = soft_state != self._soft_state or hard_state != self._hard_state
+        new_soft_state = soft_state if soft_state != self._soft_state else None
+        new_hard_state = hard_state if hard_state != self._hard_state else None
+        changed = new_soft_state or new_hard_state
         if not (changed or entries or snapshot or committed or core.messages or core.after_sync):
             return None
         promised = (hard_state.term, hard_state.vote) != (self._hard_state.term, self._hard_state.vote)
-        early = tuple(core.messages)
-        late = tuple([message for message in core.after_sync if message.to != core.id])
-        ready = Ready(
-            soft_state=soft_state if soft_state != self._soft_state else None,
-            hard_state=hard_state if hard_state != self._hard_state else None,
-            entries=entries,
-            snapshot=snapshot,
-            committed_entries=committed,
-            messages=() if promised else early,
-            messages_after_sync=(*early, *late) if promised else late,
-            must_sync=promised or bool(entries),
-        )
-        self._own_answers = tuple([message for message in core.after_sync if message.to == core.id])
-        self._soft_state, self._hard_state = soft_state, hard_state
+        must_sync = promised or bool(entries)
+        early, after_sync = tuple(core.messages), tuple(core.after_sync)
         core.messages, core.after_sync = [], []
+        self._soft_state, self._hard_state = soft_state, hard_state
+        late: tuple[Message, ...] = ()
+        append = apply = None
+        if self._is_asynchronous:
+            done = self._append_done(snapshot)
+            if new_hard_state or entries or snapshot or after_sync:
+                responses = (*after_sync, done) if done else after_sync
+                append = StorageAppend(new_hard_state, entries, snapshot, must_sync, responses)
+            if committed:
+                apply = StorageApply(committed)
+        else:
+            late = tuple([message for message in after_sync if message.to != core.id])
+            self._own_answers = tuple([message for message in after_sync if message.to == core.id])
+            if promised:
+                early, late = (), (*early, *late)
         log.hand_out()
         if committed:
             log.begin_applying(committed)
-        self._outstanding = ready
+        ready = Ready(
+            soft_state=new_soft_state,
+            hard_state=new_hard_state,
+            entries=entries,
+            snapshot=snapshot,
+            committed_entries=committed,
+            messages=early,
+            messages_after_sync=late,
+            must_sync=must_sync,
+            append=append,
+            apply=apply,
+        )
+        if not self._is_asynchronous:
+            self._outstanding = ready
         return ready
 
+    def _append_done(self, snapshot: Snapshot | None) -> Appended | None:
+        """What a `StorageAppend` handed out now says when it is durable; None if that is no news.
+
+        It names the end of the log, also where the work itself has no entries: what was handed out before is durable
+        then, too, and an earlier `Appended` may have come in a term that was over.
+        """
+        core, log = self._core, self._core.log
+        if log.has_unstable:
+            return Appended(core.term, log.last_index(), log.last_term(), snapshot)
+        return Appended(core.term, snapshot=snapshot) if snapshot else None
+
     def advance(self) -> None:
-        """The batch is on disk, where it had to be, and applied."""
+        """The batch is on disk, where it had to be, and applied. Not with asynchronous storage."""
         ready, answers = self._outstanding, self._own_answers
         assert ready is not None, "there is no batch under way"
         self._outstanding, self._own_answers = None, ()
-        core, log = self._core, self._core.log
         for message in answers:
             self._step(message)
         if ready.snapshot:
-            log.snapshot_stored(ready.snapshot.index)
-            log.applied_to(ready.snapshot.index)
+            self._snapshot_stored(ready.snapshot)
         if ready.entries:
-            log.stored(ready.entries[-1].index, ready.entries[-1].term)
+            self._core.log.stored(ready.entries[-1].index, ready.entries[-1].term)
         if ready.committed_entries:
-            log.finish_applying(ready.committed_entries)
-            core.uncommitted_bytes = max(core.uncommitted_bytes - data_bytes(ready.committed_entries), 0)
-            replication.leave_joint_if_due(core)
+            self._applied(ready.committed_entries)
+
+    # Asynchronous storage.
+
+    def receive_own(self, message: Message, now: float) -> None:
+        """Take a response of a `StorageAppend` to this node itself: its own vote, or its own acknowledgement."""
+        assert message.sender == message.to == self.id, f"{message} is not of this node to itself"
+        self._tell(now)
+        self._step(message)
+
+    def stored(self, done: Appended, now: float) -> None:
+        """A `StorageAppend` is durable."""
+        self._tell(now)
+        if done.index and done.term == self.term:
+            self._core.log.stored(done.index, done.log_term)
+        if done.snapshot:
+            self._snapshot_stored(done.snapshot)
+
+    def applied(self, work: StorageApply, now: float) -> None:
+        """A `StorageApply` is applied."""
+        self._tell(now)
+        self._applied(work.entries)
+
+    def _snapshot_stored(self, snapshot: Snapshot) -> None:
+        log = self._core.log
+        log.snapshot_stored(snapshot.index)
+        log.applied_to(max(snapshot.index, log.applied))
+
+    def _applied(self, entries: tuple[Entry, ...]) -> None:
+        core = self._core
+        core.log.finish_applying(entries)
+        core.uncommitted_bytes = max(core.uncommitted_bytes - data_bytes(entries), 0)
+        replication.leave_joint_if_due(core)
 
     def apply_change(self, change: ConfChange | ConfChangeSet) -> Configuration:
         """Put a committed change in force, in its turn among the committed entries.

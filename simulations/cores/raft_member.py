@@ -10,7 +10,8 @@ from typing import Protocol
 from consensus.config import RaftConfig
 from consensus.errors import CorruptLog, ProposalDropped, UnknownPeer
 from consensus.messages import ConfChange, ConfChangeSet, Entry, EntryKind, Message, Role
-from consensus.raft import Raft, Ready
+from consensus.raft import Raft
+from consensus.ready import Ready
 from consensus.reconfiguration import decode_change
 from consensus.storage import DurableLog, open_log
 from simulations.cores.faults import FOREVER

@@ -18,7 +18,7 @@ from consensus.messages import (
     Snapshot,
 )
 from consensus.progress import Progress, ProgressState
-from consensus.raft import Ready
+from consensus.ready import Appended, Ready, StorageAppend, StorageApply
 from consensus.reconfiguration import decode_change
 
 ENTRY_KINDS = {
@@ -107,26 +107,63 @@ def snapshot_text(snapshot: Snapshot) -> str:
     )
 
 
-def message_text(message: Message) -> str:
+def message_text(message: Message, indent: str = "") -> str:
     parts = [
-        f"{message.sender}->{message.to} {MESSAGE_KINDS[message.kind]} Term:{message.term}"
+        f"{indent}{message.sender}->{message.to} {MESSAGE_KINDS[message.kind]} Term:{message.term}"
         f" Log:{message.log_term}/{message.index}"
     ]
     if message.reject:
         parts.append(f" Rejected (Hint: {message.hint})")
     if message.commit:
         parts.append(f" Commit:{message.commit}")
-    if len(message.entries) == 1:
-        parts.append(f" Entries:[{entry_text(message.entries[0])}]")
-    elif message.entries:
-        inner = "".join(f"\n  {entry_text(entry)}" for entry in message.entries)
-        parts.append(f" Entries:[{inner}\n]")
+    parts.append(entries_text(message.entries, indent))
     if message.snapshot:
-        parts.append(f"\n  Snapshot: {snapshot_text(message.snapshot)}")
+        parts.append(f"\n{indent}  Snapshot: {snapshot_text(message.snapshot)}")
     return "".join(parts)
 
 
-def ready_text(ready: Ready | None) -> str:
+def entries_text(entries: Sequence[Entry], indent: str) -> str:
+    if len(entries) == 1:
+        return f" Entries:[{entry_text(entries[0])}]"
+    inner = "".join(f"\n{indent}  {entry_text(entry)}" for entry in entries)
+    return f" Entries:[{inner}\n{indent}]" if entries else ""
+
+
+# The original's storage threads are asked and answer by messages; these print ours as such.
+
+
+def append_text(node: int, work: StorageAppend, *, with_responses: bool = True) -> str:
+    state = work.hard_state or HardState()
+    parts = [f"{node}->AppendThread MsgStorageAppend Term:{state.term} Log:0/0"]
+    parts += [f" Commit:{state.commit}"] if state.commit else []
+    parts += [f" Vote:{state.vote}"] if state.vote else []
+    parts.append(entries_text(work.entries, ""))
+    if work.snapshot:
+        parts.append(f"\n  Snapshot: {snapshot_text(work.snapshot)}")
+    if work.responses and with_responses:
+        lines = "".join(f"\n{response_text(node, response, '  ')}" for response in work.responses)
+        parts.append(f" Responses:[{lines}\n]")
+    return "".join(parts)
+
+
+def response_text(node: int, response: Message | Appended | StorageApply, indent: str = "") -> str:
+    match response:
+        case Message():
+            return message_text(response, indent)
+        case Appended(term, index, log_term, snapshot):
+            head = f"{indent}AppendThread->{node} MsgStorageAppendResp Term:{term} Log:{log_term}/{index}"
+            return head + (f"\n{indent}  Snapshot: {snapshot_text(snapshot)}" if snapshot else "")
+        case StorageApply(entries):
+            head = f"{indent}ApplyThread->{node} MsgStorageApplyResp Term:0 Log:0/0"
+            return head + entries_text(entries, indent)
+
+
+def apply_text(node: int, work: StorageApply, *, with_responses: bool = True) -> str:
+    head = f"{node}->ApplyThread MsgStorageApply Term:0 Log:0/0" + entries_text(work.entries, "")
+    return head + (f" Responses:[\n{response_text(node, work, '  ')}\n]" if with_responses else "")
+
+
+def ready_text(node: int, ready: Ready | None) -> str:
     if ready is None:
         return "<empty Ready>"
     lines = [f"Ready MustSync={str(ready.must_sync).lower()}:"]
@@ -140,9 +177,11 @@ def ready_text(ready: Ready | None) -> str:
         lines.append(f"Snapshot {snapshot_text(ready.snapshot)}")
     if ready.committed_entries:
         lines += ["CommittedEntries:", *map(entry_text, ready.committed_entries)]
-    messages = (*ready.messages, *ready.messages_after_sync)
+    messages = [message_text(message) for message in (*ready.messages, *ready.messages_after_sync)]
+    messages += [append_text(node, ready.append)] if ready.append else []
+    messages += [apply_text(node, ready.apply)] if ready.apply else []
     if messages:
-        lines += ["Messages:", *map(message_text, messages)]
+        lines += ["Messages:", *messages]
     return "\n".join(lines)
 
 

@@ -1,7 +1,8 @@
 """Scripts that drive a set of cores, their logs, and the messages between them."""
 
 import random
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from consensus.config import RaftConfig
@@ -18,17 +19,21 @@ from consensus.messages import (
     Snapshot,
     Transition,
 )
-from consensus.raft import Raft, Ready
+from consensus.raft import Raft
+from consensus.ready import Appended, Ready, StorageAppend, StorageApply
 from consensus.reconfiguration import decode_change
 from tests.conformance.describe import (
     MESSAGE_KINDS,
     ROLES,
+    append_text,
+    apply_text,
     entry_text,
     error_text,
     message_text,
     parse_changes,
     progress_map_text,
     ready_text,
+    response_text,
 )
 from tests.conformance.script import Directive, UnsupportedError
 
@@ -48,7 +53,10 @@ class Node:
         self.log = MemoryLog(snapshot)
         self.now = 0.0
         self.raft = Raft(config, self.log, now=0.0, rng=random.Random(config.id))
+        self.is_asynchronous = config.async_storage
         self.ready: Ready | None = None
+        self.append_work: deque[StorageAppend] = deque()
+        self.apply_work: deque[StorageApply] = deque()
 
     def has_ready(self) -> bool:
         """A batch that was looked at stays the next one."""
@@ -56,16 +64,22 @@ class Node:
             self.ready = self.raft.ready()
         return self.ready is not None
 
+    def has_append_work(self) -> bool:
+        return bool(self.append_work)
+
+    def has_apply_work(self) -> bool:
+        return bool(self.apply_work)
+
     def tick(self) -> None:
         self.now += 1.0
         self.raft.wake(self.now)
 
-    def write(self, ready: Ready) -> None:
-        if ready.snapshot:
-            self.log.install(ready.snapshot)
-        if ready.hard_state:
-            self.log.set_hard_state(ready.hard_state)
-        self.log.append(ready.entries)
+    def write(self, work: Ready | StorageAppend) -> None:
+        if work.snapshot:
+            self.log.install(work.snapshot)
+        if work.hard_state:
+            self.log.set_hard_state(work.hard_state)
+        self.log.append(work.entries)
 
     def apply(self, entry: Entry) -> None:
         last = self.log.snapshot()
@@ -74,6 +88,18 @@ class Node:
             change = decode_change(entry)
             configuration, data = self.raft.apply_change(change), change.context
         self.log.record_snapshot(Snapshot(entry.index, entry.term, configuration, last.data + data))
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """Something on its way to a node: a message, or the answer of one of its own storage threads."""
+
+    to: int
+    what: Message | Appended | StorageApply
+
+    @property
+    def text(self) -> str:
+        return response_text(self.to, self.what)
 
 
 @dataclass
@@ -92,7 +118,7 @@ class InteractionScript:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
-        self.in_flight: list[Message] = []
+        self.in_flight: list[InFlight] = []
         self.quiet = False
         self.output = Output([])
         self.commands: dict[str, Callable[[Directive], None]] = {
@@ -102,6 +128,8 @@ class InteractionScript:
             "deliver-msgs": self.deliver_messages,
             "forget-leader": self.forget_leader,
             "log-level": self.log_level,
+            "process-append-thread": self.process_append_threads,
+            "process-apply-thread": self.process_apply_threads,
             "process-ready": self.process_ready,
             "propose": self.propose,
             "propose-conf-change": self.propose_change,
@@ -153,8 +181,7 @@ class InteractionScript:
         configuration = Configuration(voters=tuple(directive.numbers("voters")), learners=learners)
         data = directive.text("content", "").encode()
         snapshot = Snapshot(index, 1, configuration, data) if index else Snapshot()
-        if directive.flag("async-storage-writes"):
-            raise UnsupportedError("option async-storage-writes of add-nodes not supported yet")
+        is_asynchronous = directive.flag("async-storage-writes")
         for _ in range(int(directive.words()[0])):
             config = RaftConfig(
                 id=len(self.nodes) + 1,
@@ -166,6 +193,7 @@ class InteractionScript:
                 commit_in_refusals=False,
                 lease_reads=directive.text("read-only", "safe") == "lease-based",
                 check_changes=not directive.flag("disable-conf-change-validation"),
+                async_storage=is_asynchronous,
                 append_bytes_max=NO_LIMIT,
                 inflight_messages_max=directive.number("inflight", 1 << 30),
                 inflight_bytes_max=NO_LIMIT,
@@ -214,7 +242,7 @@ class InteractionScript:
         message = Message(
             MessageKind.SNAPSHOT, to=receiver, sender=sender, term=node.raft.term, snapshot=node.log.snapshot()
         )
-        self.in_flight.append(message)
+        self.send([message])
         self.output.add(message_text(message))
 
     def compact(self, directive: Directive) -> None:
@@ -237,27 +265,70 @@ class InteractionScript:
 
     # Work and messages.
 
-    def process_ready(self, directive: Directive) -> None:
+    def send(self, messages: Iterable[Message]) -> None:
+        self.in_flight += [InFlight(message.to, message) for message in messages]
+
+    def for_each(self, directive: Directive, what: str, process: Callable[[Node], None]) -> None:
         nodes = self.named_nodes(directive)
         for node in nodes:
             if len(nodes) > 1:
-                self.output.add(f"> {node.raft.id} handling Ready")
+                self.output.add(f"> {node.raft.id} {what}")
                 self.output.indent = "  "
-            self.process(node)
+            process(node)
             self.output.indent = ""
+
+    def process_ready(self, directive: Directive) -> None:
+        self.for_each(directive, "handling Ready", self.process)
+
+    def process_append_threads(self, directive: Directive) -> None:
+        self.for_each(directive, "processing append thread", self.process_append_thread)
+
+    def process_apply_threads(self, directive: Directive) -> None:
+        self.for_each(directive, "processing apply thread", self.process_apply_thread)
 
     def process(self, node: Node) -> None:
         node.has_ready()
         ready = node.ready
-        self.output.add(ready_text(ready))
+        self.output.add(ready_text(node.raft.id, ready))
         if ready is None:
             return
         node.ready = None
+        self.send(ready.messages)
+        if node.is_asynchronous:
+            node.append_work.extend([ready.append] if ready.append else [])
+            node.apply_work.extend([ready.apply] if ready.apply else [])
+            return
         node.write(ready)
         for entry in ready.committed_entries:
             node.apply(entry)
-        self.in_flight += [*ready.messages, *ready.messages_after_sync]
+        self.send(ready.messages_after_sync)
         node.raft.advance()
+
+    def process_append_thread(self, node: Node) -> None:
+        if not node.append_work:
+            self.output.add("no append work to perform")
+            return
+        work = node.append_work.popleft()
+        self.output.add(f"Processing:\n{append_text(node.raft.id, work, with_responses=False)}")
+        node.write(work)
+        self.output.add("Responses:")
+        for response in work.responses:
+            self.answer(node.raft.id, response)
+
+    def process_apply_thread(self, node: Node) -> None:
+        if not node.apply_work:
+            self.output.add("no apply work to perform")
+            return
+        work = node.apply_work.popleft()
+        self.output.add(f"Processing:\n{apply_text(node.raft.id, work, with_responses=False)}")
+        for entry in work.entries:
+            node.apply(entry)
+        self.output.add("Responses:")
+        self.answer(node.raft.id, work)
+
+    def answer(self, node: int, response: Message | Appended | StorageApply) -> None:
+        self.output.add(response_text(node, response))
+        self.in_flight.append(InFlight(response.to if isinstance(response, Message) else node, response))
 
     def deliver_messages(self, directive: Directive) -> None:
         kinds = {text: kind for kind, text in MESSAGE_KINDS.items()}
@@ -274,42 +345,66 @@ class InteractionScript:
             self.output.add("no messages")
 
     def deliver(self, number: int, *, only: MessageKind | None = None, drop: bool = False) -> int:
-        due = [message for message in self.in_flight if self.is_due(message, number, only)]
-        self.in_flight = [message for message in self.in_flight if not self.is_due(message, number, only)]
-        for message in due:
-            self.output.add(("dropped: " if drop else "") + message_text(message))
+        due = [one for one in self.in_flight if self.is_due(one, number, only)]
+        self.in_flight = [one for one in self.in_flight if not self.is_due(one, number, only)]
+        for one in due:
+            self.output.add(("dropped: " if drop else "") + one.text)
             if drop:
                 continue
-            node = self.node(number)
             try:
-                node.raft.receive(message, node.now)
+                self.hand_over(self.node(number), one.what)
             except ConsensusError as error:
                 self.output.add(error_text(error))
         return len(due)
 
     @staticmethod
-    def is_due(message: Message, number: int, only: MessageKind | None) -> bool:
-        return message.to == number and (only is None or message.kind is only)
+    def hand_over(node: Node, what: Message | Appended | StorageApply) -> None:
+        match what:
+            case Message() if what.sender == node.raft.id:
+                node.raft.receive_own(what, node.now)
+            case Message():
+                node.raft.receive(what, node.now)
+            case Appended():
+                node.raft.stored(what, node.now)
+            case StorageApply():
+                node.raft.applied(what, node.now)
+
+    @staticmethod
+    def is_due(one: InFlight, number: int, only: MessageKind | None) -> bool:
+        return one.to == number and (only is None or (isinstance(one.what, Message) and one.what.kind is only))
 
     def stabilize(self, directive: Directive) -> None:
         nodes = self.named_nodes(directive)
         busy = True
         while busy:
             busy = False
-            for node in nodes:
-                if node.has_ready():
-                    busy = True
-                    self.output.add(f"> {node.raft.id} handling Ready")
-                    self.output.indent = "  "
-                    self.process(node)
-                    self.output.indent = ""
-            for node in nodes:
-                if any(message.to == node.raft.id for message in self.in_flight):
-                    busy = True
-                    self.output.add(f"> {node.raft.id} receiving messages")
-                    self.output.indent = "  "
-                    self.deliver(node.raft.id)
-                    self.output.indent = ""
+            for has_work, what, process in (
+                (Node.has_ready, "handling Ready", self.process),
+                (self.has_messages, "receiving messages", self.receive),
+                (Node.has_append_work, "processing append thread", self.drain_append_thread),
+                (Node.has_apply_work, "processing apply thread", self.drain_apply_thread),
+            ):
+                for node in nodes:
+                    if has_work(node):
+                        busy = True
+                        self.output.add(f"> {node.raft.id} {what}")
+                        self.output.indent = "  "
+                        process(node)
+                        self.output.indent = ""
+
+    def has_messages(self, node: Node) -> bool:
+        return any(one.to == node.raft.id for one in self.in_flight)
+
+    def receive(self, node: Node) -> None:
+        self.deliver(node.raft.id)
+
+    def drain_append_thread(self, node: Node) -> None:
+        while node.append_work:
+            self.process_append_thread(node)
+
+    def drain_apply_thread(self, node: Node) -> None:
+        while node.apply_work:
+            self.process_apply_thread(node)
 
     # What is printed.
 

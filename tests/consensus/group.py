@@ -17,7 +17,8 @@ from consensus.messages import (
     MessageKind,
     Role,
 )
-from consensus.raft import Raft, Ready
+from consensus.raft import Raft
+from consensus.ready import Ready
 from consensus.reconfiguration import decode_change
 from consensus.storage import DurableLog, open_log
 from tests.consensus.disks import MemoryDisk

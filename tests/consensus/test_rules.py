@@ -4,7 +4,7 @@ import pytest
 
 from consensus.errors import LostLog, MalformedMessage, Overloaded, ProposalDropped
 from consensus.messages import NO_NODE, Entry, EntryKind, HardState, Message, MessageKind, Role
-from consensus.raft import Ready
+from consensus.ready import Ready
 from tests.consensus.group import ELECTION_S, HEARTBEAT_S, Group, Member, cut, role_of
 
 
