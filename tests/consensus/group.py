@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from consensus.config import RaftConfig
@@ -18,7 +19,7 @@ from consensus.messages import (
     Role,
 )
 from consensus.raft import Raft
-from consensus.ready import Ready
+from consensus.ready import Appended, Ready, StorageAppend, StorageApply
 from consensus.reconfiguration import decode_change
 from consensus.storage import DurableLog, open_log
 from tests.consensus.disks import MemoryDisk
@@ -50,6 +51,10 @@ class Member:
         self.raft = Raft(config, self.log, now=now, rng=rng)
         self.applied: list[Entry] = []
         self.ready: Ready | None = None
+        # With asynchronous storage: what is to be written, written and to be synced, and to be applied.
+        self.to_write: deque[StorageAppend] = deque()
+        self.to_sync: list[StorageAppend] = []
+        self.to_apply: deque[StorageApply] = deque()
 
     @property
     def id(self) -> int:
@@ -116,11 +121,16 @@ class Group:
     # A member's work.
 
     def begin(self, member: Member) -> bool:
-        """Take a batch: hand it to the log, and send what may leave before the sync."""
+        """Take a batch: hand it to the log, or to the storage threads, and send what may leave before the sync."""
         assert member.ready is None
         ready = member.raft.ready()
         if ready is None:
             return False
+        if member.config.async_storage:
+            member.to_write.extend([ready.append] if ready.append else [])
+            member.to_apply.extend([ready.apply] if ready.apply else [])
+            self.send(ready.messages)
+            return True
         member.ready = ready
         member.log.append(ready.hard_state, ready.entries)
         self.send(ready.messages)
@@ -134,19 +144,53 @@ class Group:
         if ready.must_sync:
             member.log.sync()
         self.send(ready.messages_after_sync)
-        for entry in ready.committed_entries:
-            if entry.kind is not EntryKind.NORMAL:
-                member.raft.apply_change(decode_change(entry))
-            member.applied.append(entry)
+        apply_to(member, ready.committed_entries)
         member.raft.advance()
+
+    def write(self, member: Member) -> bool:
+        """The storage thread writes one piece of work."""
+        if not member.to_write:
+            return False
+        work = member.to_write.popleft()
+        member.log.append(work.hard_state, work.entries)
+        member.to_sync.append(work)
+        return True
+
+    def sync(self, member: Member) -> bool:
+        """The storage thread makes all that is written durable, and answers."""
+        done, member.to_sync = member.to_sync, []
+        if any(work.must_sync for work in done):
+            member.log.sync()
+        for response in [response for work in done for response in work.responses]:
+            if isinstance(response, Appended):
+                member.raft.stored(response, self.now)
+            elif response.to == member.id:
+                member.raft.receive_own(response, self.now)
+            else:
+                self.send([response])
+        return bool(done)
+
+    def apply(self, member: Member) -> bool:
+        """The applying thread takes one piece of work."""
+        if not member.to_apply:
+            return False
+        work = member.to_apply.popleft()
+        apply_to(member, work.entries)
+        member.raft.applied(work, self.now)
+        return True
 
     def work(self, node: int) -> None:
         """Carry out batches until there are none."""
         member = self.members[node]
         if member.ready is not None:
             self.finish(member)
-        while self.begin(member):
-            self.finish(member)
+        if not member.config.async_storage:
+            while self.begin(member):
+                self.finish(member)
+        while member.config.async_storage and any(
+            step(member) for step in (self.begin, self.write, self.sync, self.apply)
+        ):
+            pass
 
     def send(self, messages: Sequence[Message]) -> None:
         for message in messages:
@@ -204,6 +248,14 @@ class Group:
         old = self.members[node]
         disk = old.disk.after_power_failure(self.rng) if power else old.disk.after_process_death()
         self.members[node] = Member(old.config, disk, rng=old.rng, now=self.now)
+
+
+def apply_to(member: Member, entries: Iterable[Entry]) -> None:
+    """What the state machine does."""
+    for entry in entries:
+        if entry.kind is not EntryKind.NORMAL:
+            member.raft.apply_change(decode_change(entry))
+        member.applied.append(entry)
 
 
 def cut(*nodes: int) -> Callable[[Message], bool]:

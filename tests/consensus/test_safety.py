@@ -94,10 +94,17 @@ def random_change(rng: random.Random) -> ConfChange | ConfChangeSet:
 class Chaos:
     """Does one random thing after the other."""
 
-    def __init__(self, seed: int, *, protected: bool, changes: bool) -> None:
+    def __init__(self, seed: int, *, protected: bool, changes: bool, threads: bool) -> None:
         self.rng = random.Random(seed)
         self.group = Group(
-            3, seed=seed, pre_vote=protected, check_quorum=protected, inflight_messages_max=4, append_bytes_max=40
+            3,
+            seed=seed,
+            pre_vote=protected,
+            check_quorum=protected,
+            inflight_messages_max=4,
+            append_bytes_max=40,
+            apply_bytes_max=40,
+            async_storage=threads,
         )
         for node in range(4, NODES + 1):
             self.group.add(node)
@@ -132,10 +139,17 @@ class Chaos:
             group.in_flight = [message for message in group.in_flight if cut_off not in (message.to, message.sender)]
 
     def work(self) -> None:
-        """One half of a batch of somebody who has one."""
-        members = list(self.group.members.values())
+        """One half of a batch of somebody who has one, or one step of a storage thread."""
+        group = self.group
+        members = list(group.members.values())
         self.rng.shuffle(members)
         for member in members:
+            if member.config.async_storage:
+                steps = [group.begin, group.write, group.sync, group.apply]
+                self.rng.shuffle(steps)
+                if any(step(member) for step in steps):
+                    return
+                continue
             if member.ready is not None and self.rng.random() < 0.6:
                 self.group.finish(member)
                 return
@@ -184,8 +198,8 @@ class Chaos:
         pytest.fail("the group did not recover")
 
 
-def run_chaos(seed: int, *, protected: bool, changes: bool) -> Chaos:
-    chaos = Chaos(seed, protected=protected, changes=changes)
+def run_chaos(seed: int, *, protected: bool, changes: bool, threads: bool = False) -> Chaos:
+    chaos = Chaos(seed, protected=protected, changes=changes, threads=threads)
     for step in range(STEPS):
         chaos.step()
         if step % LOOK_EVERY == 0:
@@ -195,18 +209,23 @@ def run_chaos(seed: int, *, protected: bool, changes: bool) -> Chaos:
     return chaos
 
 
-@given(seed=st.integers(0, 1 << 32), protected=st.booleans())
-def test_the_properties_of_figure_3_hold_whatever_is_lost_reordered_or_crashes(seed: int, protected: bool) -> None:
-    run_chaos(seed, protected=protected, changes=False)
+@given(seed=st.integers(0, 1 << 32), protected=st.booleans(), threads=st.booleans())
+def test_the_properties_of_figure_3_hold_whatever_is_lost_reordered_or_crashes(
+    seed: int, protected: bool, threads: bool
+) -> None:
+    run_chaos(seed, protected=protected, changes=False, threads=threads)
 
 
-@given(seed=st.integers(0, 1 << 32), protected=st.booleans())
-def test_the_properties_of_figure_3_hold_while_the_membership_changes(seed: int, protected: bool) -> None:
-    run_chaos(seed, protected=protected, changes=True)
+@given(seed=st.integers(0, 1 << 32), protected=st.booleans(), threads=st.booleans())
+def test_the_properties_of_figure_3_hold_while_the_membership_changes(
+    seed: int, protected: bool, threads: bool
+) -> None:
+    run_chaos(seed, protected=protected, changes=True, threads=threads)
 
 
-def test_the_random_runs_reach_what_they_are_meant_to_check() -> None:
-    runs = [run_chaos(seed, protected=False, changes=True) for seed in range(25)]
+@pytest.mark.parametrize("threads", [False, True], ids=["batches", "storage-threads"])
+def test_the_random_runs_reach_what_they_are_meant_to_check(threads: bool) -> None:
+    runs = [run_chaos(seed, protected=False, changes=True, threads=threads) for seed in range(25)]
     assert sum(len(run.checker.leaders) for run in runs) > 50, "hardly any elections"
     assert sum(len(run.checker.applied) for run in runs) > 500, "hardly anything was applied"
     kinds = [entry.kind for run in runs for entry in run.checker.applied.values()]
