@@ -22,7 +22,9 @@ class RaftConfig:
         commit_in_refusals: who refuses a vote says what is committed. A leader that removes itself may be gone before
             anyone hears that the removal is committed. Those who stay would then still need the votes of removed nodes,
             whose logs may be longer and who refuse.
-        lease_reads: the leader answers reads on the strength of its lease, so a follower must not forget it.
+        lease_reads: the leader answers reads on the strength of its lease, without asking; see `consensus.reads` for
+            what that relies on. All nodes of a group must agree on it.
+        clock_error_max: by which share a clock may run too fast or too slow. Leases are shorter for it.
         check_changes: a leader refuses a configuration change while an earlier one may be unapplied. Safety depends
             on it: switch it off only where the application keeps that order itself.
         async_storage: hand out work for storage threads, any number of batches at a time, in place of one batch that
@@ -42,6 +44,7 @@ class RaftConfig:
     step_down_on_removal: bool = True
     commit_in_refusals: bool = True
     lease_reads: bool = False
+    clock_error_max: float = 0.05
     check_changes: bool = True
     async_storage: bool = False
     append_bytes_max: int = 1 << 20
@@ -68,5 +71,16 @@ class RaftConfig:
         for name, value in bounds.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}: it must be at least 1, or nothing could ever be sent")
+        if not 0 <= self.clock_error_max < 1:
+            raise ValueError(f"clock_error_max is {self.clock_error_max}: choose a share from 0 to below 1, as 0.05")
         if self.lease_reads and not self.check_quorum:
             raise ValueError("lease_reads is on and check_quorum is off: without it, a leader has no lease to read on")
+
+    @property
+    def lease_s(self) -> float:
+        """How long after it sent a round that a quorum answered, by its own clock, a leader may rely on it.
+
+        A follower grants no vote for ``election_timeout_s`` of its clock, which at worst is fast while the leader's is
+        slow.
+        """
+        return self.election_timeout_s * (1 - self.clock_error_max) / (1 + self.clock_error_max)

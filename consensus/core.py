@@ -9,15 +9,17 @@
 What the roles do with a message is in `election`, `following` and `replication`; `raft` puts it together.
 """
 
+import math
 import random
 from typing import Final
 
 from consensus.config import RaftConfig
 from consensus.log import RaftLog, data_bytes
 from consensus.memory import LogView
-from consensus.messages import NO_NODE, Entry, HardState, Message, MessageKind, Role, SoftState
+from consensus.messages import NO_NODE, NODE_ID_MAX, Entry, HardState, Message, MessageKind, ReadState, Role, SoftState
 from consensus.progress import Inflights
 from consensus.reconfiguration import Reconfiguration
+from consensus.rounds import Rounds
 from consensus.tracker import Tracker
 
 AFTER_SYNC: Final = frozenset({MessageKind.APPEND_RESPONSE, MessageKind.VOTE_RESPONSE, MessageKind.PRE_VOTE_RESPONSE})
@@ -37,11 +39,19 @@ class Core:
         heartbeat_sent: when a leader last sent heartbeats.
         transferee: to whom a leader is handing over; 0 for nobody.
         pending_change: the highest index at which a configuration change may be, as far as a leader knows.
+        read_states: to be handed out: reads that may be answered.
+        rounds: a leader's heartbeats in its term, and the reads that wait for them.
+        reads_put_off: (node, request) that a leader was asked before it had committed anything in its term.
+        candidacy: with asynchronous storage, a number drawn for the present candidacy; else 0.
+        asked_to_take_over: whether a leader has asked another node, in its term, to pass over its lease.
         uncommitted_bytes: entry data that the leader took on in its term and that is not applied yet.
     """
 
     __slots__ = (
+        "_revived",
         "after_sync",
+        "asked_to_take_over",
+        "candidacy",
         "config",
         "election_began",
         "heartbeat_sent",
@@ -52,8 +62,11 @@ class Core:
         "now",
         "pending_change",
         "randomized_timeout",
+        "read_states",
+        "reads_put_off",
         "rng",
         "role",
+        "rounds",
         "term",
         "tracker",
         "transferee",
@@ -81,6 +94,10 @@ class Core:
         # Both are bounded by what one batch of work brings: whoever drives the core takes them with each batch.
         self.messages: list[Message] = []
         self.after_sync: list[Message] = []
+        self.read_states: list[ReadState] = []
+        self.candidacy = 0
+        # Since when it may have had an earlier life; never, if it takes part in its first term.
+        self._revived = now if hard_state.term else -math.inf
         self.role = Role.FOLLOWER
         self.leader = NO_NODE
         self.pending_change = 0
@@ -110,7 +127,11 @@ class Core:
     @property
     def holds_lease(self) -> bool:
         """Whether it heard of a leader within the minimum election timeout, and so grants no vote (thesis 4.2.3)."""
-        if not self.config.check_quorum or self.leader == NO_NODE:
+        if not self.config.check_quorum:
+            return False
+        if self.config.lease_reads and self.now - self._revived < self.config.election_timeout_s:
+            return True  # it may have heard of one before it was started
+        if self.leader == NO_NODE:
             return False
         return self.now - self.election_began < self.config.election_timeout_s
 
@@ -133,6 +154,8 @@ class Core:
         assert self.role is not Role.LEADER
         self._reset(self.term + 1)
         self.vote = self.id
+        if self.config.async_storage:
+            self.candidacy = self.rng.randint(1, NODE_ID_MAX)
         self.role = Role.CANDIDATE
 
     def become_leader(self) -> None:
@@ -161,6 +184,9 @@ class Core:
         # Different on every node and every time, or candidates would split the vote again and again (Raft paper 5.2).
         self.randomized_timeout = self.rng.uniform(timeout_s, 2 * timeout_s)
         self.transferee = NO_NODE
+        self.asked_to_take_over = False
+        self.rounds = Rounds()
+        self.reads_put_off: list[tuple[int, int]] = []
         self.pending_change = 0
         self.uncommitted_bytes = 0
         self.tracker.reset(own=self.id, last_index=self.log.last_index())

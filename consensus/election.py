@@ -1,9 +1,23 @@
-"""Elections: standing, voting, counting (Raft paper 5.2 and 5.4.1; thesis 9.6 for the pre-vote, 3.10 for transfers)."""
+"""Elections: standing, voting, counting (Raft paper 5.2 and 5.4.1; thesis 9.6 for the pre-vote, 3.10 for transfers).
+
+With asynchronous storage a candidate asks for votes before its own disk has its term, and the log that it shows. If it
+crashes then, it may stand in the same term again, with a shorter log. So it leads only once its own vote is on disk: no
+two lives lead one term. And it counts only answers that repeat the number of its candidacy: votes that were given to
+the longer log of an earlier life are not for this one.
+"""
+
+from dataclasses import replace
+from typing import Final
 
 from consensus.core import Core
 from consensus.messages import NO_NODE, EntryKind, Message, MessageKind, Role
 from consensus.quorum import VoteResult
 from consensus.replication import broadcast_append
+
+_ANSWERS: Final = {
+    MessageKind.VOTE: MessageKind.VOTE_RESPONSE,
+    MessageKind.PRE_VOTE: MessageKind.PRE_VOTE_RESPONSE,
+}
 
 
 def stand(core: Core, *, transfer: bool = False) -> None:
@@ -35,30 +49,44 @@ def _has_unapplied_change(core: Core) -> bool:
 
 def _ask_for_pre_votes(core: Core) -> None:
     core.become_pre_candidate()
-    _ask(core, MessageKind.PRE_VOTE, MessageKind.PRE_VOTE_RESPONSE, term=core.term + 1, transfer=False)
+    _ask(core, Message(MessageKind.PRE_VOTE, to=NO_NODE, sender=core.id, term=core.term + 1))
 
 
 def _ask_for_votes(core: Core, *, transfer: bool) -> None:
     core.become_candidate()
-    _ask(core, MessageKind.VOTE, MessageKind.VOTE_RESPONSE, term=core.term, transfer=transfer)
+    number = core.candidacy
+    _ask(
+        core,
+        Message(MessageKind.VOTE, to=NO_NODE, sender=core.id, term=core.term, transfer=transfer, request=number),
+    )
 
 
-def _ask(core: Core, question: MessageKind, answer: MessageKind, *, term: int, transfer: bool) -> None:
-    index, log_term = core.log.last_index(), core.log.last_term()
+def _ask(core: Core, question: Message) -> None:
+    question = replace(question, index=core.log.last_index(), log_term=core.log.last_term())
     for node in core.tracker.configuration.electorate:
         if node == core.id:
             # Its own vote counts once it is on disk, as anyone's does.
-            core.send(Message(answer, to=node, sender=core.id, term=term))
+            _grant(core, replace(question, to=node))
         else:
-            core.send(
-                Message(question, to=node, sender=core.id, term=term, index=index, log_term=log_term, transfer=transfer)
-            )
+            core.send(replace(question, to=node))
+
+
+def _grant(core: Core, question: Message) -> None:
+    """Say yes. A granted pre-vote carries the term that was asked for, or it would be taken for an old answer."""
+    core.send(
+        Message(
+            _ANSWERS[question.kind],
+            to=question.sender,
+            sender=core.id,
+            term=question.term,
+            request=question.request,
+        )
+    )
 
 
 def receive_vote_request(core: Core, message: Message) -> None:
     """Answer a candidate or pre-candidate whose term is at least this node's."""
     pre_vote = message.kind is MessageKind.PRE_VOTE
-    answer = MessageKind.PRE_VOTE_RESPONSE if pre_vote else MessageKind.VOTE_RESPONSE
     may_vote = (
         core.vote == message.sender
         or (core.vote == NO_NODE and core.leader == NO_NODE)
@@ -66,22 +94,30 @@ def receive_vote_request(core: Core, message: Message) -> None:
     )
     # A learner votes too if asked: the candidate may know of its promotion before it does itself.
     if may_vote and core.log.is_up_to_date(message.index, message.log_term):
-        # A granted pre-vote carries the term that was asked for, or the candidate would take it for an old answer.
-        core.send(Message(answer, to=message.sender, sender=core.id, term=message.term))
+        _grant(core, message)
         if not pre_vote:
             core.election_began = core.now
             core.vote = message.sender
     else:
-        refuse(core, answer, message.sender)
+        refuse(core, message)
 
 
-def refuse(core: Core, answer: MessageKind, candidate: int) -> None:
+def refuse(core: Core, question: Message) -> None:
     """Say no to a candidate, and what is committed: it may need that to win."""
     commit = core.log.committed if core.config.commit_in_refusals else 0
     log_term = core.log.term(commit) if commit else 0
     assert log_term is not None, "the term of the last committed entry is always known"
     core.send(
-        Message(answer, to=candidate, sender=core.id, term=core.term, commit=commit, log_term=log_term, reject=True)
+        Message(
+            _ANSWERS[question.kind],
+            to=question.sender,
+            sender=core.id,
+            term=core.term,
+            commit=commit,
+            log_term=log_term,
+            reject=True,
+            request=question.request,
+        )
     )
 
 
@@ -102,12 +138,14 @@ def receive_vote(core: Core, message: Message) -> None:
         # Its voters are others than it thought. They are asked when the change is in force.
         core.become_follower(core.term, NO_NODE)
         return
+    if not pre_vote and message.request != core.candidacy:
+        return
     core.tracker.record_vote(message.sender, granted=not message.reject)
     result = core.tracker.vote_result()
     if result is VoteResult.LOST:
         core.become_follower(core.term, NO_NODE)
     elif result is VoteResult.WON and pre_vote:
         _ask_for_votes(core, transfer=False)
-    elif result is VoteResult.WON:
+    elif result is VoteResult.WON and core.id in core.tracker.votes:
         core.become_leader()
         broadcast_append(core)

@@ -49,7 +49,9 @@ def receive_heartbeat(core: Core, message: Message) -> None:
             f" {core.log.last_index()}: remove this node from the group and let it join with an empty disk and a new id"
         )
     core.log.commit_to(message.commit)
-    core.send(Message(MessageKind.HEARTBEAT_RESPONSE, to=message.sender, sender=core.id, term=core.term))
+    core.send(
+        Message(MessageKind.HEARTBEAT_RESPONSE, to=message.sender, sender=core.id, term=core.term, round=message.round)
+    )
 
 
 def receive_snapshot(core: Core, message: Message) -> None:

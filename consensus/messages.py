@@ -159,6 +159,14 @@ class Snapshot:
     data: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadState:
+    """A read that was asked by this number may be answered once the index is applied."""
+
+    request: int
+    index: int
+
+
 class MessageKind(IntEnum):
     """What a message asks or answers."""
 
@@ -174,6 +182,8 @@ class MessageKind(IntEnum):
     SNAPSHOT = 10
     TRANSFER_LEADER = 11
     TIMEOUT_NOW = 12
+    READ_INDEX = 13
+    READ_INDEX_RESPONSE = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +191,10 @@ class Message:
     """From one node to another. A field that its kind does not name is at its default.
 
     Attributes:
-        term: the sender's term; 0 in PROPOSE and TRANSFER_LEADER, which any leader may take. In PRE_VOTE, and in its
-            answer when granted, the term that the sender would stand in.
+        term: the sender's term; 0 in PROPOSE, READ_INDEX and TRANSFER_LEADER, which any leader may take. In PRE_VOTE,
+            and in its answer when granted, the term that the sender would stand in.
         index: APPEND: the entry before `entries`. Votes: the candidate's last entry. APPEND_RESPONSE: the last entry
-            known to match; when rejected, the index that was asked for.
+            known to match; when rejected, the index that was asked for. READ_INDEX_RESPONSE: the read index.
         log_term: the term of the entry at `index`; in a rejected APPEND_RESPONSE, of the entry at `hint`; in a refused
             vote, of the entry at `commit`.
         entries: APPEND and PROPOSE.
@@ -194,6 +204,8 @@ class Message:
         hint: in a rejection, the highest index at which the two logs may agree.
         snapshot: SNAPSHOT.
         transfer: VOTE: the leader asked for this election, so do not hold on to it.
+        round: HEARTBEAT: the leader's number of this round; its response repeats it.
+        request: READ_INDEX and VOTE: the sender's number of the read, or of its candidacy; the response repeats it.
     """
 
     kind: MessageKind
@@ -208,3 +220,5 @@ class Message:
     hint: int = 0
     snapshot: Snapshot | None = None
     transfer: bool = False
+    round: int = 0
+    request: int = 0

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from typing import Final, assert_never
 
-from consensus import election, following, replication
+from consensus import election, following, reads, replication
 from consensus.config import RaftConfig
 from consensus.core import Core
 from consensus.errors import ConfigurationRefused, MalformedMessage, ProposalDropped, UnknownPeer
@@ -22,6 +22,7 @@ from consensus.messages import (
     EntryKind,
     Message,
     MessageKind,
+    ReadState,
     Role,
     Snapshot,
 )
@@ -180,6 +181,26 @@ class Raft:
         kind, data = encode_change(change)
         self._propose((Entry(0, 0, kind, data),))
 
+    def read(self, request: int, now: float) -> None:
+        """Ask for an index by which a read may be answered; it comes as a `ReadState`, or never: then ask again.
+
+        Any member may ask. It never comes if the leader changes, or a message is lost.
+
+        Args:
+            request: a number for it, 1 … 2**63 - 1. It may be that of an earlier read that waits as well.
+
+        Raises:
+            ProposalDropped: no leader is known. Nothing changed.
+        """
+        core = self._core
+        self._tell(now)
+        if core.is_leader:
+            reads.ask(core, core.id, request)
+        elif core.leader == NO_NODE:
+            raise ProposalDropped(f"node {core.id} knows of no leader in term {core.term}: ask again later")
+        else:
+            core.send(Message(MessageKind.READ_INDEX, to=core.leader, sender=core.id, request=request))
+
     def transfer_leadership(self, to: int) -> None:
         """Have another voter take over; a follower passes the wish on. Given up after an election timeout."""
         core = self._core
@@ -219,19 +240,20 @@ class Raft:
         new_soft_state = soft_state if soft_state != self._soft_state else None
         new_hard_state = hard_state if hard_state != self._hard_state else None
         changed = new_soft_state or new_hard_state
-        if not (changed or entries or snapshot or committed or core.messages or core.after_sync):
+        talks = core.messages or core.after_sync or core.read_states
+        if not (changed or entries or snapshot or committed or talks):
             return None
         promised = (hard_state.term, hard_state.vote) != (self._hard_state.term, self._hard_state.vote)
         must_sync = promised or bool(entries)
-        early, after_sync = tuple(core.messages), tuple(core.after_sync)
-        core.messages, core.after_sync = [], []
+        early, after_sync, read_states = tuple(core.messages), tuple(core.after_sync), tuple(core.read_states)
+        core.messages, core.after_sync, core.read_states = [], [], []
         self._soft_state, self._hard_state = soft_state, hard_state
         late: tuple[Message, ...] = ()
         append = apply = None
         if self._is_asynchronous:
             done = self._append_done(snapshot)
             if new_hard_state or entries or snapshot or after_sync:
-                responses = (*after_sync, done) if done else after_sync
+                responses: tuple[Message | Appended, ...] = (*after_sync, done) if done else after_sync
                 append = StorageAppend(new_hard_state, entries, snapshot, must_sync, responses)
             if committed:
                 apply = StorageApply(committed)
@@ -252,6 +274,7 @@ class Raft:
             messages=early,
             messages_after_sync=late,
             must_sync=must_sync,
+            read_states=read_states,
             append=append,
             apply=apply,
         )
@@ -339,6 +362,7 @@ class Raft:
             if core.config.step_down_on_removal:
                 core.become_follower(core.term, NO_NODE)
             return
+        reads.confirm(core)
         if core.commit_by_quorum():
             # Fewer voters may be enough for what was sent before.
             replication.broadcast_append(core)
@@ -382,6 +406,11 @@ class Raft:
                     self._lead(message)
             case MessageKind.APPEND | MessageKind.HEARTBEAT | MessageKind.SNAPSHOT:
                 self._follow(message)
+            case MessageKind.READ_INDEX:
+                if core.is_leader:
+                    reads.ask(core, message.sender, message.request)
+            case MessageKind.READ_INDEX_RESPONSE:
+                core.read_states.append(ReadState(message.request, message.index))
             case MessageKind.TIMEOUT_NOW:
                 if core.role is Role.FOLLOWER:
                     election.stand(core, transfer=True)
@@ -391,6 +420,7 @@ class Raft:
     def _lead(self, message: Message) -> None:
         if message.kind is MessageKind.HEARTBEAT_RESPONSE:
             replication.receive_heartbeat_response(self._core, message)
+            reads.receive_confirmation(self._core, message)
             return
         if message.index > self.last_index and not message.reject:
             raise MalformedMessage(
@@ -398,6 +428,7 @@ class Raft:
                 f" whose leader has a log up to {self.last_index}"
             )
         replication.receive_append_response(self._core, message)
+        reads.take_up(self._core)
 
     def _follow(self, message: Message) -> None:
         core = self._core
@@ -445,4 +476,4 @@ class Raft:
             core.send(Message(MessageKind.APPEND_RESPONSE, to=message.sender, sender=core.id, term=core.term))
         elif message.kind is MessageKind.PRE_VOTE:
             # Else a node with a higher term and a shorter log could wait for each other with the sender forever.
-            election.refuse(core, MessageKind.PRE_VOTE_RESPONSE, message.sender)
+            election.refuse(core, message)

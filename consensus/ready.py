@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from consensus.messages import Entry, HardState, Message, Snapshot, SoftState
+from consensus.messages import Entry, HardState, Message, ReadState, Snapshot, SoftState
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Ready:
         messages_after_sync: promises. They leave when the batch is on disk. If the batch changes term or vote, all
             messages are here: none may name a term that the node could forget. None with asynchronous storage.
         must_sync: whether the batch has to be durable at all. A commit index alone may be lost.
+        read_states: reads that may be answered as soon as their index is applied.
         append, apply: with asynchronous storage, the same work for the storage threads.
     """
 
@@ -73,5 +74,6 @@ class Ready:
     messages: tuple[Message, ...]
     messages_after_sync: tuple[Message, ...]
     must_sync: bool
+    read_states: tuple[ReadState, ...] = ()
     append: StorageAppend | None = None
     apply: StorageApply | None = None

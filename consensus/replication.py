@@ -150,17 +150,19 @@ def _send_snapshot(core: Core, node: int, progress: Progress) -> bool:
 def broadcast_heartbeat(core: Core) -> None:
     """Let everyone know that the leader is there (Raft paper 5.2)."""
     core.heartbeat_sent = core.now
+    number = core.rounds.begin(core.now)
     for node, progress in core.tracker.progress.items():
         if node == core.id:
             continue
         # Never beyond what the follower is known to have, since it would commit something else there.
         commit = min(progress.match, core.log.committed)
-        core.send(Message(MessageKind.HEARTBEAT, to=node, sender=core.id, term=core.term, commit=commit))
+        core.send(Message(MessageKind.HEARTBEAT, to=node, sender=core.id, term=core.term, commit=commit, round=number))
         progress.note_commit_sent(commit)
 
 
 def send_timeout_now(core: Core, node: int) -> None:
     """Ask a node whose log is complete to stand for election at once (thesis 3.10)."""
+    core.asked_to_take_over = True
     core.send(Message(MessageKind.TIMEOUT_NOW, to=node, sender=core.id, term=core.term))
 
 

@@ -3,7 +3,7 @@
 from consensus.errors import MalformedMessage
 from consensus.messages import NODE_ID_MAX, Configuration, Message, MessageKind, Snapshot
 
-_WITHOUT_TERM = frozenset({MessageKind.PROPOSE, MessageKind.TRANSFER_LEADER})
+_WITHOUT_TERM = frozenset({MessageKind.PROPOSE, MessageKind.TRANSFER_LEADER, MessageKind.READ_INDEX})
 
 
 def check_message(message: Message, *, receiver: int) -> None:
@@ -15,7 +15,15 @@ def check_message(message: Message, *, receiver: int) -> None:
     _require(message.to == receiver, message, f"it is for node {message.to} and this is node {receiver}")
     _require(1 <= message.sender <= NODE_ID_MAX, message, f"its sender is {message.sender}, which is no node id")
     _require(message.sender != receiver, message, "it claims to come from this node itself")
-    numbers = (message.term, message.index, message.log_term, message.commit, message.hint)
+    numbers = (
+        message.term,
+        message.index,
+        message.log_term,
+        message.commit,
+        message.hint,
+        message.round,
+        message.request,
+    )
     _require(all(0 <= number <= NODE_ID_MAX for number in numbers), message, f"a number is out of range in {numbers}")
     _require((message.term == 0) == (message.kind in _WITHOUT_TERM), message, f"its term is {message.term}")
     match message.kind:

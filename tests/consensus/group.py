@@ -16,6 +16,7 @@ from consensus.messages import (
     EntryKind,
     Message,
     MessageKind,
+    ReadState,
     Role,
 )
 from consensus.raft import Raft
@@ -90,6 +91,7 @@ class Group:
         self.members: dict[int, Member] = {}
         self.in_flight: list[Message] = []
         self.on_send: Callable[[Message], None] = lambda message: None
+        self.on_read: Callable[[ReadState], None] = lambda read: None
         for node in range(1, voters + 1):
             self.add(node, founders=range(1, voters + 1) if found else ())
         if found:
@@ -126,6 +128,8 @@ class Group:
         ready = member.raft.ready()
         if ready is None:
             return False
+        for read in ready.read_states:
+            self.on_read(read)
         if member.config.async_storage:
             member.to_write.extend([ready.append] if ready.append else [])
             member.to_apply.extend([ready.apply] if ready.apply else [])

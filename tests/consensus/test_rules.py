@@ -473,6 +473,7 @@ class TestLeases:
 
     def test_a_leader_is_not_forgotten_where_reads_rely_on_its_lease(self) -> None:
         group = Group(3, check_quorum=True, lease_reads=True)
+        group.now += ELECTION_S
         group.elect(1)
         group[2].raft.forget_leader()
         assert group[2].raft.leader == 1

@@ -16,6 +16,7 @@ from consensus.messages import (
     Entry,
     Message,
     MessageKind,
+    ReadState,
     Role,
     Transition,
 )
@@ -94,7 +95,7 @@ def random_change(rng: random.Random) -> ConfChange | ConfChangeSet:
 class Chaos:
     """Does one random thing after the other."""
 
-    def __init__(self, seed: int, *, protected: bool, changes: bool, threads: bool) -> None:
+    def __init__(self, seed: int, *, protected: bool, changes: bool, threads: bool, leases: bool = False) -> None:
         self.rng = random.Random(seed)
         self.group = Group(
             3,
@@ -105,6 +106,7 @@ class Chaos:
             append_bytes_max=40,
             apply_bytes_max=40,
             async_storage=threads,
+            lease_reads=leases,
         )
         for node in range(4, NODES + 1):
             self.group.add(node)
@@ -112,6 +114,23 @@ class Chaos:
         self.checker = Checker()
         self.group.on_send = self.checker.saw_message
         self.sent = 0
+        self.group.on_read = self.check_read
+        # By request: what was applied somewhere, and so perhaps acknowledged, when it was asked.
+        self.reads: list[int] = []
+        self.answered: set[int] = set()
+
+    def read(self, member: Member) -> None:
+        """Ask for a read index; whatever was acknowledged before must be within it."""
+        acknowledged = max(one.raft.applied_index for one in self.group.members.values())
+        self.reads.append(max(acknowledged, *self.reads[-1:], 0))
+        with contextlib.suppress(ProposalDropped):
+            member.raft.read(len(self.reads), self.group.now)
+
+    def check_read(self, read: ReadState) -> None:
+        """Thesis 6.4: a read sees every write that was acknowledged before it was asked."""
+        self.answered.add(read.request)
+        acknowledged = self.reads[read.request - 1]
+        assert read.index >= acknowledged, f"a read was answered at {read.index} and {acknowledged} was acknowledged"
 
     def step(self) -> None:
         rng, group = self.rng, self.group
@@ -121,6 +140,8 @@ class Chaos:
             self.deliver()
         elif roll < 0.86:
             self.work()
+        elif roll < 0.90:
+            self.read(member)
         elif roll < 0.95:
             leaders = [one for one in group.members.values() if one.raft.role is Role.LEADER]
             if leaders:
@@ -198,8 +219,8 @@ class Chaos:
         pytest.fail("the group did not recover")
 
 
-def run_chaos(seed: int, *, protected: bool, changes: bool, threads: bool = False) -> Chaos:
-    chaos = Chaos(seed, protected=protected, changes=changes, threads=threads)
+def run_chaos(seed: int, *, protected: bool, changes: bool, threads: bool = False, leases: bool = False) -> Chaos:
+    chaos = Chaos(seed, protected=protected, changes=changes, threads=threads, leases=leases)
     for step in range(STEPS):
         chaos.step()
         if step % LOOK_EVERY == 0:
@@ -223,10 +244,16 @@ def test_the_properties_of_figure_3_hold_while_the_membership_changes(
     run_chaos(seed, protected=protected, changes=True, threads=threads)
 
 
+@given(seed=st.integers(0, 1 << 32), changes=st.booleans(), threads=st.booleans())
+def test_reads_on_a_lease_see_what_was_acknowledged(seed: int, changes: bool, threads: bool) -> None:
+    run_chaos(seed, protected=True, changes=changes, threads=threads, leases=True)
+
+
 @pytest.mark.parametrize("threads", [False, True], ids=["batches", "storage-threads"])
 def test_the_random_runs_reach_what_they_are_meant_to_check(threads: bool) -> None:
     runs = [run_chaos(seed, protected=False, changes=True, threads=threads) for seed in range(25)]
     assert sum(len(run.checker.leaders) for run in runs) > 50, "hardly any elections"
     assert sum(len(run.checker.applied) for run in runs) > 500, "hardly anything was applied"
+    assert sum(len(run.answered) for run in runs) > 100, "hardly any reads"
     kinds = [entry.kind for run in runs for entry in run.checker.applied.values()]
     assert len(kinds) - kinds.count(kinds[-1]) > 50, "hardly any changes of the membership"

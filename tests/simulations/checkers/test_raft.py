@@ -183,7 +183,7 @@ class Watched:
     """A random run of tests.consensus, watched as the simulator does it."""
 
     def __init__(self, seed: int, *, protected: bool, changes: bool) -> None:
-        self.chaos = Chaos(seed, protected=protected, changes=changes)
+        self.chaos = Chaos(seed, protected=protected, changes=changes, threads=False)
         group = self.chaos.group
         self.checker = RaftChecker(lambda: group.now)
         self.lives: dict[int, list[Member]] = {}
