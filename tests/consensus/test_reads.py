@@ -1,0 +1,195 @@
+"""Linearizable reads: read indexes by rounds of heartbeats, and leases (thesis 6.4)."""
+
+import pytest
+
+from consensus.config import RaftConfig
+from consensus.errors import ProposalDropped
+from consensus.messages import Message, MessageKind, ReadState
+from consensus.rounds import Rounds, WaitingRead
+from tests.consensus.group import ELECTION_S, HEARTBEAT_S, Group, add_voter, cut, only
+
+
+def group_of(voters: int, **settings: object) -> tuple[Group, list[ReadState]]:
+    group = Group(voters, **settings)  # type: ignore[arg-type]
+    answers: list[ReadState] = []
+    group.on_read = answers.append
+    group.now += ELECTION_S
+    group.elect(1)
+    return group, answers
+
+
+class TestRounds:
+    def test_a_round_is_confirmed_when_a_majority_of_voters_has_answered_it_or_a_later_one(self) -> None:
+        rounds = Rounds()
+        numbers = [rounds.begin(now) for now in (10.0, 11.0, 12.0)]
+        assert numbers == [1, 2, 3]
+        rounds.waiting.extend([WaitingRead(1, 5, 1, 7), WaitingRead(2, 6, 1, 8), WaitingRead(3, 6, 1, 9)])
+        voters = (1, 2, 3, 4, 5)
+        rounds.answered(2, 3)
+        assert rounds.confirm(own=1, incoming=voters, outgoing=()) == []
+        rounds.answered(3, 2)
+        done = rounds.confirm(own=1, incoming=voters, outgoing=())
+        assert [read.request for read in done] == [7, 8]
+        assert (rounds.confirmed, rounds.confirmed_s) == (2, 11.0)
+
+    def test_an_answer_that_comes_late_takes_nothing_back(self) -> None:
+        rounds = Rounds()
+        for now in (1.0, 2.0):
+            rounds.begin(now)
+        rounds.answered(2, 2)
+        rounds.answered(2, 1)
+        rounds.confirm(own=1, incoming=(1, 2, 3), outgoing=())
+        assert rounds.confirmed == 2
+
+    def test_an_answer_to_a_round_that_was_never_sent_confirms_no_later_one(self) -> None:
+        rounds = Rounds()
+        rounds.begin(1.0)
+        rounds.answered(2, 9)
+        rounds.confirm(own=1, incoming=(1, 2, 3), outgoing=())
+        rounds.begin(2.0)
+        rounds.waiting.append(WaitingRead(2, 1, 1, 1))
+        assert rounds.confirm(own=1, incoming=(1, 2, 3), outgoing=()) == []
+
+    def test_of_a_joint_configuration_both_halves_must_answer(self) -> None:
+        rounds = Rounds()
+        rounds.begin(1.0)
+        rounds.answered(2, 1)
+        rounds.confirm(own=1, incoming=(1, 2, 3), outgoing=(1, 4, 5))
+        assert rounds.confirmed == 0
+        rounds.answered(4, 1)
+        rounds.confirm(own=1, incoming=(1, 2, 3), outgoing=(1, 4, 5))
+        assert rounds.confirmed == 1
+
+    def test_a_leader_that_is_no_voter_does_not_count(self) -> None:
+        rounds = Rounds()
+        rounds.begin(1.0)
+        rounds.answered(2, 1)
+        rounds.confirm(own=1, incoming=(2, 3), outgoing=())
+        assert rounds.confirmed == 0
+
+
+class TestReadIndexes:
+    def test_a_read_waits_for_a_round_that_begins_after_it_was_asked(self) -> None:
+        group, answers = group_of(3)
+        group.pass_time(HEARTBEAT_S, 1)
+        group.work(1)
+        group.settle(2, 3)  # they have answered a round of before, and nobody has read the answers
+        group[1].raft.read(1, group.now)
+        early = [message for message in group.in_flight if message.kind is MessageKind.HEARTBEAT_RESPONSE]
+        group.in_flight = []
+        for message in early:
+            group.deliver(message)
+        group.settle(1)
+        assert answers == []
+        group.pass_time(HEARTBEAT_S, 1)
+        group.settle()
+        assert answers == [ReadState(1, group[1].raft.commit_index)]
+
+    def test_a_leader_that_was_deposed_confirms_no_read(self) -> None:
+        group, answers = group_of(3)
+        group.now += ELECTION_S
+        group[2].raft.campaign(group.now)
+        group.settle(2, 3)
+        group.propose(2, b"newer")
+        group.settle(2, 3)
+        group[1].raft.read(1, group.now)
+        group.settle()
+        assert answers == []
+
+    def test_a_new_leader_answers_only_when_it_has_committed_an_entry_of_its_term(self) -> None:
+        group, answers = group_of(3)
+        group.propose(1, b"a")
+        group.settle(drop=cut(3))
+        committed = group[1].raft.commit_index
+        group[2].raft.campaign(group.now)
+        group.settle(drop=only(MessageKind.VOTE, MessageKind.VOTE_RESPONSE))
+        group[2].raft.read(4, group.now)
+        group.settle(drop=only(MessageKind.HEARTBEAT, MessageKind.HEARTBEAT_RESPONSE))
+        assert answers == []
+        group.pass_time(HEARTBEAT_S, 2)
+        group.settle()
+        ((request, index),) = [(answer.request, answer.index) for answer in answers]
+        assert request == 4
+        assert index > committed
+
+    def test_a_follower_asks_its_leader(self) -> None:
+        group, answers = group_of(3)
+        group[3].raft.read(6, group.now)
+        group.settle()
+        assert answers == [ReadState(6, group[1].raft.commit_index)]
+
+    def test_a_learner_may_ask_and_does_not_count(self) -> None:
+        group, answers = group_of(1)
+        group.add(2)
+        group.change(1, add_voter(2))
+        group.add(3)
+        group.in_flight = []
+        group[2].raft.read(1, group.now)
+        group.settle(drop=lambda message: message.kind is MessageKind.HEARTBEAT_RESPONSE)
+        assert answers == []
+
+    def test_a_single_voter_confirms_its_reads_itself(self) -> None:
+        group, answers = group_of(1)
+        group[1].raft.read(1, group.now)
+        group.settle()
+        assert answers == [ReadState(1, group[1].raft.commit_index)]
+
+    def test_who_knows_no_leader_is_told(self) -> None:
+        group = Group(3)
+        with pytest.raises(ProposalDropped, match="knows of no leader"):
+            group[1].raft.read(1, group.now)
+
+
+class TestLeases:
+    def test_within_its_lease_a_leader_asks_nobody(self) -> None:
+        group, answers = group_of(3, check_quorum=True, lease_reads=True)
+        group.pass_time(HEARTBEAT_S, 1)
+        group.settle()
+        group[1].raft.read(1, group.now)
+        group.settle(drop=lambda message: True)
+        assert [answer.request for answer in answers] == [1]
+
+    def test_a_lease_ends_before_any_follower_may_vote_whatever_the_clocks_do(self) -> None:
+        config = RaftConfig(id=1, election_timeout_s=1.0, lease_reads=True, clock_error_max=0.1)
+        slowest, fastest = 1 - 0.1, 1 + 0.1
+        assert config.lease_s / slowest <= config.election_timeout_s / fastest + 1e-9
+        group, answers = group_of(3, check_quorum=True, lease_reads=True, clock_error_max=0.1)
+        group.pass_time(HEARTBEAT_S, 1)
+        group.settle()
+        group.now += group[1].config.lease_s
+        group[1].raft.read(1, group.now)
+        group.settle(drop=lambda message: True)
+        assert answers == []
+
+    def test_a_leader_that_asked_another_to_take_over_has_no_lease_any_longer(self) -> None:
+        group, answers = group_of(3, check_quorum=True, lease_reads=True)
+        group.pass_time(HEARTBEAT_S, 1)
+        group.settle()
+        group[1].raft.transfer_leadership(2)
+        group.settle(drop=lambda message: message.kind is MessageKind.TIMEOUT_NOW)
+        group[1].raft.read(1, group.now)
+        group.settle(drop=lambda message: True)
+        assert answers == []
+
+    def test_a_node_that_has_just_started_again_grants_no_vote_within_the_lease(self) -> None:
+        group, _ = group_of(3, check_quorum=True, lease_reads=True)
+        group.pass_time(HEARTBEAT_S, 1)
+        group.settle()
+        group.crash(3)
+        term = group[1].raft.term
+        group.deliver(
+            Message(
+                MessageKind.VOTE,
+                to=3,
+                sender=2,
+                term=term + 1,
+                index=group[3].raft.last_index,
+                log_term=term,
+            )
+        )
+        group.work(3)
+        assert group[3].raft.term == term
+
+    def test_bad_settings_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"clock_error_max is 1\.0"):
+            RaftConfig(id=1, clock_error_max=1.0)
