@@ -13,7 +13,7 @@ import click
 from simulations import campaign
 from simulations.campaign import HARNESS, NOT_DETERMINISTIC, Result, Totals
 from simulations.mesh.swarm import KINDS, UnknownFault, draw_plan, kinds_of
-from simulations.mesh.workload import WORKLOADS
+from simulations.mesh.workloads import WORKLOADS
 from simulations.plan import MalformedPlan, Plan
 
 

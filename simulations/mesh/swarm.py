@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable
 from simulations.cores.faults import ClockRate, Crash, Cut, LinkQuality, Pause, Slow
 from simulations.disk import DiskFaults
 from simulations.plan import (
+    BadDevice,
     BadDisk,
     DiskKill,
     Faults,
     Hang,
     NewDisk,
+    Outside,
     Plan,
     Reset,
     SlowCpu,
@@ -198,6 +200,16 @@ def _clocks(draw: _Drawing) -> dict[str, object]:
     }
 
 
+def _bad_devices(draw: _Drawing) -> dict[str, object]:
+    rng = draw.rng
+    return {"bad_devices": tuple(BadDevice(draw.node(), rng.randint(0, 20), at_s) for at_s in draw.times(3))}
+
+
+def _outside(draw: _Drawing) -> dict[str, object]:
+    rng = draw.rng
+    return {"outside": Outside(late=rng.choice((0.02, 0.1, 0.3)), late_s=rng.choice((1.0, 5.0, 20.0)))}
+
+
 KINDS: dict[str, Draw] = {
     "links": _links,
     "cuts": _cuts,
@@ -216,6 +228,8 @@ KINDS: dict[str, Draw] = {
     "rotten-disks": _rotten_disks,
     "new-disks": _new_disks,
     "clocks": _clocks,
+    "bad-devices": _bad_devices,
+    "outside": _outside,
 }
 """Kinds of faults by the names under which they are asked for."""
 
