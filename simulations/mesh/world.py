@@ -6,6 +6,7 @@ import io
 import random
 import traceback
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import outcome
@@ -262,4 +263,4 @@ def _place_of(error: BaseException, program: Any) -> str:
     """The line of the workload's own at which the error came up: "my_agents.py:12: ", or nothing."""
     own = program.__code__.co_filename
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
-    return f"{own}:{lines[-1]}: " if lines else ""
+    return f"{Path(own).name}:{lines[-1]}: " if lines else ""
