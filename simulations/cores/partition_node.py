@@ -24,6 +24,8 @@ WAITING_MAX = 256
 """Messages that wait for a process that stands still: its links' buffers hold no more."""
 
 _STARTED, _ENDED, _WOKEN, _SYNCED, _COMMITTED, _SERVING, _DEPOSED, _READ, _RECEIVED = range(9)
+NOTES = dict(enumerate(("started", "ended", "woken", "synced", "committed", "serves", "deposed", "read", "took of")))
+"""What its notes in the trace mean, for people."""
 
 
 class Surroundings(Protocol):
