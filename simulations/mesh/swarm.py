@@ -27,10 +27,6 @@ from simulations.plan import (
 Draw = Callable[["_Drawing"], dict[str, object]]
 
 
-class UnknownFault(ValueError):
-    """There is no such kind of fault."""
-
-
 class _Drawing:
     """One plan in the making.
 
@@ -238,21 +234,6 @@ DESTROYING = frozenset({"failing-disks", "rotten-disks", "new-disks"})
 """Kinds that may cost a node what it had synced."""
 
 
-def kinds_of(text: str) -> tuple[str, ...]:
-    """Read ``all``, ``none`` or names with commas between.
-
-    Raises:
-        UnknownFault: a name is none.
-    """
-    if text in ("all", "none"):
-        return tuple(KINDS) if text == "all" else ()
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    for name in names:
-        if name not in KINDS:
-            raise UnknownFault(f"there is no fault {name!r}: choose all, none, or from {', '.join(KINDS)}")
-    return names
-
-
 def draw_plan(
     seed: int,
     *,
@@ -260,6 +241,7 @@ def draw_plan(
     duration_s: float = 30.0,
     kinds: Iterable[str] = KINDS,
     workload: str = "counter",
+    app: tuple[str, ...] = (),
     calls_per_s: float = 20.0,
 ) -> Plan:
     """The plan of a seed: a random subset of these kinds of faults, and other sizes each time."""
@@ -280,6 +262,7 @@ def draw_plan(
         clients=rng.randint(1, 5),
         duration_s=duration_s,
         workload=workload,
+        app=app,
         keys=rng.choice((1, 3, 8, 20)),
         calls_per_s=calls_per_s,
         partitions=rng.choice((1, 4, 16)),

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import math
 import random
 import traceback
 from dataclasses import replace
@@ -67,6 +68,7 @@ class _Run:
         self._over = trio.CancelScope()
         self._patience = trio.CancelScope()
         self._is_loaded = False
+        self._begun_s = math.inf
         self._clients: list[SimClient] = []
         self._client_processes: list[Process] = []
         self._ways_out = Paths(plan.seed)
@@ -98,6 +100,7 @@ class _Run:
             plan=self._plan,
             violation=self._violation,
             digest=self._trace.digest,
+            begun_s=self._begun_s,
             virtual_s=self._events.now,
             events=self._events.happened,
             operations=self._world.steps,
@@ -198,14 +201,15 @@ class _Run:
         if self._world.steps:
             raise MisusedWorld("under_faults was called before: a plan's faults happen once in a run")
         injector = Injector(self._cluster)
-        self._patience.deadline = float("inf")
+        self._patience.deadline = math.inf
         self._is_loaded = True
         self._ways_out.default = replace(LAN, late=plan.faults.outside.late, late_s=plan.faults.outside.late_s)
         async with trio.open_nursery() as nursery:
             for client, process in zip(self._clients, self._client_processes, strict=True):
                 process.main.spawn(nursery, functools.partial(self._repeat, client, step), f"{process.name} steps")
             injector.begin()
-            await self._look_until(events.now + plan.duration_s)
+            self._begun_s = events.now
+            await self._look_until(self._begun_s + plan.duration_s)
             self._is_loaded = False
             injector.end()
             self._ways_out.calm()
