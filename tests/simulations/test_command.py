@@ -265,7 +265,7 @@ def test_a_plan_of_another_version_is_refused_by_the_field(tmp_path: Path) -> No
         (("run", "--level", "1", "--world", "moon"), "there is no world 'moon': choose all, none, or from swim, raft"),
         (("run", "--level", "1", "--world", "none"), "'none' names no world"),
         (("run", "--world", "swim"), "'swim' is of cores: give --level 1 too"),
-        (("run", "--workload", "chess"), "'chess' is not one of 'counter', 'kv'"),
+        (("run", "--workload", "chess"), "there is no workload 'chess': choose from counter, kv, predict"),
         (("run", "--plan", "/nowhere"), "No such file"),
         (("replay",), "give either --seed N or --plan FILE"),
         (("replay", "--seed", "1", "--level", "1", "--save", "/tmp/x"), "choose one with --world"),
