@@ -14,7 +14,7 @@ import click
 from simulations import campaign, determinism
 from simulations.campaign import HARNESS, NOT_DETERMINISTIC, Result
 from simulations.display import Display
-from simulations.options import Options, PlanFile, PlanType, SeedsType, drawn
+from simulations.options import Options, OutputType, PlanFile, PlanType, SeedsType, drawn
 from simulations.plan import AnyPlan, Plan
 from simulations.recording import Step, recording
 from simulations.shrinking import RUNS_MAX, Shrinking
@@ -26,7 +26,7 @@ _jobs = click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or
 _failures = click.option("--failures", type=click.IntRange(1), help="Stop after so many seeds that failed.")
 _history = click.option(
     "--history",
-    type=click.Path(dir_okay=False, writable=True),
+    type=OutputType(),
     help="Write what the clients saw there, as JSON lines: in the first run that failed, or else in the last one.",
 )
 
@@ -73,7 +73,7 @@ def run(
 @click.option("--plan", "kept", type=PlanType(), help="A plan that was kept.")
 @drawn
 @_history
-@click.option("--save", type=click.Path(dir_okay=False, writable=True), help="Write the plan there.")
+@click.option("--save", type=OutputType(), help="Write the plan there.")
 @_json
 def replay(
     seed: int | None, kept: PlanFile | None, options: Options, history: str | None, save: str | None, as_json: bool
@@ -123,7 +123,7 @@ def check_determinism(seeds: range, options: Options, as_json: bool) -> None:
 @simulate.command(hidden=True)
 @_seeds
 @drawn
-@click.option("--trace", type=click.Path(dir_okay=False), help="Write every line of the traces there.")
+@click.option("--trace", type=OutputType(), help="Write every line of the traces there.")
 def digests(seeds: range, options: Options, trace: str | None) -> None:
     """A line a run: the seed, the world, and the digest of its trace with what did not hold."""
     with contextlib.ExitStack() as files:
@@ -144,7 +144,7 @@ def digests(seeds: range, options: Options, trace: str | None) -> None:
 
 @simulate.command()
 @click.argument("kept", metavar="PLAN", type=PlanType())
-@click.option("--save", type=click.Path(dir_okay=False, writable=True), help="Where to write it; stdout if not given.")
+@click.option("--save", type=OutputType(), help="Where to write it; stdout if not given.")
 @click.option("--runs", type=click.IntRange(1), default=RUNS_MAX, show_default=True, help="Try so many plans at most.")
 def shrink(kept: PlanFile, save: str | None, runs: int) -> None:
     """Make a plan that fails smaller: fewer faults, operations, nodes, and less time, for the same invariant.

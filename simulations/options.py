@@ -1,6 +1,7 @@
 """What a seed is: the options that `meshnode simulate` draws plans by, and how they are typed."""
 
 import functools
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -118,6 +119,20 @@ class PlanType(click.ParamType[PlanFile]):
             return PlanFile(value, plan)
         except (OSError, UnicodeDecodeError, MalformedPlan, UnknownWorkload) as error:
             self.fail(f"{value}: {error}", param, ctx)
+
+
+class OutputType(click.Path):
+    """A file to be written at the end of a run, which must not be what fails then."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, writable=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        folder = Path(os.fsdecode(path)).absolute().parent
+        if not os.access(folder, os.W_OK):
+            self.fail(f"{path!r} can't be written: {folder} is no folder, or not yours to write to", param, ctx)
+        return path
 
 
 def _chosen(value: str, known: list[str], what: str, option: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from simulations.cores.faults import FOREVER, CoreFaults
 from simulations.cores.plan_file import MalformedPlan, Written, check_nodes
-from simulations.cores.plans import CorePlan, PartitionsPlan, RaftPlan, SwimPlan
+from simulations.cores.plans import CORE_PLANS, CorePlan
 from simulations.disk import DiskFaults
 
 __all__ = [
@@ -211,8 +211,6 @@ class Plan(Written):
 AnyPlan: TypeAlias = Plan | CorePlan
 """Of either level."""
 
-_WORLDS: dict[str, type[CorePlan]] = {"swim": SwimPlan, "raft": RaftPlan, "partitions": PartitionsPlan}
-
 
 def read_plan(text: str) -> AnyPlan:
     """Read a plan of either level.
@@ -225,10 +223,10 @@ def read_plan(text: str) -> AnyPlan:
     except (ValueError, RecursionError) as error:
         raise MalformedPlan(f"not a plan: {error}") from error
     match given:
-        case {"level": 1, "world": str(world)} if world in _WORLDS:
-            return _WORLDS[world].from_json(text)
+        case {"level": 1, "world": str(world)} if world in CORE_PLANS:
+            return CORE_PLANS[world].from_json(text)
         case {"level": 1}:
-            raise MalformedPlan(f"not a plan: world is {given.get('world')!r}: choose from {', '.join(_WORLDS)}")
+            raise MalformedPlan(f"not a plan: world is {given.get('world')!r}: choose from {', '.join(CORE_PLANS)}")
         case {"level": level} if level != 2:
             raise MalformedPlan(f"not a plan: level is {level!r}: choose 1 or 2")
         case _:

@@ -84,7 +84,7 @@ def recording(note: Note, *, world: str = "") -> Iterator[None]:
             setattr(target, name, functools.wraps(before)(make(before)))
 
         if world:
-            names = _NOTES[world]
+            names = _NOTES.get(world, {})
             replace(CoreTrace, "note", functools.partial(_core_note, note, names))
             for receiver in (SwimNode, RaftMember, PartitionNode, PartitionClient):
                 replace(receiver, "receive", functools.partial(_core_message, note))

@@ -24,7 +24,6 @@ LOADS: dict[str, tuple[tuple[str, float, str], ...]] = {
         ("keys", 1, "agents"),
         ("partitions", 1, "partitions"),
     ),
-    "swim": (),
     "raft": (
         ("workload.changes_per_s", 0.0, "changes of the members a second"),
         ("workload.transfers_per_s", 0.0, "transfers a second"),
@@ -40,7 +39,8 @@ LOADS: dict[str, tuple[tuple[str, float, str], ...]] = {
         ("workload.partitions", 1, "partitions"),
     ),
 }
-"""The numbers of a plan that make its operations, each with the least that it can be."""
+"""The numbers of a plan that make its operations, each with the least that it can be: of whole nodes, and by the
+worlds of cores that have any."""
 
 
 class Shrinking:
@@ -124,7 +124,7 @@ class Shrinking:
                         self._number(f"faults.{name}.{number}.{field}", least, f"as {field} of one of {name}")
 
     def _loads(self) -> None:
-        for path, least, what in LOADS["mesh" if isinstance(self.plan, Plan) else self.plan.world]:
+        for path, least, what in LOADS.get("mesh" if isinstance(self.plan, Plan) else self.plan.world, ()):
             self._number(path, least, what)
 
     def _nodes(self) -> None:

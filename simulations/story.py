@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,13 @@ CAUSES_SHOWN = 40
 
 HOPS_MAX = 2
 """A violation is of some nodes; what they were told counts, and what those who told them had been told before."""
+
+
+SUBJECTS = {
+    "partition": (r"\bpartition (\d+)", r"\bpartition=(\d+)"),
+    "key": (r"\bkey '([^']*)'", r"\bkey='([^']*)'"),
+}
+"""What a violation can be about: how it says so, and how a message does."""
 
 
 class Witness:
@@ -45,12 +53,24 @@ def story(violation: Violation, *, nodes: Sequence[str], faults: Any, begun_s: f
     sections = {
         "nodes:": nodes,
         "the last faults before it:": last_faults(faults, begun_s, violation.virtual_s),
-        f"{led}, the last of each kind:": causes(past, places),
+        f"{led}, the last of each kind:": causes(past, places, is_told=_subject_of(violation)),
     }
     lines = [str(violation)]
     for title, section in sections.items():
         lines += [title, *(f"  {line}" for line in section)]
     return "\n".join(lines)
+
+
+def _subject_of(violation: Violation) -> Callable[[Step], bool]:
+    """Whether a step has to do with the partition or the key that the violation names; all have, if it names none."""
+    named = {name: set(re.findall(said, violation.message)) for name, (said, _) in SUBJECTS.items()}
+
+    def is_about(step: Step) -> bool:
+        subjects = {name: set(re.findall(written, step.text)) for name, (_, written) in SUBJECTS.items()}
+        is_of_another = any(named[name] and subjects[name].isdisjoint(named[name]) for name in named if subjects[name])
+        return step.is_note or (any(subjects.values()) and not is_of_another)
+
+    return is_about if any(named.values()) else lambda _step: True
 
 
 def last_faults(faults: Any, begun_s: float, until_s: float) -> list[str]:
@@ -81,7 +101,9 @@ class _Cause:
     first_s: float
 
 
-def causes(steps: Sequence[Step], places: Sequence[str]) -> list[str]:
+def causes(
+    steps: Sequence[Step], places: Sequence[str], *, is_told: Callable[[Step], bool] = lambda _step: True
+) -> list[str]:
     """What happened at these places, and what had happened to those from whom they heard before they heard of it:
     walked back from the end, so that nothing is shown that cannot have led there.
 
@@ -90,6 +112,7 @@ def causes(steps: Sequence[Step], places: Sequence[str]) -> list[str]:
     Args:
         steps: in their order.
         places: where the end is; everywhere if there are none.
+        is_told: which steps are shown. The others lead somewhere all the same.
     """
     hops = dict.fromkeys(places or {step.place for step in steps}, 0)
     found: dict[tuple[str, str, str], _Cause] = {}
@@ -98,17 +121,19 @@ def causes(steps: Sequence[Step], places: Sequence[str]) -> list[str]:
             continue
         if step.is_note and (step.source or step.what.startswith(UNTOLD)):
             continue  # the bytes of what is told as messages too
-        key = (step.place, step.source, step.what if step.place else step.text)
-        cause = found.get(key)
-        if cause is None:
-            if len(found) == CAUSES_SHOWN:
-                break
-            found[key] = _Cause(step, 1, step.time_s)
-        else:
-            cause.count += 1
-            cause.first_s = step.time_s
         if step.source and hops[step.place] < HOPS_MAX:
             hops.setdefault(step.source, hops[step.place] + 1)
+        if not is_told(step):
+            continue
+        key = (step.place, step.source, step.what if step.place else step.text)
+        cause = found.get(key)
+        if cause is not None:
+            cause.count += 1
+            cause.first_s = step.time_s
+        elif len(found) < CAUSES_SHOWN:
+            found[key] = _Cause(step, 1, step.time_s)
+        else:
+            break
     return [
         f"{cause.last}" + (f"  (and {cause.count - 1} since {cause.first_s:.3f})" if cause.count > 1 else "")
         for cause in reversed(found.values())

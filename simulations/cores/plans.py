@@ -1,11 +1,12 @@
 """A run of cores as plain data: which world, its sizes and settings, and what goes wrong."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from meshnode.membership.config import SwimConfig
 from simulations.cores import partition_world, raft_world, swim_world
-from simulations.cores.faults import CoreFaults
+from simulations.cores.faults import FOREVER, CoreFaults
 from simulations.cores.partition_world import PartitionSettings, PartitionWorkload
 from simulations.cores.plan_file import Written, check_nodes
 from simulations.cores.raft_member import RaftSettings
@@ -15,24 +16,47 @@ from simulations.disk import DiskFaults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SwimPlan(Written):
-    """A run of `swim_world`; its nodes are numbered from 0."""
+class _CorePlan(Written):
+    """What the plans of all worlds have in common.
+
+    Attributes:
+        duration_s: for how long there are faults and work, in virtual seconds.
+    """
 
     level: Literal[1] = 1
-    world: Literal["swim"] = "swim"
     seed: int = 0
-    nodes: int = 5
     duration_s: float = 20.0
-    config: SwimConfig = field(default_factory=SwimConfig)
     faults: CoreFaults = field(default_factory=CoreFaults)
 
     def __post_init__(self) -> None:
-        _check_sizes(self.nodes, self.duration_s)
+        if self.nodes < 1:
+            raise ValueError(f"nodes is {self.nodes}: choose 1 or more")
+        if not 0 < self.duration_s < FOREVER:
+            raise ValueError(f"duration_s is {self.duration_s}: choose above 0")
         check_nodes(self.faults, self.numbers)
 
     @property
+    def nodes(self) -> int:
+        """How many there are."""
+        raise NotImplementedError
+
+    @property
     def numbers(self) -> range:
-        """Of its nodes."""
+        """Of all that faults may name."""
+        return range(1, self.nodes + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwimPlan(_CorePlan):
+    """A run of `swim_world`; its nodes are numbered from 0."""
+
+    world: Literal["swim"] = "swim"
+    nodes: int = 5
+    config: SwimConfig = field(default_factory=SwimConfig)
+
+    @property
+    def numbers(self) -> range:
+        """See `_CorePlan.numbers`."""
         return range(self.nodes)
 
     def with_nodes(self, nodes: int, faults: CoreFaults) -> "SwimPlan":
@@ -45,35 +69,22 @@ class SwimPlan(Written):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RaftPlan(Written):
+class RaftPlan(_CorePlan):
     """A run of `raft_world`; its members are numbered from 1.
 
     Attributes:
         disk_faults: of all disks.
     """
 
-    level: Literal[1] = 1
     world: Literal["raft"] = "raft"
-    seed: int = 0
-    duration_s: float = 12.0
     settings: RaftSettings = field(default_factory=RaftSettings)
     workload: RaftWorkload = field(default_factory=RaftWorkload)
     disk_faults: DiskFaults = field(default_factory=lambda: DiskFaults(in_order=True))
-    faults: CoreFaults = field(default_factory=CoreFaults)
-
-    def __post_init__(self) -> None:
-        _check_sizes(self.nodes, self.duration_s)
-        check_nodes(self.faults, self.numbers)
 
     @property
     def nodes(self) -> int:
-        """How many there are."""
+        """How many members there are."""
         return self.workload.members
-
-    @property
-    def numbers(self) -> range:
-        """Of its members."""
-        return range(1, self.nodes + 1)
 
     def with_nodes(self, nodes: int, faults: CoreFaults) -> "RaftPlan":
         """The same with other members, and what may happen to them."""
@@ -93,29 +104,21 @@ class RaftPlan(Written):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionsPlan(Written):
+class PartitionsPlan(_CorePlan):
     """A run of `partition_world`; its nodes are numbered from 1, and 0 is the metadata service."""
 
-    level: Literal[1] = 1
     world: Literal["partitions"] = "partitions"
-    seed: int = 0
-    duration_s: float = 10.0
     settings: PartitionSettings = field(default_factory=PartitionSettings)
     workload: PartitionWorkload = field(default_factory=PartitionWorkload)
-    faults: CoreFaults = field(default_factory=CoreFaults)
-
-    def __post_init__(self) -> None:
-        _check_sizes(self.nodes, self.duration_s)
-        check_nodes(self.faults, self.numbers)
 
     @property
     def nodes(self) -> int:
-        """How many there are."""
+        """How many there are, without the service."""
         return self.workload.nodes
 
     @property
     def numbers(self) -> range:
-        """Of its nodes and the service."""
+        """See `_CorePlan.numbers`."""
         return range(self.nodes + 1)
 
     def with_nodes(self, nodes: int, faults: CoreFaults) -> "PartitionsPlan":
@@ -130,7 +133,10 @@ class PartitionsPlan(Written):
 
 
 CorePlan: TypeAlias = SwimPlan | RaftPlan | PartitionsPlan
-"""A plan of level 1. A new world adds its own here, and a way to draw it to `simulations.cores.swarm.DRAWS`."""
+"""A plan of level 1."""
+
+CORE_PLANS: Mapping[str, type[CorePlan]] = {"swim": SwimPlan, "raft": RaftPlan, "partitions": PartitionsPlan}
+"""By their worlds. A new world adds its own here, and a way to draw it to `simulations.cores.swarm.DRAWS`."""
 
 CORE_KINDS: dict[str, str] = {
     "links": "quality",
@@ -166,10 +172,3 @@ def struck(faults: CoreFaults, until_s: float) -> dict[str, int]:
         if count:
             counts[kind] = count
     return counts
-
-
-def _check_sizes(nodes: int, duration_s: float) -> None:
-    if nodes < 1:
-        raise ValueError(f"nodes is {nodes}: choose 1 or more")
-    if not 0 < duration_s < float("inf"):
-        raise ValueError(f"duration_s is {duration_s}: choose above 0")

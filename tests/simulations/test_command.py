@@ -267,6 +267,7 @@ def test_a_plan_of_another_version_is_refused_by_the_field(tmp_path: Path) -> No
         (("run", "--world", "swim"), "'swim' is of cores: give --level 1 too"),
         (("run", "--workload", "chess"), "there is no workload 'chess': choose from counter, kv, predict"),
         (("run", "--plan", "/nowhere"), "No such file"),
+        (("run", "--history", "/nowhere/at/all"), "'/nowhere/at/all' can't be written: /nowhere/at is no folder"),
         (("replay",), "give either --seed N or --plan FILE"),
         (("replay", "--seed", "1", "--level", "1", "--save", "/tmp/x"), "choose one with --world"),
         (("run", "--nodes", "0"), "not in the range"),

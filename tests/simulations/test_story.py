@@ -40,6 +40,32 @@ def test_only_what_can_have_led_there_is_told() -> None:
     assert "elsewhere" not in told
 
 
+def test_only_messages_of_the_partition_or_key_that_is_named_are_told() -> None:
+    steps = [
+        message(1.0, "n2", "n1", "Append", "(partition=3, epoch=1)"),
+        message(1.1, "n2", "n1", "Seal", "(partition=31, epoch=1)"),
+        message(1.2, "n2", "n1", "Ping", "(boot=1)"),
+        message(1.3, "n2", "n1", "Call", "(partition=3, key='k1')"),
+        message(1.4, "n2", "n1", "Move", "(partition=3, key='k2')"),
+        note(1.5, "n1", "kill"),
+    ]
+
+    def words(said: str) -> set[str]:
+        violation = Violation("some", virtual_s=2.0, message=said, nodes=[1])
+        told = story(violation, nodes=[], faults=Faults(), begun_s=0.0, steps=steps)
+        return {word for word in ("Append", "Seal", "Ping", "Call", "Move", "kill") if word in told}
+
+    assert words("partition 3 on node 1: lost") == {"Append", "Call", "Move", "kill"}
+    assert words("key 'k1': lost") == {"Append", "Seal", "Call", "kill"}
+    assert words("lost") == {"Append", "Seal", "Ping", "Call", "Move", "kill"}
+
+
+def test_what_is_not_told_leads_there_all_the_same() -> None:
+    steps = [message(1.0, "n3", "n2", "Append"), message(2.0, "n2", "n1", "Ping")]
+    (line,) = causes(steps, ["n1"], is_told=lambda step: step.what != "Ping")
+    assert "n3 → n2   Append" in line
+
+
 def test_what_repeats_itself_is_one_line() -> None:
     steps = [message(float(number), "n2", "n1", "Ping", f"number {number}") for number in range(9)]
     (line,) = causes(steps, ["n1"])
