@@ -26,7 +26,7 @@ class Shop:
             raise StaleToken(f"{listing} was priced under token {self.tokens[listing]}; this is {token}")
         self.tokens[listing] = token
         before, self.prices[listing] = self.prices[listing], price
-        self.world.check(price >= before, "price-went-back", f"{listing} shows {price} after it showed {before}")
+        self.world.check(price >= before, "price-went-back", f"key {listing!r} shows {price} after {before}")
 
 
 async def workload(world: World) -> None:
@@ -45,4 +45,4 @@ async def workload(world: World) -> None:
     await world.under_faults(reprice)
     for listing, price in agreed.items():
         shown = outside.prices[listing]
-        world.check(shown >= price, "price-lost", f"{listing} shows {shown}, but {price} was acknowledged")
+        world.check(shown >= price, "price-lost", f"key {listing!r} shows {shown}, but {price} was acknowledged")
