@@ -234,6 +234,12 @@ DESTROYING = frozenset({"failing-disks", "rotten-disks", "new-disks"})
 """Kinds that may cost a node what it had synced."""
 
 
+def _has_effect(kind: str, workload: str) -> bool:
+    """Whether there is anything in the workload that the fault could strike."""
+    is_own = ":" in workload
+    return (kind != "outside" or is_own) and (kind != "bad-devices" or is_own or workload == "predict")
+
+
 def draw_plan(
     seed: int,
     *,
@@ -248,6 +254,7 @@ def draw_plan(
     rng = random.Random(f"plan {seed}")
     drawing = _Drawing(rng, nodes, duration_s)
     replication = min(nodes, rng.choice((3, 3, 3, 2, 5)))
+    kinds = [kind for kind in kinds if _has_effect(kind, workload)]
     present = [kind for kind in kinds if rng.random() < rng.choice((0.15, 0.35))]
     if replication < 3:  # the loss of one copy for good is the loss of a majority
         present = [kind for kind in present if kind not in DESTROYING]

@@ -121,7 +121,8 @@ def test_the_history_tells_what_became_of_each_operation(carry_out: CarryOut) ->
             return 7
 
         async def step(client: SimClient) -> None:
-            await client.operation("add", "a", 1, call())
+            async with trio.open_nursery() as nursery:  # errors come out of it in groups
+                nursery.start_soon(client.operation, "add", "a", 1, call())
 
         await world.under_faults(step)
         assert world.done == world.steps - 2
@@ -156,6 +157,21 @@ async def _idle(world: World) -> None:
     return
 
 
+async def _impatient(world: World) -> None:
+    async def step(client: SimClient) -> None:
+        with trio.fail_after(0.5):
+            await trio.sleep_forever()
+
+    await world.under_faults(step)
+
+
+async def _careless(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.under_faults, idle)
+        await trio.sleep(1.0)
+        raise Unavailable("beside the steps")
+
+
 async def _twice(world: World) -> None:
     for _time in range(2):
         await world.under_faults(idle)
@@ -165,6 +181,8 @@ async def _twice(world: World) -> None:
     ("program", "message"),
     [
         (_mistaken, r"test_workload\.py:\d+: KeyError: 'k'"),
+        (_impatient, r"test_workload\.py:\d+: TooSlowError"),
+        (_careless, "Unavailable: beside the steps"),
         (_idle, "nothing was put to the test"),
         (_twice, "under_faults was called before"),
     ],
