@@ -1,5 +1,6 @@
 """Many runs, one after the other or side by side, and what they come to."""
 
+import gc
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
@@ -135,6 +136,7 @@ def explain(result: Result) -> Result:
 
 def _run_nodes(plan: Plan) -> tuple[Result, Violation | None, tuple[str, ...]]:
     report = run_mesh(plan)
+    gc.collect()  # a world is full of cycles, and Python would wait for a few dozen of them
     result = Result(
         plan=plan,
         digest=report.digest,

@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from simulations.cores.swarm import DRAWS, Wish
 from simulations.mesh.swarm import draw_plan
 from simulations.plan import AnyPlan, Plan, read_plan
 from tests.simulations.work import result_of
+
+ROOT = Path(__file__).parents[2]
 
 LEVEL_1 = ("--level", "1", "--jobs", "1")
 
@@ -233,6 +237,22 @@ def test_a_plan_that_fails_is_made_smaller(level: str, tmp_path: Path, monkeypat
     assert f"again: meshnode simulate replay --plan {smaller}" in done.stderr
     assert read_plan(smaller.read_text()).duration_s == 0.5
     assert read_plan(invoke("shrink", str(kept)).stdout) == read_plan(smaller.read_text())
+
+
+def test_an_interrupt_ends_a_search_with_the_smallest_plan_so_far(tmp_path: Path) -> None:
+    kept = tmp_path / "plan.json"
+    plan = draw_plan(3)
+    kept.write_text(plan.to_json())
+    script = (
+        "from simulations import campaign; from simulations.cli import simulate; from tests.simulations import work;"
+        f"campaign.run_plan = work.failing_until_interrupted; simulate(['shrink', {str(kept)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    smaller = read_plan(done.stdout)
+    assert isinstance(smaller, Plan)
+    assert smaller.calls_per_s == 1.0
+    assert smaller.duration_s == plan.duration_s
 
 
 # ---- what is wrong

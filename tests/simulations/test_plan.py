@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from simulations.cores.faults import Cut
-from simulations.cores.plans import PartitionsPlan, RaftPlan, SwimPlan
+from simulations.cores.plans import CORE_KINDS, PartitionsPlan, RaftPlan, SwimPlan, struck
 from simulations.cores.raft_world import RaftWorkload
-from simulations.cores.swarm import ANY, DRAWS
+from simulations.cores.swarm import ANY, DRAWS, Wish
 from simulations.disk import DiskFaults
 from simulations.mesh.swarm import DESTROYING, KINDS, draw_plan
 from simulations.plan import AnyPlan, BadDisk, Faults, MalformedPlan, Plan, read_plan
@@ -55,6 +55,21 @@ def test_a_text_that_is_no_plan_is_refused(text: str) -> None:
 def test_a_plan_that_can_not_be_run_is_refused_by_the_field(text: str, reason: str) -> None:
     with pytest.raises(MalformedPlan, match=reason):
         read_plan(text)
+
+
+def test_cores_have_the_kinds_of_faults_that_are_asked_for_and_no_other_draw_changes() -> None:
+    for kind in CORE_KINDS:
+        found: set[str] = set()
+        for draw in DRAWS.values():
+            for seed in range(20):
+                drawn, whole = draw(seed, Wish(kinds=frozenset({kind}))), draw(seed, ANY)
+                found |= struck(drawn.faults, math.inf).keys()
+                name = CORE_KINDS[kind]
+                if name:
+                    assert getattr(drawn.faults, name) == getattr(whole.faults, name)
+                if isinstance(drawn, RaftPlan | PartitionsPlan) and drawn.workload.isolations_per_s:
+                    found.add("isolations")
+        assert found == {kind}
 
 
 def test_fewer_nodes_are_still_a_whole_world() -> None:

@@ -43,3 +43,11 @@ def interrupt_at_seed_2(plan: AnyPlan) -> Result:
         os.kill(int(os.environ.get(TO_INTERRUPT, os.getpid())), signal.SIGINT)
         signal.pause()
     return result_of(plan)
+
+
+def failing_until_interrupted(plan: AnyPlan) -> Result:
+    """Every plan fails; somebody presses Ctrl-C when the first one with a single client is tried."""
+    if isinstance(plan, Plan) and plan.clients == 1:
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.pause()
+    return result_of(plan, "linearizability")
