@@ -40,11 +40,8 @@ class VirtualClock(trio.abc.Clock):
         self._moments += 1
         collect_garbage(self._moments)
         while not runner.runq:
-            if runner.entry_queue.size():
+            if runner.entry_queue.size() or runner.waiting_for_idle:
                 break  # trio has something to do by itself, as at the end of a run
-            if runner.waiting_for_idle:
-                cushion, _ = runner.waiting_for_idle.keys()[0]
-                return math.nextafter(cushion, math.inf)  # which tells trio that nothing else is to be done
             at_s = events.next_at()
             if deadline <= at_s:
                 if deadline == math.inf:

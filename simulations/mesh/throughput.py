@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from simulations.mesh.report import Report
 from simulations.mesh.swarm import KINDS, draw_plan
 from simulations.mesh.world import run
 from simulations.plan import Plan
@@ -55,10 +54,8 @@ class Throughput:
 
 def measure(plans: Iterable[Plan]) -> Throughput:
     """Run the plans one after the other."""
-    reports: list[Report] = []
     began_s = time.process_time()
-    for plan in plans:
-        reports.append(run(plan))
+    reports = [run(plan) for plan in plans]
     return Throughput(
         virtual_s=sum(report.virtual_s for report in reports),
         loaded_s=sum(min(report.plan.duration_s, report.virtual_s) for report in reports),
