@@ -258,20 +258,20 @@ class RaftNode:
             raise failure
 
     async def _turn(self) -> None:
-        """Take in what has come, and carry out one batch, or wait."""
-        self._work = trio.Event()
+        """Take in what has come, carry out batches until nothing is left to do, and wait."""
         self._take_in()
-        ready = self._raft.ready()
-        if ready is not None:
+        while (ready := self._raft.ready()) is not None:
             await self._carry_out(ready)
+            if self._work.is_set() or ready.committed_entries:  # which may have left this node alone
+                self._take_in()
         self._announce()
-        if ready is None:
-            self._core_deadline = self._raft.next_deadline
-            self._ring_by(self._core_deadline)
-            await self._work.wait()
-            self._core_deadline = None
+        self._core_deadline = self._raft.next_deadline
+        self._ring_by(self._core_deadline)
+        await self._work.wait()
+        self._core_deadline = None
 
     def _take_in(self) -> None:
+        self._work = trio.Event()
         now = self._clock.now()
         while self._inbox:
             self._take_message(self._inbox.popleft(), now)
@@ -348,8 +348,8 @@ class RaftNode:
         if ready.must_sync:
             # Meanwhile messages and proposals gather for the next batch.
             await self._run_blocking(self._log.sync)
-        else:
-            await trio.lowlevel.checkpoint()
+        elif ready.committed_entries:
+            await trio.lowlevel.checkpoint()  # others have their turn, though a long log is applied
         for message in ready.messages_after_sync:
             self._send(message)
         for entry in ready.committed_entries:
