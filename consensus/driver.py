@@ -183,6 +183,16 @@ class RaftNode:
         self._raft.transfer_leadership(to)
         self._work.set()
 
+    @property
+    def role(self) -> Role:
+        """What the node is at this moment; `status` says it with all else."""
+        return self._raft.role
+
+    @property
+    def leader(self) -> int:
+        """The leader of the present term, as far as the node knows; 0 for nobody."""
+        return self._raft.leader
+
     def status(self) -> Status:
         """The node at this moment."""
         return status_of(

@@ -65,12 +65,13 @@ class _Peer:
         self.was_linked = False
         self.silent_until = 0.0
         self.queued = trio.Event()
-        self.drained = trio.Event()
+        self.drained: trio.Event | None = None  # as long as somebody waits for it
 
     def report_room(self) -> None:
         """Wake who waits for room."""
-        self.drained.set()
-        self.drained = trio.Event()
+        if self.drained is not None:
+            self.drained.set()
+            self.drained = None
 
 
 class Links:
@@ -151,6 +152,8 @@ class Links:
     async def wait_for_room(self, to: NodeId, channel: Channel) -> None:
         """Return when the peer's queue is less than half full, or the peer is gone."""
         while (peer := self._peers.get(to)) is not None and not peer.queue.has_room(channel):
+            if peer.drained is None:
+                peer.drained = trio.Event()
             await peer.drained.wait()
 
     async def connect(self, address: Address) -> Hello:

@@ -133,7 +133,11 @@ async def _of_foreign_bytes(step: Callable[[], Awaitable[T]]) -> T:
     try:
         return await step()
     except Exception as error:
-        raise SocketClosed(f"no WebSocket: {error!r:.200}") from error
+        raise _no_websocket(error) from error
+
+
+def _no_websocket(error: Exception) -> SocketClosed:
+    return SocketClosed(f"no WebSocket: {error!r:.200}")
 
 
 class Reader:
@@ -209,11 +213,17 @@ class FrameSocket:
 
     async def send(self, frame: bytes) -> None:
         """Raises SocketClosed."""
-        await self._step(partial(self._connection.send_message, frame))
+        try:
+            await self._connection.send_message(frame)
+        except Exception as error:
+            raise await self._closed_by(error) from error
 
     async def beat(self) -> None:
         """Let the other side hear from us: an unsolicited pong (RFC 6455, 5.5.3). Raises SocketClosed."""
-        await self._step(self._connection.pong)
+        try:
+            await self._connection.pong()
+        except Exception as error:
+            raise await self._closed_by(error) from error
 
     async def receive(self) -> bytes:
         """The next frame.
@@ -221,7 +231,10 @@ class FrameSocket:
         Raises:
             SocketClosed: also when the peer sends what is no frame: text, fragments, more than is allowed.
         """
-        message = await self._step(self._connection.get_message)
+        try:
+            message = await self._connection.get_message()
+        except Exception as error:
+            raise await self._closed_by(error) from error
         assert isinstance(message, bytes), "the guarded stream lets no text through"
         return message
 
@@ -233,18 +246,16 @@ class FrameSocket:
         finally:
             await self._stream.aclose()
 
-    async def _step(self, step: Callable[[], Awaitable[T]]) -> T:
-        try:
-            return await _of_foreign_bytes(step)
-        except SocketClosed as error:
-            if not isinstance(error.__cause__, ConnectionClosed):
-                raise
-            reason = error.__cause__.reason
+    async def _closed_by(self, error: Exception) -> SocketClosed:
+        """What an error of the library's says of the connection: see `_of_foreign_bytes`."""
+        if not isinstance(error, ConnectionClosed):
+            return _no_websocket(error)
+        reason = error.reason
         if reason is None:
             await self._reader.ended.wait()  # the error that it is about to end with is the reason
         if reason is None or reason.code == ABNORMAL_CLOSURE:
-            raise self._reader.closed() from self._reader.failure
-        raise SocketClosed(f"closed with {int(reason.code)} {reason.reason or ''}".rstrip())
+            return self._reader.closed()
+        return SocketClosed(f"closed with {int(reason.code)} {reason.reason or ''}".rstrip())
 
 
 async def open_client(

@@ -106,13 +106,13 @@ class MetadataGroup:
     @property
     def leader(self) -> NodeId | None:
         """Who leads, as far as this node knows."""
-        leader = self.status.leader
+        leader = self._raft.leader
         return NodeId(leader) if leader else None
 
     @property
     def is_leader(self) -> bool:
         """Whether this node leads."""
-        return self.status.role is Role.LEADER
+        return self._raft.role is Role.LEADER
 
     async def propose(self, command: Command) -> Outcome:
         """Have a command applied, on any node; what it did.

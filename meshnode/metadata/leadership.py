@@ -141,13 +141,14 @@ class Leadership:
     # ---- one look
 
     async def _look(self) -> None:
-        status = self._group.status
         if not self._group.is_leader:
             if self._allocator is not None:
+                status = self._group.status
                 leader = node_id_text(NodeId(status.leader))
                 self._log.info("leads the Raft group no more", term=status.term, leader=leader)
             self._allocator = None
             return
+        status = self._group.status
         if self._allocator is None or status.term != self._term:
             self._term = status.term
             self._since_s = self._host.now()
