@@ -118,6 +118,7 @@ class RaftNode:
         self._messages_refused = 0
         self._work = trio.Event()
         self._changed = trio.Event()
+        self._leads = trio.Event()
         # When the core wants to be woken; None while the loop is at work and will ask it anyway.
         self._core_deadline: float | None = None
         self._alarm_at: float | None = None
@@ -213,6 +214,16 @@ class RaftNode:
         self._check_running()
         return self.status()
 
+    async def until_leader(self) -> None:
+        """Wait until the node leads.
+
+        Raises:
+            NodeStopped: it never will.
+        """
+        self._check_running()
+        await self._leads.wait()
+        self._check_running()
+
     def _check_running(self) -> None:
         if self._stopped:
             raise NodeStopped(f"node {self._raft.id} has stopped: ask another one, or start it again")
@@ -264,6 +275,7 @@ class RaftNode:
             self._stopped = True
             self._proposals.stop()
             self._changed.set()
+            self._leads.set()
         if failure is not None:
             raise failure
 
@@ -352,6 +364,8 @@ class RaftNode:
     async def _carry_out(self, ready: Ready) -> None:
         """The duties 3 to 7 of the package's docstring."""
         assert ready.snapshot is None
+        if ready.soft_state is not None:
+            self._note_role(ready.soft_state.role)
         self._log.append(ready.hard_state, ready.entries)
         for message in ready.messages:
             self._send(message)
@@ -365,6 +379,12 @@ class RaftNode:
         for entry in ready.committed_entries:
             self._apply(entry)
         self._raft.advance()
+
+    def _note_role(self, role: Role) -> None:
+        if role is Role.LEADER:
+            self._leads.set()
+        elif self._leads.is_set():
+            self._leads = trio.Event()
 
     def _apply(self, entry: Entry) -> None:
         if entry.kind is not EntryKind.NORMAL:

@@ -56,7 +56,9 @@ class MetadataGroup:
         self._links = links
         self._log = log
         config = RaftConfig(
-            id=node_id, election_timeout_s=election_timeout_s, heartbeat_interval_s=election_timeout_s / 10
+            id=node_id,
+            election_timeout_s=election_timeout_s,
+            heartbeat_interval_s=election_timeout_s / 10,
         )
         self._raft = RaftNode(
             config,
@@ -113,6 +115,10 @@ class MetadataGroup:
     def is_leader(self) -> bool:
         """Whether this node leads."""
         return self._raft.role is Role.LEADER
+
+    async def until_leader(self) -> None:
+        """Wait until this node leads."""
+        await self._raft.until_leader()
 
     async def propose(self, command: Command) -> Outcome:
         """Have a command applied, on any node; what it did.

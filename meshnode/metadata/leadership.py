@@ -77,8 +77,11 @@ class Leadership:
                 await self._look()
             except Unavailable as error:
                 self._log.debug("leader's duty put off", reason=str(error))
-            with self._host.deadline(self._host.now() + INTERVAL_S):
-                await self._news.wait()
+            if self._group.is_leader:
+                with self._host.deadline(self._host.now() + INTERVAL_S):
+                    await self._news.wait()
+            else:
+                await self._group.until_leader()
 
     def look_soon(self) -> None:
         """A member changed."""
