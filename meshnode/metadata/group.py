@@ -30,6 +30,11 @@ PROPOSAL_TIMEOUT_S = 5.0
 PAUSE_S = 0.2
 """Between two tries of a proposal that was dropped, as while there is no leader."""
 
+HEARTBEATS_PER_TIMEOUT = 5
+"""In the shortest time after which a follower stands for election. They are most of what an idle mesh sends, and each
+wakes two processes. Streams lose none while they last, so one that is late means a path or a process that stalls. What
+has to be far below the timeout is how long a message is under way (Raft paper 5.6), not the pause between two."""
+
 wire.register(0x20, Message)
 
 
@@ -58,7 +63,7 @@ class MetadataGroup:
         config = RaftConfig(
             id=node_id,
             election_timeout_s=election_timeout_s,
-            heartbeat_interval_s=election_timeout_s / 10,
+            heartbeat_interval_s=election_timeout_s / HEARTBEATS_PER_TIMEOUT,
         )
         self._raft = RaftNode(
             config,
