@@ -260,6 +260,7 @@ class Links:
             judge=self._judge if local.mesh_id else _talk_to_anybody,
             authority=str(address),
             now=self._host.now,
+            entropy=self._host.fresh_id,
             frame_bytes_max=self._config.frame_bytes_max,
         )
         await self._converse(stream, shake, local, task_status)

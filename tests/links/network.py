@@ -114,6 +114,7 @@ async def socket_over(nursery: trio.Nursery, stream: Stream) -> FrameSocket:
         stream,
         authority="x",
         now=trio.current_time,
+        entropy=RealHost().fresh_id,
         first_bytes_max=INTRODUCTION_BYTES_MAX,
         frame_bytes_max=INTRODUCTION_BYTES_MAX,
     )
