@@ -215,14 +215,8 @@ class RaftNode:
         return self.status()
 
     async def until_leader(self) -> None:
-        """Wait until the node leads.
-
-        Raises:
-            NodeStopped: it never will.
-        """
-        self._check_running()
+        """Wait until the node leads, which one that has stopped never does."""
         await self._leads.wait()
-        self._check_running()
 
     def _check_running(self) -> None:
         if self._stopped:
@@ -275,7 +269,6 @@ class RaftNode:
             self._stopped = True
             self._proposals.stop()
             self._changed.set()
-            self._leads.set()
         if failure is not None:
             raise failure
 
