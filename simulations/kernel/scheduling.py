@@ -42,14 +42,16 @@ def run_tasks(
                 clock.deadline_to_sleep_time(deadlines.next_deadline())
             if entries.queue or entries.idempotent_queue:
                 runner.io_manager.process_events((yield AT_ONCE_S))
-            deadlines.expire(clock.current_time())
+            if deadlines._heap and deadlines._heap[0][0] <= clock.current_time():
+                deadlines.expire(clock.current_time())
             if not runnable and runner.waiting_for_idle:
                 _wake_who_waits_for_idleness(runner)
-            batch = list(runnable)
+            if len(runnable) == 1:
+                _step(runner, runnable.popleft())
+                continue
+            batch = sorted(runnable, key=_age)
             runnable.clear()
-            if len(batch) > 1:
-                batch.sort(key=_age)
-                rng.shuffle(batch)
+            rng.shuffle(batch)
             while batch:
                 _step(runner, batch.pop())
     except BaseException as error:
