@@ -41,8 +41,6 @@ class Core:
     """
 
     __slots__ = (
-        "_hard_state",
-        "_soft_state",
         "after_sync",
         "config",
         "election_began",
@@ -83,26 +81,17 @@ class Core:
         self.leader = NO_NODE
         self.pending_change = 0
         self._reset(self.term)
-        # As they were when somebody asked last: most often they are so still.
-        self._hard_state = HardState(self.term, self.vote, self.log.committed)
-        self._soft_state = SoftState(self.leader, self.role)
 
     def _window(self) -> Inflights:
         return Inflights(messages_max=self.config.inflight_messages_max, bytes_max=self.config.inflight_bytes_max)
 
     @property
     def hard_state(self) -> HardState:
-        known = self._hard_state
-        if known.commit != self.log.committed or known.term != self.term or known.vote != self.vote:
-            known = self._hard_state = HardState(self.term, self.vote, self.log.committed)
-        return known
+        return HardState(self.term, self.vote, self.log.committed)
 
     @property
     def soft_state(self) -> SoftState:
-        known = self._soft_state
-        if known.leader != self.leader or known.role is not self.role:
-            known = self._soft_state = SoftState(self.leader, self.role)
-        return known
+        return SoftState(self.leader, self.role)
 
     @property
     def is_leader(self) -> bool:

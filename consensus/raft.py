@@ -240,17 +240,16 @@ class Raft:
         assert self._outstanding is None, "the last batch was not advanced"
         core, log = self._core, self._core.log
         soft_state, hard_state = core.soft_state, core.hard_state
-        is_led = soft_state is self._soft_state or soft_state == self._soft_state
-        is_kept = hard_state is self._hard_state or hard_state == self._hard_state
         entries, snapshot, committed = log.unwritten(), log.unwritten_snapshot(), tuple(log.unapplied())
-        if is_led and is_kept and not (entries or snapshot or committed or core.messages or core.after_sync):
+        changed = soft_state != self._soft_state or hard_state != self._hard_state
+        if not (changed or entries or snapshot or committed or core.messages or core.after_sync):
             return None
         promised = (hard_state.term, hard_state.vote) != (self._hard_state.term, self._hard_state.vote)
         early = tuple(core.messages)
         late = tuple([message for message in core.after_sync if message.to != core.id])
         ready = Ready(
-            soft_state=None if is_led else soft_state,
-            hard_state=None if is_kept else hard_state,
+            soft_state=soft_state if soft_state != self._soft_state else None,
+            hard_state=hard_state if hard_state != self._hard_state else None,
             entries=entries,
             snapshot=snapshot,
             committed_entries=committed,

@@ -1,7 +1,5 @@
 """Whether a message from outside is one that a correct peer may send: shape only, whatever this node's state is."""
 
-from typing import NoReturn
-
 from consensus.errors import MalformedMessage
 from consensus.messages import NODE_ID_MAX, Configuration, Message, MessageKind, Snapshot
 
@@ -14,17 +12,12 @@ def check_message(message: Message, *, receiver: int) -> None:
     Raises:
         MalformedMessage: no correct peer sends it.
     """
-    # Reasons are put into words only where there is one: every message passes here.
-    if message.to != receiver:
-        _refuse(message, f"it is for node {message.to} and this is node {receiver}")
-    if not 1 <= message.sender <= NODE_ID_MAX:
-        _refuse(message, f"its sender is {message.sender}, which is no node id")
+    _require(message.to == receiver, message, f"it is for node {message.to} and this is node {receiver}")
+    _require(1 <= message.sender <= NODE_ID_MAX, message, f"its sender is {message.sender}, which is no node id")
     _require(message.sender != receiver, message, "it claims to come from this node itself")
     numbers = (message.term, message.index, message.log_term, message.commit, message.hint)
-    if not 0 <= min(numbers) <= max(numbers) <= NODE_ID_MAX:
-        _refuse(message, f"a number is out of range in {numbers}")
-    if (message.term == 0) != (message.kind in _WITHOUT_TERM):
-        _refuse(message, f"its term is {message.term}")
+    _require(all(0 <= number <= NODE_ID_MAX for number in numbers), message, f"a number is out of range in {numbers}")
+    _require((message.term == 0) == (message.kind in _WITHOUT_TERM), message, f"its term is {message.term}")
     match message.kind:
         case MessageKind.PROPOSE:
             _require(bool(message.entries), message, "it proposes nothing")
@@ -42,23 +35,22 @@ def check_message(message: Message, *, receiver: int) -> None:
 
 
 def _check_place(message: Message) -> None:
-    if (message.index == 0) != (message.log_term == 0) or message.log_term > message.term:
-        _refuse(
-            message,
-            f"an entry at index {message.index} of term {message.log_term} cannot be in a log in term {message.term}",
-        )
+    _require(
+        (message.index == 0) == (message.log_term == 0) and message.log_term <= message.term,
+        message,
+        f"an entry at index {message.index} of term {message.log_term} cannot be in a log in term {message.term}",
+    )
 
 
 def _check_entries(message: Message) -> None:
     term = message.log_term
     for index, entry in enumerate(message.entries, start=message.index + 1):
-        if entry.index != index:
-            _refuse(message, f"entry {entry.index} is where {index} belongs")
-        if not max(term, 1) <= entry.term <= message.term:
-            _refuse(
-                message,
-                f"entry {index} has term {entry.term} after term {term} in a message of term {message.term}",
-            )
+        _require(entry.index == index, message, f"entry {entry.index} is where {index} belongs")
+        _require(
+            max(term, 1) <= entry.term <= message.term,
+            message,
+            f"entry {index} has term {entry.term} after term {term} in a message of term {message.term}",
+        )
         term = entry.term
 
 
@@ -91,8 +83,4 @@ def _check_configuration(message: Message, configuration: Configuration) -> None
 
 def _require(condition: bool, message: Message, reason: str) -> None:
     if not condition:
-        _refuse(message, reason)
-
-
-def _refuse(message: Message, reason: str) -> NoReturn:
-    raise MalformedMessage(f"a {message.kind.name} from node {message.sender} is malformed: {reason}")
+        raise MalformedMessage(f"a {message.kind.name} from node {message.sender} is malformed: {reason}")
