@@ -14,7 +14,7 @@ from meshnode.agents.config import AgentsConfig
 from meshnode.agents.messages import Answer, Call, OpenSession, Status
 from meshnode.control import AskRoutes, Query, Routes, View
 from meshnode.directory import ClientDirectory
-from meshnode.errors import InvalidArgument, MeshError, Unavailable, error_from_code
+from meshnode.errors import InvalidArgument, MeshError, OperatorError, Unavailable, error_from_code
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, Boot, MeshId, NodeId
 from meshnode.links import Channel, Hello, LinkLost, LinkRefused, Links, LinksConfig, Requests, Role, Tls
@@ -163,9 +163,9 @@ class Client(Access):
                 self._reached[address] = (await self._links.connect(address)).node_id
             except (OSError, LinkRefused) as error:
                 reason = getattr(error, "strerror", None) or str(error)
-                raise Unavailable(
-                    f"node {address} can't be reached: {reason}. Does it run, and is --node right?"
-                ) from error
+                is_there = isinstance(error, LinkRefused) and isinstance(error.refusal, OperatorError)
+                advice = "" if is_there else ". Does it run, and is --node right?"
+                raise Unavailable(f"node {address} can't be reached: {reason}{advice}") from error
             return self._reached[address]
 
     async def _follow_routes(self) -> None:

@@ -18,7 +18,7 @@ from meshnode.links.frames import HEAD_BYTES, Channel, SendQueue, split_frame
 from meshnode.links.handshake import LinkRefused, introduce, receive_introduction
 from meshnode.links.hello import Hello, Refusal, Role, refusal_of
 from meshnode.links.socket import FrameSocket, SocketClosed, Stream, TlsRefused
-from meshnode.links.tls import Tls
+from meshnode.links.tls import FAR, Tls
 from meshnode.log import get_logger
 
 EndListener = Callable[[NodeId, bool], None]
@@ -271,7 +271,7 @@ class Links:
             now=self._host.now,
             frame_bytes_max=self._config.frame_bytes_max,
         )
-        await self._converse(stream, shake, local, task_status)
+        await self._converse(stream, shake, local, task_status, far=str(address))
 
     async def _accept(self, stream: HalfCloseableStream) -> None:
         if self._accepted >= self._config.connections_max:
@@ -308,6 +308,7 @@ class Links:
         shake: Callable[[trio.Nursery, Stream], Awaitable[tuple[FrameSocket, Hello]]],
         dialler: Hello | None,
         task_status: trio.TaskStatus[Hello],
+        far: str = FAR,
     ) -> None:
         """Shake hands, then exchange messages until the connection ends.
 
@@ -317,7 +318,7 @@ class Links:
         established = False
         failure: BaseException | None = None
         introduced_as = self._local
-        tls = None if self._tls is None else self._tls.over(stream, dials=dialler is not None)
+        tls = None if self._tls is None else self._tls.over(stream, dials=dialler is not None, far=far)
         try:
             async with stream, trio.open_nursery() as nursery:
                 with self._host.deadline(self._host.now() + self._config.handshake_timeout_s) as scope:

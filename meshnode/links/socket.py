@@ -324,7 +324,7 @@ async def open_server(
         request = await reader.result_of(wrap)
     except SocketClosed as error:
         if guarded.speaks_tls():
-            raise TlsRefused(f"the other side speaks TLS, and this one does not: {TLS_ON_BOTH}") from error
+            raise TlsRefused(f"the other side speaks TLS, and this side does not: {TLS_ON_BOTH}") from error
         raise
     if request.path != RESOURCE:
         await reader.result_of(partial(request.reject, 404))

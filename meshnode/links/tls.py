@@ -17,24 +17,26 @@ RECORD_BYTES_MAX = 16 * 2**10
 SEND_BYTES = 16 * RECORD_BYTES_MAX
 """What is encrypted at a time: a frame of many MiB does not lie here twice."""
 
+FAR = "the other side"
+
 PLAIN_HTTP = b"HTTP/"
 """How a side that speaks no TLS answers what it takes for a bad request."""
 
 _SAME_CA = "do both sides have certificates of the same CA?"
-_NOT_ACCEPTED = f"the other side does not accept the certificate of this one: {_SAME_CA}"
+_NOT_ACCEPTED = f"{{far}} does not accept the certificate of this side: {_SAME_CA}"
 
 # What can't come from bytes that were damaged on their way, and so is for an operator; by OpenSSL's names.
 _REFUSALS = {
-    "CERTIFICATE_VERIFY_FAILED": f"the other side's certificate is not accepted here: {_SAME_CA}",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the other side shows no certificate",
-    "HTTP_REQUEST": f"the other side speaks no TLS, and this one does: {TLS_ON_BOTH}",
-    "UNSUPPORTED_PROTOCOL": "the other side speaks no TLS 1.3",
-    "TLSV1_ALERT_PROTOCOL_VERSION": "the other side speaks TLS 1.3 only",
+    "CERTIFICATE_VERIFY_FAILED": f"the certificate of {{far}} is not accepted here: {_SAME_CA}",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "{far} shows no certificate",
+    "HTTP_REQUEST": f"{{far}} speaks no TLS, and this side does: {TLS_ON_BOTH}",
+    "UNSUPPORTED_PROTOCOL": "{far} speaks no TLS 1.3",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "{far} speaks TLS 1.3 only",
     "TLSV1_ALERT_UNKNOWN_CA": _NOT_ACCEPTED,
     "TLSV1_ALERT_DECRYPT_ERROR": _NOT_ACCEPTED,  # of a CA by the same name with another key
-    "SSLV3_ALERT_BAD_CERTIFICATE": "the other side finds a fault in the certificate of this one",
-    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the other side can't use the certificate of this one",
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the other side asks for a certificate, and this one has none",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "{far} finds a fault in the certificate of this side",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "{far} can't use the certificate of this side",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "{far} asks for a certificate, and this side has none",
 }
 
 
@@ -49,9 +51,9 @@ class Tls:
     client: ssl.SSLContext
     server: ssl.SSLContext
 
-    def over(self, stream: trio.abc.HalfCloseableStream, *, dials: bool) -> "TlsStream":
-        """A private stream over an open one; its handshake is still to come."""
-        return TlsStream(stream, self.client if dials else self.server, dials=dials)
+    def over(self, stream: trio.abc.HalfCloseableStream, *, dials: bool, far: str = FAR) -> "TlsStream":
+        """A private stream over an open one; its handshake is still to come. ``far`` is the other side, for people."""
+        return TlsStream(stream, self.client if dials else self.server, dials=dials, far=far)
 
 
 class TlsStream(trio.abc.Stream):
@@ -63,9 +65,12 @@ class TlsStream(trio.abc.Stream):
         refusal: why the two sides will never agree, as soon as either has found out.
     """
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, context: ssl.SSLContext, *, dials: bool) -> None:
+    def __init__(
+        self, stream: trio.abc.HalfCloseableStream, context: ssl.SSLContext, *, dials: bool, far: str = FAR
+    ) -> None:
         self.refusal: TlsRefused | None = None
         self._stream = stream
+        self._far = far
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=not dials)
 
@@ -90,7 +95,7 @@ class TlsStream(trio.abc.Stream):
                 return await self._flush()
             arrived = bytes(await self._stream.receive_some(RECEIVE_BYTES))
             if not arrived:
-                raise SocketClosed("the other side ended the connection in the TLS handshake: does it speak TLS?")
+                raise SocketClosed(f"{self._far} ended the connection in the TLS handshake: does it speak TLS?")
             first = first or arrived
             self._incoming.write(arrived)
 
@@ -168,11 +173,10 @@ class TlsStream(trio.abc.Stream):
             pass
 
     def _noted(self, error: ssl.SSLError, *, speaks_http: bool = False) -> SocketClosed:
-        reason = _REFUSALS.get(error.reason or "")
-        if speaks_http:
-            reason = _REFUSALS["HTTP_REQUEST"]
+        reason = _REFUSALS.get("HTTP_REQUEST" if speaks_http else error.reason or "")
         if reason is None:
-            return SocketClosed(f"no TLS: {error}")
+            return SocketClosed(f"no TLS with {self._far}: {error}")
+        reason = reason.format(far=self._far)
         if isinstance(error, ssl.SSLCertVerificationError):
             reason = f"{reason} ({error.verify_message})"
         self.refusal = TlsRefused(reason)

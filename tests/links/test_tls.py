@@ -98,11 +98,9 @@ async def test_a_listener_of_another_ca_is_refused_and_told(
     authority: Authority, stranger: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with network() as net:
-        refusal, _two = await refused(net, authority.tls(), stranger.tls())
-    assert "the other side's certificate is not accepted here: do both sides have certificates of the same CA?" in str(
-        refusal
-    )
-    assert reasons(caplog) == ["the other side does not accept the certificate of this one: " + SAME_CA]
+        refusal, two = await refused(net, authority.tls(), stranger.tls())
+    assert str(refusal).startswith(f"the certificate of {two.address} is not accepted here: {SAME_CA} (")
+    assert reasons(caplog) == ["the other side does not accept the certificate of this side: " + SAME_CA]
 
 
 async def test_a_dialler_of_another_ca_is_refused_and_told(
@@ -111,18 +109,18 @@ async def test_a_dialler_of_another_ca_is_refused_and_told(
     cunning = stranger.tls()
     cunning.client.load_verify_locations(authority.ca)  # it believes the listener, who does not believe it
     async with network() as net:
-        refusal, _two = await refused(net, cunning, tls)
-    assert str(refusal) == "the other side does not accept the certificate of this one: " + SAME_CA
+        refusal, two = await refused(net, cunning, tls)
+    assert str(refusal) == f"{two.address} does not accept the certificate of this side: " + SAME_CA
     (reason,) = reasons(caplog)
-    assert reason.startswith("the other side's certificate is not accepted here: " + SAME_CA)
+    assert reason.startswith(f"the certificate of the other side is not accepted here: {SAME_CA} (")
 
 
 async def test_a_dialler_without_a_certificate_is_refused_and_told(
     authority: Authority, tls: Tls, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with network() as net:
-        refusal, _two = await refused(net, believing(authority), tls)
-    assert str(refusal) == "the other side asks for a certificate, and this one has none"
+        refusal, two = await refused(net, believing(authority), tls)
+    assert str(refusal) == f"{two.address} asks for a certificate, and this side has none"
     assert reasons(caplog) == ["the other side shows no certificate"]
 
 
@@ -130,14 +128,14 @@ async def test_a_dialler_without_tls_is_refused_and_told(tls: Tls, caplog: pytes
     async with network() as net:
         refusal, two = await refused(net, None, tls)
     assert str(refusal) == f"{two.address} speaks TLS, and this side does not: {TLS_ON_BOTH}"
-    assert reasons(caplog) == [f"the other side speaks no TLS, and this one does: {TLS_ON_BOTH}"]
+    assert reasons(caplog) == [f"the other side speaks no TLS, and this side does: {TLS_ON_BOTH}"]
 
 
 async def test_a_listener_without_tls_is_refused_and_told(tls: Tls, caplog: pytest.LogCaptureFixture) -> None:
     async with network() as net:
-        refusal, _two = await refused(net, tls, None)
-    assert str(refusal) == f"the other side speaks no TLS, and this one does: {TLS_ON_BOTH}"
-    assert reasons(caplog) == [f"the other side speaks TLS, and this one does not: {TLS_ON_BOTH}"]
+        refusal, two = await refused(net, tls, None)
+    assert str(refusal) == f"{two.address} speaks no TLS, and this side does: {TLS_ON_BOTH}"
+    assert reasons(caplog) == [f"the other side speaks TLS, and this side does not: {TLS_ON_BOTH}"]
 
 
 # ---- strangers
