@@ -23,6 +23,7 @@ from simulations.disk import DiskFaults, FaultAtlas, SimDisk
 from simulations.hosts import Machine, Network, SimHost, Trace
 from simulations.hosts.machine import ClockSkew
 from simulations.kernel import Events, Process
+from simulations.mesh.secrecy import traced_tls
 from simulations.plan import Plan
 
 PORT = 7946
@@ -60,6 +61,8 @@ class Cluster:
         self.events = events
         self.trace = trace
         self.network = Network(events, trace, seed=plan.seed)
+        self.network.is_private = plan.tls
+        self.tls = traced_tls(trace, events) if plan.tls else None
         self.fired: Counter[str] = Counter()
         self.nodes: dict[int, Node] = {}
         """Those that belong to a mesh and run."""
@@ -144,7 +147,7 @@ class Cluster:
         self.disk(number).faults = faults
 
     async def _run(self, number: int, host: Host) -> None:
-        node = Node(self._config(number), agents=self._agents, host=host)
+        node = Node(self._config(number), agents=self._agents, host=host, tls=self.tls)
         async with node:
             self.nodes[number] = node
             await node.left.wait()

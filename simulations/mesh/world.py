@@ -184,7 +184,7 @@ class _World:
         addresses = [Address(host_of(node), PORT) for node in range(plan.nodes)]
         rng.shuffle(addresses)
         pause_s = plan.clients / plan.calls_per_s
-        async with Client(addresses, host=host) as client:
+        async with Client(addresses, host=host, tls=self._cluster.tls) as client:
             self._clients.append(client)
             while self._is_loaded:
                 key = f"k{rng.randrange(plan.keys)}"
