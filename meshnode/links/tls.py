@@ -17,6 +17,9 @@ RECORD_BYTES_MAX = 16 * 2**10
 SEND_BYTES = 16 * RECORD_BYTES_MAX
 """What is encrypted at a time: a frame of many MiB does not lie here twice."""
 
+LAST_READS_MAX = 16
+"""Of what somebody sends who is refused: a node that dials has said no more before it knows."""
+
 FAR = "the other side"
 
 PLAIN_HTTP = b"HTTP/"
@@ -117,15 +120,13 @@ class TlsStream(trio.abc.Stream):
         if not data:
             await trio.lowlevel.checkpoint()
         view = memoryview(data)
-        while view:
-            room = SEND_BYTES
-            while view and room > 0:
-                try:
-                    written = self._object.write(view[:room])
-                except ssl.SSLError as error:
-                    raise trio.BrokenResourceError(str(self._noted(error))) from error
-                view = view[written:]
-                room -= written
+        for begin in range(0, len(view), SEND_BYTES):
+            piece = view[begin : begin + SEND_BYTES]
+            try:
+                written = self._object.write(piece)
+            except ssl.SSLError as error:
+                raise trio.BrokenResourceError(str(self._noted(error))) from error
+            assert written == len(piece), "a buffer in memory takes everything"
             await self._flush()
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -161,16 +162,17 @@ class TlsStream(trio.abc.Stream):
     async def _say_why(self, error: ssl.SSLError) -> None:
         """Let the other side hear of the failure, in the language that it speaks.
 
-        A connection that is closed while something is still to be read takes back what was said: so it is read, for as
-        long as the handshake may take.
+        A connection that is closed while something is still to be read takes back what was said: so it is read, up to a
+        bound, for as long as the handshake may take.
         """
         if error.reason == "HTTP_REQUEST":
             self._outgoing.read()
             await self._stream.send_all(TLS_REQUIRED)
         await self._flush()
         await self._stream.send_eof()
-        while await self._stream.receive_some(RECEIVE_BYTES):
-            pass
+        for _ in range(LAST_READS_MAX):
+            if not await self._stream.receive_some(RECEIVE_BYTES):
+                break
 
     def _noted(self, error: ssl.SSLError, *, speaks_http: bool = False) -> SocketClosed:
         reason = _REFUSALS.get("HTTP_REQUEST" if speaks_http else error.reason or "")

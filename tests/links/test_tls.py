@@ -172,6 +172,15 @@ def test_whoever_does_not_finish_its_handshake_is_hung_up_on_in_time(opening: by
     in_virtual_time(scenario)
 
 
+async def test_a_stranger_that_talks_on_after_its_refusal_is_cut_off(tls: Tls) -> None:
+    async with network() as net:
+        two = await net.start(2, tls=tls, config=LinksConfig(handshake_timeout_s=3600.0))
+        async with await two.dialled() as stream:
+            with trio.fail_after(GUARD_S), contextlib.suppress(trio.BrokenResourceError):
+                while True:
+                    await stream.send_all(b"\xff" * 2**16)
+
+
 def test_strangers_leave_a_line_in_the_log_once_a_minute(tls: Tls, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(net: Network, _host: MemoryHost, _clock: trio.testing.MockClock) -> None:
         one, two = await net.start(1), await net.start(2, tls=tls)
