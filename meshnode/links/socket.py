@@ -25,7 +25,7 @@ from meshnode.links.heads import FrameHeads, frame_of
 from meshnode.wire import WireError
 
 T = TypeVar("T")
-Stream = trio.abc.HalfCloseableStream
+Stream = trio.abc.Stream
 Clock = Callable[[], float]
 Entropy = Callable[[int], int]
 """As `Host.fresh_id`."""
@@ -51,12 +51,28 @@ RESOURCE = "/meshnode/1"
 
 ABNORMAL_CLOSURE = 1006
 
+_TLS_REQUIRED_STATUS = 426
+
+TLS_REQUIRED = (
+    b"HTTP/1.1 %d Upgrade Required\r\nUpgrade: TLS/1.3\r\nConnection: Upgrade, close\r\nContent-Length: 0\r\n\r\n"
+) % _TLS_REQUIRED_STATUS
+"""What a side that speaks TLS answers to plain HTTP (RFC 2817, 4.2)."""
+
+TLS_ON_BOTH = "give both sides --tls-ca, --tls-cert and --tls-key, or neither"
+
+_CLIENT_HELLO = b"\x16\x03"
+"""How whoever dials with TLS begins (RFC 8446, 5.1)."""
+
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 """The end of a head, where the most tolerant reader of HTTP sees one (RFC 9112, 2.2)."""
 
 
 class SocketClosed(Exception):
     """The connection ended, orderly or not."""
+
+
+class TlsRefused(SocketClosed):
+    """One side speaks TLS and the other does not, or not with a certificate that it believes: an operator must act."""
 
 
 class GuardedStream(trio.abc.Stream):
@@ -84,6 +100,10 @@ class GuardedStream(trio.abc.Stream):
         self._heads = heads
         self._handshake: bytearray | None = bytearray()
         self._is_whole = True
+
+    def speaks_tls(self) -> bool:
+        """Whether the handshake began as one of TLS does."""
+        return self._handshake is not None and self._handshake.startswith(_CLIENT_HELLO)
 
     def expect_frames(self) -> None:
         """What arrives from now on are frames, for the library, too.
@@ -361,7 +381,7 @@ async def open_client(
     """The dialling side; ``nursery`` gets a task that lasts as long as the connection.
 
     Raises:
-        SocketClosed: the other side does not speak WebSocket.
+        SocketClosed: the other side does not speak WebSocket; `TlsRefused` if it does over TLS only.
     """
     heads = FrameHeads(masked=False, first_bytes_max=first_bytes_max, frame_bytes_max=frame_bytes_max)
     guarded = GuardedStream(stream, now, heads)
@@ -381,6 +401,8 @@ async def open_client(
     except SocketClosed as error:
         cause = None if reader.failure is None else reader.failure.__cause__
         if isinstance(cause, ConnectionRejected):
+            if cause.status_code == _TLS_REQUIRED_STATUS:
+                raise TlsRefused(f"{authority} speaks TLS, and this side does not: {TLS_ON_BOTH}") from error
             raise SocketClosed(f"{authority} answered with the HTTP status {cause.status_code}") from error
         raise
     guarded.expect_frames()
@@ -395,7 +417,7 @@ async def open_server(
     Whoever speaks HTTP is told what is wrong with the request.
 
     Raises:
-        SocketClosed: the other side does not speak WebSocket.
+        SocketClosed: the other side does not speak WebSocket; `TlsRefused` if it speaks TLS.
     """
     heads = FrameHeads(masked=True, first_bytes_max=first_bytes_max, frame_bytes_max=frame_bytes_max)
     guarded = GuardedStream(stream, now, heads)
@@ -408,7 +430,12 @@ async def open_server(
         max_message_size=frame_bytes_max,
         receive_buffer_size=RECEIVE_BYTES,
     )
-    request = await reader.result_of(wrap)
+    try:
+        request = await reader.result_of(wrap)
+    except SocketClosed as error:
+        if guarded.speaks_tls():
+            raise TlsRefused(f"the other side speaks TLS, and this side does not: {TLS_ON_BOTH}") from error
+        raise
     if request.path != RESOURCE:
         await reader.result_of(partial(request.reject, 404))
         raise SocketClosed(f"asked for {request.path[:40]!r}")

@@ -20,6 +20,7 @@ from simulations.mesh.cluster import PORT, Cluster, host_of
 from simulations.mesh.injector import Injector
 from simulations.mesh.observer import Observer
 from simulations.mesh.report import Report
+from simulations.mesh.secrecy import traced_tls
 from simulations.mesh.workload import WORKLOADS, Workload
 from simulations.plan import Plan
 
@@ -50,6 +51,7 @@ class _World:
         self._workload: Workload = WORKLOADS[plan.workload]
         self._events = Events()
         self._trace = Trace()
+        self._tls = traced_tls(self._trace, self._events) if plan.tls else None
         self._history = History(plan.clients)
         self._acknowledged = 0
         self._violation: Violation | None = None
@@ -93,7 +95,7 @@ class _World:
         plan, events = self._plan, self._events
         async with trio.open_nursery() as nursery:
             self._cluster = cluster = Cluster(
-                plan, events, self._trace, nursery, agents=self._workload.agents, fail=self._fail
+                plan, events, self._trace, nursery, agents=self._workload.agents, fail=self._fail, tls=self._tls
             )
             self._observer = Observer(cluster, self._fail)
             with self._over:
@@ -184,7 +186,7 @@ class _World:
         addresses = [Address(host_of(node), PORT) for node in range(plan.nodes)]
         rng.shuffle(addresses)
         pause_s = plan.clients / plan.calls_per_s
-        async with Client(addresses, host=host) as client:
+        async with Client(addresses, host=host, tls=self._tls) as client:
             self._clients.append(client)
             while self._is_loaded:
                 key = f"k{rng.randrange(plan.keys)}"
