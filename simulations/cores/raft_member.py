@@ -9,7 +9,7 @@ from typing import Protocol
 
 from consensus.config import RaftConfig
 from consensus.errors import CorruptLog, ProposalDropped, UnknownPeer
-from consensus.messages import ConfChange, ConfChangeSet, Entry, EntryKind, Message, Role
+from consensus.messages import ConfChange, ConfChangeSet, Entry, EntryKind, Message, MessageKind, Role
 from consensus.raft import Raft, Ready
 from consensus.reconfiguration import decode_change
 from consensus.storage import DurableLog, open_log
@@ -28,6 +28,11 @@ DIRECTORY = "raft"
 
 _STARTED, _ENDED, _WOKEN, _SYNCED, _APPLIED, _LED = range(6)
 _MESSAGES = 16
+NOTES = {
+    **dict(enumerate(("started", "ended", "woken", "synced to", "applied", "led term"))),
+    **{_MESSAGES + kind: f"took {kind.name.lower()} of" for kind in MessageKind},
+}
+"""What its notes in the trace mean, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

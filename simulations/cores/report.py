@@ -54,6 +54,8 @@ class Report:
         violations: empty for a clean run; otherwise the one that ended it.
         counters: what happened how often; the names are the world's own.
         trace: a digest of everything that happened: equal for equal seeds and faults.
+        nodes: a line a node, as it was at a violation; empty for a clean run.
+        history: what clients saw, as JSON lines; empty where a world has none.
     """
 
     seed: int
@@ -62,6 +64,8 @@ class Report:
     violations: tuple[Violation, ...]
     counters: Mapping[str, int]
     trace: str
+    nodes: tuple[str, ...] = ()
+    history: str = ""
 
     @property
     def is_clean(self) -> bool:

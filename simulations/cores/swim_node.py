@@ -39,6 +39,11 @@ _WOKEN, _CHANGED, _SILENT, _STARTED, _ENDED = range(5)
 _KINDS: dict[type[Message], int] = {
     kind: 8 + number for number, kind in enumerate((Ping, Ack, PingRequest, Gossip, SyncRequest, SyncPage, SyncPush))
 }
+NOTES = {
+    **dict(enumerate(("woken", "changed", "silent", "started", "ended"))),
+    **{number: f"took {kind.__name__} of" for kind, number in _KINDS.items()},
+}
+"""What its notes in the trace mean, for people."""
 
 _RUMOURS: dict[type[Message], Callable[[Any], tuple[Member, ...]]] = {
     Ping: operator.attrgetter("updates"),

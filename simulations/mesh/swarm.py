@@ -25,10 +25,6 @@ from simulations.plan import (
 Draw = Callable[["_Drawing"], dict[str, object]]
 
 
-class UnknownFault(ValueError):
-    """There is no such kind of fault."""
-
-
 class _Drawing:
     """One plan in the making.
 
@@ -222,21 +218,6 @@ KINDS: dict[str, Draw] = {
 
 DESTROYING = frozenset({"failing-disks", "rotten-disks", "new-disks"})
 """Kinds that may cost a node what it had synced."""
-
-
-def kinds_of(text: str) -> tuple[str, ...]:
-    """Read ``all``, ``none`` or names with commas between.
-
-    Raises:
-        UnknownFault: a name is none.
-    """
-    if text in ("all", "none"):
-        return tuple(KINDS) if text == "all" else ()
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    for name in names:
-        if name not in KINDS:
-            raise UnknownFault(f"there is no fault {name!r}: choose all, none, or from {', '.join(KINDS)}")
-    return names
 
 
 def draw_plan(

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import random
 from typing import Any
 
@@ -57,6 +58,7 @@ class _World:
         self._violation: Violation | None = None
         self._over = trio.CancelScope()
         self._is_loaded = True
+        self._begun_s = math.inf
         self._clients: list[Client] = []
         self._client_processes: list[Process] = []
 
@@ -76,6 +78,7 @@ class _World:
             plan=self._plan,
             violation=self._violation,
             digest=self._trace.digest,
+            begun_s=self._begun_s,
             virtual_s=self._events.now,
             events=self._events.happened,
             operations=len(operations),
@@ -106,8 +109,8 @@ class _World:
                     self._start_client(number, nursery)
                 injector = Injector(cluster)
                 injector.begin()
-                begun_s = events.now
-                await self._look_until(begun_s + plan.duration_s)
+                self._begun_s = events.now
+                await self._look_until(self._begun_s + plan.duration_s)
                 self._is_loaded = False
                 injector.end()
                 await self._until_recovered()
