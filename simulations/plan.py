@@ -169,6 +169,7 @@ class Plan(Written):
         keys: how many agents are called.
         calls_per_s: of all clients together; each waits for its answer, so it may be fewer.
         tempo: by what the nodes' timeouts are multiplied.
+        tls: whether links are over TLS.
         faults: what goes wrong, in virtual seconds from when the mesh was formed.
     """
 
@@ -185,6 +186,7 @@ class Plan(Written):
     partitions: int = 16
     replication: int = 3
     tempo: float = 1.0
+    tls: bool = False
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:

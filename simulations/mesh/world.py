@@ -26,6 +26,7 @@ from simulations.mesh.cluster import PORT, Cluster, host_of, leaves
 from simulations.mesh.injector import Injector
 from simulations.mesh.observer import Observer
 from simulations.mesh.report import Report
+from simulations.mesh.secrecy import traced_tls
 from simulations.mesh.workload import MisusedWorld, Step, World
 from simulations.mesh.workloads import find_workload
 from simulations.plan import Plan
@@ -61,6 +62,7 @@ class _Run:
         self._workload = find_workload(plan.workload, plan.app)
         self._events = Events()
         self._trace = Trace()
+        self._tls = traced_tls(self._trace, self._events) if plan.tls else None
         self._history = History(plan.clients)
         self._violation: Violation | None = None
         self._mistake: WorkloadFailed | None = None
@@ -119,7 +121,7 @@ class _Run:
         plan, events = self._plan, self._events
         async with trio.open_nursery() as nursery:
             self._cluster = cluster = Cluster(
-                plan, events, self._trace, nursery, agents=self._workload.agents, fail=self._fail
+                plan, events, self._trace, nursery, agents=self._workload.agents, fail=self._fail, tls=self._tls
             )
             self._observer = Observer(cluster, self._fail)
             with cluster.devices.installed(), self._over:
@@ -253,6 +255,7 @@ class _Run:
             rng=rng,
             history=self._history,
             now_ns=lambda: round(self._events.now * 1e9),
+            tls=self._tls,
         )
         self._clients.append(client)
         process.start(nursery, functools.partial(self._live, client))
