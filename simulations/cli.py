@@ -39,6 +39,7 @@ def simulate() -> None:
     differed, 13 the simulator itself failed, 130 interrupted.
     """
     logging.disable(logging.CRITICAL)  # thousands of nodes have much to say
+    sys.path.insert(0, "")  # modules of users' are looked for in the current folder too, as with python -m
 
 
 @simulate.command()

@@ -14,8 +14,8 @@ from click.core import ParameterSource
 from simulations.cores.plans import CORE_KINDS
 from simulations.cores.swarm import DRAWS, Wish
 from simulations.mesh.swarm import KINDS, draw_plan
-from simulations.mesh.workload import WORKLOADS
-from simulations.plan import AnyPlan, MalformedPlan, read_plan
+from simulations.mesh.workloads import WORKLOADS, UnknownWorkload, find_workload
+from simulations.plan import AnyPlan, MalformedPlan, Plan, read_plan
 
 NODES = 5
 DURATION_S = 30.0
@@ -32,6 +32,7 @@ class Options:
     Attributes:
         nodes, duration_s: None if nothing is said.
         faults: kinds of them.
+        app: modules with the agents of a workload of the user's own; none means those of its module.
         worlds: of cores, at level 1.
         typed: these options as arguments, as they were given.
     """
@@ -41,6 +42,7 @@ class Options:
     duration_s: float | None
     faults: tuple[str, ...]
     workload: str
+    app: tuple[str, ...]
     worlds: tuple[str, ...]
     typed: tuple[str, ...] = ()
 
@@ -53,6 +55,7 @@ class Options:
                 duration_s=self.duration_s or DURATION_S,
                 kinds=self.faults,
                 workload=self.workload,
+                app=self.app,
             )
             return
         wish = Wish(nodes=self.nodes, duration_s=self.duration_s, kinds=frozenset(self.faults))
@@ -110,8 +113,11 @@ class PlanType(click.ParamType[PlanFile]):
         if isinstance(value, PlanFile):
             return value
         try:
-            return PlanFile(value, read_plan(Path(value).read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, MalformedPlan) as error:
+            plan = read_plan(Path(value).read_text(encoding="utf-8"))
+            if isinstance(plan, Plan):
+                find_workload(plan.workload, plan.app)
+            return PlanFile(value, plan)
+        except (OSError, UnicodeDecodeError, MalformedPlan, UnknownWorkload) as error:
             self.fail(f"{value}: {error}", param, ctx)
 
 
@@ -160,10 +166,17 @@ _OPTIONS = {
     ),
     "workload": click.option(
         "--workload",
-        type=click.Choice(sorted(WORKLOADS)),
         default="counter",
         show_default=True,
-        help="What clients do; at level 1 each world has a load of its own.",
+        metavar="NAME|MODULE:FUNCTION",
+        help=f"What clients do: {', '.join(WORKLOADS)}, or an async function of your own; at level 1 each world has a "
+        "load of its own.",
+    ),
+    "app": click.option(
+        "--app",
+        multiple=True,
+        metavar="MODULE",
+        help="Has the agents that a workload of your own calls, if its module does not. Repeatable.",
     ),
     "world": click.option(
         "--world",
@@ -196,7 +209,8 @@ def _typed(context: click.Context, own: dict[str, Any]) -> tuple[str, ...]:
     words = []
     for name, value in own.items():
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            for one in value if isinstance(value, tuple) else (value,):
+                words += [f"--{name.replace('_', '-')}", str(one)]
     return tuple(words)
 
 
@@ -207,6 +221,7 @@ def _checked(
     duration: float | None,
     faults: str,
     workload: str,
+    app: tuple[str, ...],
     world: str,
     typed: tuple[str, ...],
 ) -> Options:
@@ -215,6 +230,10 @@ def _checked(
         raise click.BadParameter(message, param_hint="--nodes")
     if level == 2 and world != "all":
         raise click.BadParameter(f"{world!r} is of cores: give --level 1 too", param_hint="--world")
+    try:
+        find_workload(workload, app)
+    except UnknownWorkload as error:
+        raise click.BadParameter(str(error), param_hint="--workload") from error
     worlds = _chosen(world, list(DRAWS), "world", "--world")
     if not worlds:
         raise click.BadParameter(f"{world!r} names no world: choose from {', '.join(DRAWS)}", param_hint="--world")
@@ -224,6 +243,7 @@ def _checked(
         duration_s=duration,
         faults=_chosen(faults, list(KINDS if level == 2 else CORE_KINDS), f"fault of level {level}", "--faults"),
         workload=workload,
+        app=app,
         worlds=worlds,
         typed=typed,
     )

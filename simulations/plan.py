@@ -108,6 +108,28 @@ class WallJump:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """The way from nodes to services outside of the mesh is slow: of requests, and of answers, this share takes up to
+    ``late_s`` longer than usual."""
+
+    late: float = 0.0
+    late_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BadDevice:
+    """The device of a node on which predictions are computed fails in the middle of a batch, until its process ends.
+
+    Attributes:
+        batches: how many it still computes from ``at_s`` on.
+    """
+
+    node: int
+    batches: int
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Faults(CoreFaults):
     """What can go wrong with whole nodes: all that can with cores, and more."""
 
@@ -119,6 +141,8 @@ class Faults(CoreFaults):
     disk_kills: tuple[DiskKill, ...] = ()
     new_disks: tuple[NewDisk, ...] = ()
     wall_jumps: tuple[WallJump, ...] = ()
+    bad_devices: tuple[BadDevice, ...] = ()
+    outside: Outside = Outside()
 
     def kinds(self) -> dict[str, int]:
         """How many of each kind."""
@@ -140,7 +164,8 @@ class Plan(Written):
         clients: how many call agents.
         duration_s: how long faults and calls go on, in virtual seconds from when the mesh was formed.
         recovery_s: how long the mesh then has to be whole again.
-        workload: its name, such as `counter`.
+        workload: its name, such as `counter`, or where it is: `my_agents:workload`.
+        app: modules with the agents that such a workload calls; its own if empty.
         keys: how many agents are called.
         calls_per_s: of all clients together; each waits for its answer, so it may be fewer.
         tempo: by what the nodes' timeouts are multiplied.
@@ -155,6 +180,7 @@ class Plan(Written):
     duration_s: float = 30.0
     recovery_s: float = 150.0
     workload: str = "counter"
+    app: tuple[str, ...] = ()
     keys: int = 8
     calls_per_s: float = 20.0
     partitions: int = 16

@@ -6,7 +6,7 @@
    `placement.check_table`, `liveness.LivenessChecker`.
 3. A verdict depends on what was told alone, not on the hash seed.
 
-The invariants, by names that stay the same:
+The invariants, by names that stay the same (those of a user's workload are its own: ``app-`` and a name):
 
 - linearizability: the operations on each key can have happened one at a time, each between its call and its end.
 - exactly-once-lost: no acknowledged request is missing from the state.
@@ -55,6 +55,12 @@ The invariants, by names that stay the same:
 - partitions-epoch-rises: epochs rise, and each becomes active once at most, while it is the newest.
 - partitions-base: only an activation changes `base`, to the replicas.
 - partitions-row-sound: a row names its primary among distinct replicas, and within an epoch neither changes.
+
+- prediction-reference: an answer is what the reference computes with a model that was published.
+- prediction-fresh: what was published in calm is soon what everybody uses.
+- prediction-tallies: the rows of an agent are those of all its classes together.
+
+- app-agent-error: no handler of a user's agents raises what the workload does not expect.
 
 - liveness-membership: after the faults every node runs, and sees exactly those that run.
 - liveness-raft: they follow one leader and have applied what it has.

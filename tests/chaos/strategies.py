@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from simulations.cores.faults import ClockRate, Crash, Cut, Leave, LinkQuality, Pause, Slow
 from simulations.disk import DiskFaults
 from simulations.plan import (
+    BadDevice,
     BadDisk,
     DiskKill,
     Faults,
     Hang,
     NewDisk,
+    Outside,
     Plan,
     Reset,
     SlowCpu,
@@ -173,6 +175,10 @@ FAULTS: Mapping[str, Callable[[Sizes], st.SearchStrategy[Any]]] = {
     "wall_jumps": lambda sizes: some(
         st.builds(WallJump, node=sizes.node, by_s=st.sampled_from((-1e5, -10.0, 10.0, 1e5)), at_s=sizes.at_s)
     ),
+    "bad_devices": lambda sizes: some(
+        st.builds(BadDevice, node=sizes.node, batches=st.integers(0, 20), at_s=sizes.at_s)
+    ),
+    "outside": lambda _: st.just(Outside()),  # of workloads of users' own: these call no services
 }
 """For each field of `Faults`, what it can be."""
 
@@ -184,12 +190,14 @@ PLAN: Mapping[str, st.SearchStrategy[Any]] = {
     "clients": st.integers(1, 4),
     "duration_s": st.integers(3, 9).map(float),
     "recovery_s": st.just(Plan().recovery_s),
-    "workload": st.sampled_from(("counter", "kv")),
+    "workload": st.sampled_from(("counter", "kv", "predict")),
+    "app": st.just(()),
     "keys": st.sampled_from((1, 3, 8)),
     "calls_per_s": st.sampled_from((2.0, 10.0, 30.0)),
     "partitions": st.sampled_from((1, 4, 16)),
     "replication": st.integers(1, 3),
     "tempo": st.sampled_from((0.25, 0.5, 1.0)),
+    "tls": st.booleans(),
 }
 """For each field of `Plan` but its faults, what it can be."""
 

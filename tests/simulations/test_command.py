@@ -285,7 +285,7 @@ def test_a_plan_of_another_version_is_refused_by_the_field(tmp_path: Path) -> No
         (("run", "--level", "1", "--world", "moon"), "there is no world 'moon': choose all, none, or from swim, raft"),
         (("run", "--level", "1", "--world", "none"), "'none' names no world"),
         (("run", "--world", "swim"), "'swim' is of cores: give --level 1 too"),
-        (("run", "--workload", "chess"), "'chess' is not one of 'counter', 'kv'"),
+        (("run", "--workload", "chess"), "there is no workload 'chess': choose from counter, kv, predict"),
         (("run", "--plan", "/nowhere"), "No such file"),
         (("run", "--history", "/nowhere/at/all"), "'/nowhere/at/all' can't be written: /nowhere/at is no folder"),
         (("replay",), "give either --seed N or --plan FILE"),

@@ -96,7 +96,7 @@ def test_every_kind_of_fault_is_drawn_and_is_over_before_the_run_is() -> None:
     drawn = set()
     for name in KINDS:
         for seed in range(60):
-            plan = draw_plan(seed, kinds=(name,))
+            plan = draw_plan(seed, kinds=(name,), workload="own:workload")  # to which everything can happen
             faults = plan.faults
             if faults == Faults():
                 continue
@@ -110,6 +110,17 @@ def test_every_kind_of_fault_is_drawn_and_is_over_before_the_run_is() -> None:
                     assert for_s >= 0, (name, seed, fault)
                     assert at_s + for_s <= plan.duration_s, (name, seed, fault)
     assert drawn == set(KINDS)
+
+
+def test_no_fault_is_drawn_that_the_workload_can_not_notice() -> None:
+    def drawn(workload: str) -> set[str]:
+        plans = [draw_plan(seed, kinds=("bad-devices", "outside"), workload=workload) for seed in range(60)]
+        kinds = {kind for plan in plans for kind in plan.faults.kinds()}
+        return kinds | {"outside" for plan in plans if plan.faults.outside != Faults().outside}
+
+    assert drawn("counter") == set()
+    assert drawn("predict") == {"bad_devices"}
+    assert drawn("own:workload") == {"bad_devices", "outside"}
 
 
 def test_only_one_node_may_lose_what_it_had_synced_and_none_where_that_is_a_majority() -> None:
