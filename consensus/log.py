@@ -174,7 +174,7 @@ class RaftLog:
 
     def unwritten(self) -> tuple[Entry, ...]:
         """The unstable entries that were not handed out yet."""
-        return tuple(self._unstable[self._handed_out :])
+        return tuple(self._unstable[self._handed_out :]) if self._handed_out < len(self._unstable) else ()
 
     def unwritten_snapshot(self) -> Snapshot | None:
         """The snapshot to store, if it was not handed out yet."""

@@ -239,17 +239,19 @@ class Raft:
         """The next batch; None if there is nothing to do. The one before must have been advanced."""
         assert self._outstanding is None, "the last batch was not advanced"
         core, log = self._core, self._core.log
-        soft_state, hard_state = core.soft_state, core.hard_state
+        # States are made only when they have changed: most calls find nothing to do at all.
+        soft, hard = self._soft_state, self._hard_state
+        soft_state = core.soft_state if (core.leader, core.role) != (soft.leader, soft.role) else None
+        promised = core.term != hard.term or core.vote != hard.vote
+        hard_state = core.hard_state if promised or log.committed != hard.commit else None
         entries, snapshot, committed = log.unwritten(), log.unwritten_snapshot(), tuple(log.unapplied())
-        changed = soft_state != self._soft_state or hard_state != self._hard_state
-        if not (changed or entries or snapshot or committed or core.messages or core.after_sync):
+        if not (soft_state or hard_state or entries or snapshot or committed or core.messages or core.after_sync):
             return None
-        promised = (hard_state.term, hard_state.vote) != (self._hard_state.term, self._hard_state.vote)
         early = tuple(core.messages)
         late = tuple([message for message in core.after_sync if message.to != core.id])
         ready = Ready(
-            soft_state=soft_state if soft_state != self._soft_state else None,
-            hard_state=hard_state if hard_state != self._hard_state else None,
+            soft_state=soft_state,
+            hard_state=hard_state,
             entries=entries,
             snapshot=snapshot,
             committed_entries=committed,
@@ -258,7 +260,7 @@ class Raft:
             must_sync=promised or bool(entries),
         )
         self._own_answers = tuple([message for message in core.after_sync if message.to == core.id])
-        self._soft_state, self._hard_state = soft_state, hard_state
+        self._soft_state, self._hard_state = soft_state or soft, hard_state or hard
         core.messages, core.after_sync = [], []
         log.hand_out()
         if committed:
