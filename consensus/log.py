@@ -170,6 +170,11 @@ class RaftLog:
         """The latest snapshot, for a follower that needs one."""
         return self.snapshot or self._storage.snapshot()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to write and nothing to apply, as after most messages."""
+        return self._handed_out == len(self._unstable) and self.snapshot is None and self.applying >= self.committed
+
     # What is to be written.
 
     def unwritten(self) -> tuple[Entry, ...]:
