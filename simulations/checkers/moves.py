@@ -1,7 +1,6 @@
 """Whether what people and leaders are told of a change is what happens: moves, explanations and takeovers."""
 
 from collections.abc import Mapping, Sequence, Set
-from typing import NoReturn
 
 from meshnode.identity import NodeId, PartitionId
 from meshnode.placement import (
@@ -43,7 +42,7 @@ def check_moves(
         own = by_partition.pop(partition, [])
         reached = _carried_out(old, new, own)
         if reached != (set(new), new[:1]):
-            _broken(
+            raise _violation(
                 "placement-moves",
                 f"partition {partition} is to get from {old} to {new} and gets to {reached}",
                 virtual_s,
@@ -51,9 +50,9 @@ def check_moves(
         for move in own:
             reason = _reason(move, old, before=before, after=after, failed=failed)
             if move.reason is not reason:
-                _broken("placement-moves", f"{move.text!r}, and the reason is that {reason.text}", virtual_s)
+                raise _violation("placement-moves", f"{move.text!r}, and the reason is that {reason.text}", virtual_s)
     if by_partition:
-        _broken("placement-moves", f"there are no partitions {sorted(by_partition)} to move", virtual_s)
+        raise _violation("placement-moves", f"there are no partitions {sorted(by_partition)} to move", virtual_s)
 
 
 def _carried_out(old: Row, new: Row, own: Sequence[Move]) -> tuple[set[NodeId], Row] | None:
@@ -108,7 +107,7 @@ def check_explanation(
     leads = fair_primaries(members, len(table.rows))
     holds = fair_replicas(members, partitions=len(table.rows), replication=replication)
     if tuple(standing.node for standing in explanation.replicas) != row:
-        _broken("placement-explanation", f"{explanation} is about another row than {row}", virtual_s)
+        raise _violation("placement-explanation", f"{explanation} is about another row than {row}", virtual_s)
     for standing in explanation.replicas:
         node = standing.node
         counted = (
@@ -128,10 +127,10 @@ def check_explanation(
             standing.replicas_fair,
         )
         if counted != said:
-            _broken("placement-explanation", f"{standing.text!r}, and by counting it is {counted}", virtual_s)
+            raise _violation("placement-explanation", f"{standing.text!r}, and by counting it is {counted}", virtual_s)
     before = ranking[: ranking.index(row[0])] if row and row[0] in members else ()
     if explanation.passed_over != tuple(node for node in before if node not in row):
-        _broken(
+        raise _violation(
             "placement-explanation", f"passed over are {before} without {row}, not {explanation.passed_over}", virtual_s
         )
 
@@ -158,13 +157,15 @@ def check_takeover(
         if row and row[0] in failed
     }
     if heirs.keys() != {partition for partition, nodes in living.items() if nodes}:
-        _broken("placement-takeover", f"{sorted(living)} need a new primary, and {sorted(heirs)} get one", virtual_s)
+        raise _violation(
+            "placement-takeover", f"{sorted(living)} need a new primary, and {sorted(heirs)} get one", virtual_s
+        )
     load = dict.fromkeys(alive, 0)
     given: dict[NodeId, list[PartitionId]] = {node: [] for node in alive}
     for partition, row in rows.items():
         leader = heirs.get(partition, row[0] if row else None)
         if partition in heirs and leader not in living[partition]:
-            _broken(
+            raise _violation(
                 "placement-takeover", f"{leader} is to lead {partition}, of which {living[partition]} live", virtual_s
             )
         if leader in load:
@@ -183,8 +184,8 @@ def check_takeover(
         for taker in sorted(reached - {giver}):
             if (2 * load[taker] + 1) / alive[taker].weight < price:
                 message = f"{giver} leads {load[giver]} and {taker} {load[taker]}, which could have one of them"
-                _broken("placement-takeover", message, virtual_s)
+                raise _violation("placement-takeover", message, virtual_s)
 
 
-def _broken(invariant: str, message: str, virtual_s: float) -> NoReturn:
-    raise Violation(invariant, virtual_s=virtual_s, message=message)
+def _violation(invariant: str, message: str, virtual_s: float) -> Violation:
+    return Violation(invariant, virtual_s=virtual_s, message=message)

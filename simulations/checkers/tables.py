@@ -6,7 +6,6 @@ a good one. Nothing here is taken from the algorithm but the fair shares.
 
 from collections.abc import Mapping
 from math import ceil, floor
-from typing import NoReturn
 
 from meshnode.identity import NodeId
 from meshnode.placement import MemberSpec, Table, fair_primaries, fair_replicas, next_table
@@ -54,7 +53,7 @@ class _Judge:
         """Rule 1: as many replicas as there can be, all of them members."""
         for partition, row in enumerate(self._table.rows):
             if len(row) != self._width or len(set(row)) != len(row) or not self._members.keys() >= set(row):
-                self.broken(
+                raise self._violation(
                     "placement-row-sound", f"partition {partition} is on {row}, of {len(self._members)} members", *row
                 )
 
@@ -63,7 +62,9 @@ class _Judge:
         held = self._table.replicas()
         for node, share in self._shares.items():
             if not floor(share) <= held[node] <= ceil(share):
-                self.broken("placement-balance", f"{node} holds {held[node]} replicas; its share is {share}", node)
+                raise self._violation(
+                    "placement-balance", f"{node} holds {held[node]} replicas; its share is {share}", node
+                )
 
     def check_zones(self) -> None:
         """Rule 4: no table with such loads covers more partitions in more zones.
@@ -82,14 +83,16 @@ class _Judge:
         possible = sum(min(count, load) for load in least.values()) + min(to_round_up, useful)
         covered = sum(len({self._members[node].zone for node in row}) for row in self._table.rows)
         if covered != possible:
-            self.broken("placement-zones", f"all rows together are in {covered} zones, and {possible} is possible")
+            raise self._violation(
+                "placement-zones", f"all rows together are in {covered} zones, and {possible} is possible"
+            )
 
     def check_survivors(self) -> None:
         """Rule 5: who led stays in the lead or hands over; where it is gone, one that has the data leads."""
         for partition, (old, new) in enumerate(zip(self._old, self._table.rows, strict=True)):
             if old and old[0] not in new and not set(old).isdisjoint(new) and new[0] not in old:
                 message = f"partition {partition} was on {old} and is led by {new[0]} of {new}, which has no data"
-                self.broken("placement-survivor-leads", message, new[0])
+                raise self._violation("placement-survivor-leads", message, new[0])
 
     def check_primaries(self) -> None:
         """Rule 3: no chain of handovers among the replicas brings what each leads nearer to its fair share."""
@@ -106,7 +109,7 @@ class _Judge:
                         f"{giver} leads {led[giver]} of a fair {shares[giver]} and could pass one on, by way of others"
                         f" perhaps, to {taker}, which leads {led[taker]} of {shares[taker]}"
                     )
-                    self.broken("placement-primaries", message, giver, taker)
+                    raise self._violation("placement-primaries", message, giver, taker)
 
     def check_stays(self, again: Table) -> None:
         """Rule 6: the same members make the same table of it; only primaries may still change, for an even load.
@@ -119,7 +122,9 @@ class _Judge:
         is_even = all(floor(share) <= led[node] <= ceil(share) for node, share in shares.items())
         for partition, (row, after) in enumerate(zip(self._table.rows, again.rows, strict=True)):
             if set(row) != set(after) or (is_even and row != after):
-                self.broken("placement-stays", f"partition {partition} is on {row}, and on {after} by the same rules")
+                raise self._violation(
+                    "placement-stays", f"partition {partition} is on {row}, and on {after} by the same rules"
+                )
 
     def _passes(self) -> dict[NodeId, set[NodeId]]:
         """To whom each node could hand over a partition that it leads."""
@@ -130,9 +135,8 @@ class _Judge:
             passes[new[0]] |= (survivors or set(new)) - {new[0]}
         return passes
 
-    def broken(self, invariant: str, message: str, *nodes: NodeId) -> NoReturn:
-        """Say so."""
-        raise Violation(invariant, virtual_s=self._virtual_s, message=message, nodes=nodes)
+    def _violation(self, invariant: str, message: str, *nodes: NodeId) -> Violation:
+        return Violation(invariant, virtual_s=self._virtual_s, message=message, nodes=nodes)
 
 
 def _reached(giver: NodeId, passes: Mapping[NodeId, set[NodeId]]) -> list[NodeId]:
