@@ -2,16 +2,20 @@
 
 import functools
 from collections.abc import Container
+from typing import TypeAlias
 
 from meshnode import wire
 from meshnode.identity import NodeId
 from meshnode.membership.messages import Member
 
+_Sized: TypeAlias = tuple[Member, int]
+"""An update with the bytes of its record, which each message counts anew."""
+
 UPDATES_MAX = 16_384
 """One for each member of the largest mesh. Only a peer that invents members has more to say."""
 
 
-@functools.lru_cache(maxsize=16_384)  # one for each member of the largest mesh: each is measured by every message
+@functools.lru_cache(maxsize=16_384)  # one for each member of the largest mesh: a list's page measures each again
 def record_bytes(member: Member) -> int:
     """How many bytes the record takes inside a message."""
     return len(wire.pack(member))
@@ -25,9 +29,9 @@ class GossipQueue:
 
     def __init__(self) -> None:
         # _rounds[n] holds what was transmitted n times, in order of arrival there.
-        self._rounds: list[dict[NodeId, Member]] = [{}]
-        self._once: dict[NodeId, Member] = {}
-        self._place: dict[NodeId, dict[NodeId, Member]] = {}  # in which of the above a member's update is
+        self._rounds: list[dict[NodeId, _Sized]] = [{}]
+        self._once: dict[NodeId, _Sized] = {}
+        self._place: dict[NodeId, dict[NodeId, _Sized]] = {}  # in which of the above a member's update is
 
     def __len__(self) -> int:
         return len(self._place)
@@ -42,7 +46,9 @@ class GossipQueue:
         self.discard(update.node_id)
         if len(self._place) >= UPDATES_MAX:
             self._discard_one()
-        self._append(update, self._once if once else self._rounds[0])
+        place = self._once if once else self._rounds[0]
+        place[update.node_id] = update, record_bytes(update)
+        self._place[update.node_id] = place
 
     def discard(self, node_id: NodeId) -> None:
         """Say nothing more about the member."""
@@ -60,29 +66,34 @@ class GossipQueue:
         """
         if not self._place:
             return ()
-        self._forget_spent(transmit_limit)
-        taken: list[tuple[Member, int]] = []
-        for times, updates in enumerate([*self._rounds, self._once]):
-            for update in updates.values():
-                if update.node_id in without:
+        if len(self._rounds) > transmit_limit:
+            self._forget_spent(transmit_limit)
+        taken: list[tuple[_Sized, int]] = []
+        for times, updates in enumerate([*self._rounds, self._once], 1):
+            if not updates:
+                continue
+            if updates is self._once:
+                times = transmit_limit
+            for node_id, sized in updates.items():
+                if node_id in without:
                     continue
-                bytes_max -= record_bytes(update)
+                bytes_max -= sized[1]
                 if bytes_max < 0:
                     break
-                taken.append((update, transmit_limit if updates is self._once else times + 1))
+                taken.append((sized, times))
             if bytes_max < 0:
                 break
-        for update, times in taken:
-            self.discard(update.node_id)
-            if times < transmit_limit:
-                while len(self._rounds) <= times:  # as many as the transmit limit: some 20 in the largest mesh
-                    self._rounds.append({})
-                self._append(update, self._rounds[times])
-        return tuple([update for update, _ in taken])
-
-    def _append(self, update: Member, place: dict[NodeId, Member]) -> None:
-        place[update.node_id] = update
-        self._place[update.node_id] = place
+        for sized, times in taken:
+            node_id = sized[0].node_id
+            if times >= transmit_limit:
+                self.discard(node_id)
+                continue
+            del self._place[node_id][node_id]
+            if len(self._rounds) <= times:  # as many as the transmit limit: some 20 in the largest mesh
+                self._rounds.append({})
+            self._rounds[times][node_id] = sized
+            self._place[node_id] = self._rounds[times]
+        return tuple([sized[0] for sized, _ in taken])
 
     def _forget_spent(self, transmit_limit: int) -> None:
         for spent in self._rounds[transmit_limit:]:  # the limit falls when the mesh shrinks

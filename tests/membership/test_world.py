@@ -113,7 +113,7 @@ def test_no_live_node_is_dead_for_good_under_loss_and_false_suspicions_are_as_ra
 
 
 def test_a_suspicion_is_refuted_before_it_becomes_a_death() -> None:
-    world = formed(6)
+    world = formed(16)
     # Nobody hears node 7 for two periods, and then everyone does again.
     world.partition([7], [node.number for node in world.nodes if node.number != 7])
     world.run_until(
