@@ -31,10 +31,10 @@ class GossipQueue:
         # _rounds[n] holds what was transmitted n times, in order of arrival there.
         self._rounds: list[dict[NodeId, _Sized]] = [{}]
         self._once: dict[NodeId, _Sized] = {}
-        self._place: dict[NodeId, dict[NodeId, _Sized]] = {}  # in which of the above a member's update is
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._place)
+        return self._count
 
     def put(self, update: Member, *, once: bool = False) -> None:
         """Spread ``update`` from now on, in place of what was said of the member before.
@@ -44,17 +44,18 @@ class GossipQueue:
             once: say it one single time, after everything else.
         """
         self.discard(update.node_id)
-        if len(self._place) >= UPDATES_MAX:
+        if self._count >= UPDATES_MAX:
             self._discard_one()
         place = self._once if once else self._rounds[0]
         place[update.node_id] = update, record_bytes(update)
-        self._place[update.node_id] = place
+        self._count += 1
 
     def discard(self, node_id: NodeId) -> None:
         """Say nothing more about the member."""
-        place = self._place.pop(node_id, None)
-        if place is not None:
-            del place[node_id]
+        # To look everywhere costs less than to keep in mind where each is: news are rarer than messages.
+        for place in (*self._rounds, self._once):
+            if place.pop(node_id, None) is not None:
+                self._count -= 1
 
     def take(self, *, bytes_max: int, transmit_limit: int, without: Container[NodeId] = ()) -> tuple[Member, ...]:
         """The next updates, up to the first that does not fit in ``bytes_max``, counted as transmitted once more.
@@ -64,43 +65,43 @@ class GossipQueue:
             transmit_limit: an update that was transmitted so often is forgotten.
             without: members that are left out this time.
         """
-        if not self._place:
+        if not self._count:
             return ()
-        if len(self._rounds) > transmit_limit:
+        rounds = self._rounds
+        if len(rounds) > transmit_limit:
             self._forget_spent(transmit_limit)
-        taken: list[tuple[_Sized, int]] = []
-        for times, updates in enumerate([*self._rounds, self._once], 1):
-            if not updates:
+        taken: list[tuple[NodeId, _Sized, dict[NodeId, _Sized], int]] = []
+        for times, place in enumerate([*rounds, self._once], 1):
+            if not place:
                 continue
-            if updates is self._once:
+            if place is self._once:
                 times = transmit_limit
-            for node_id, sized in updates.items():
+            for node_id, sized in place.items():
                 if node_id in without:
                     continue
                 bytes_max -= sized[1]
                 if bytes_max < 0:
                     break
-                taken.append((sized, times))
+                taken.append((node_id, sized, place, times))
             if bytes_max < 0:
                 break
-        for sized, times in taken:
-            node_id = sized[0].node_id
+        for node_id, sized, place, times in taken:
+            del place[node_id]
             if times >= transmit_limit:
-                self.discard(node_id)
+                self._count -= 1
                 continue
-            del self._place[node_id][node_id]
-            if len(self._rounds) <= times:  # as many as the transmit limit: some 20 in the largest mesh
-                self._rounds.append({})
-            self._rounds[times][node_id] = sized
-            self._place[node_id] = self._rounds[times]
-        return tuple([sized[0] for sized, _ in taken])
+            if len(rounds) <= times:  # as many as the transmit limit: some 20 in the largest mesh
+                rounds.append({})
+            rounds[times][node_id] = sized
+        return tuple([sized[0] for _, sized, _, _ in taken])
 
     def _forget_spent(self, transmit_limit: int) -> None:
         for spent in self._rounds[transmit_limit:]:  # the limit falls when the mesh shrinks
-            for node_id in list(spent):
-                self.discard(node_id)
+            self._count -= len(spent)
+            spent.clear()
 
     def _discard_one(self) -> None:
         """Give up what matters least: what is to be said once, or was said most often."""
         least = next(updates for updates in [self._once, *reversed(self._rounds)] if updates)
-        self.discard(next(iter(least)))
+        del least[next(iter(least))]
+        self._count -= 1

@@ -74,7 +74,8 @@ class ProbeOrder:
         if len(self._round) <= _SAMPLE_ALL:
             drawn = iter(self._rng.sample(self._round, len(self._round)))
         else:
-            drawn = (self._rng.choice(self._round) for _ in range(8 * count))
+            size, draw = len(self._round), self._rng.random  # as fair as `choice` for so few, at a third of its cost
+            drawn = (self._round[int(draw() * size)] for _ in range(8 * count))
         chosen: list[NodeId] = []
         while len(chosen) < count and (node_id := next(drawn, None)) is not None:
             if node_id == besides or node_id in chosen or node_id in without:

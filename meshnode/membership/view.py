@@ -71,7 +71,7 @@ class View:
             return
         held = self.roster.get(rumour.node_id)
         if held is not None:
-            if held == rumour:
+            if held is rumour or held == rumour:
                 return  # most are heard several times
             if held.incarnation == rumour.incarnation and held.address != rumour.address:
                 self._counters.conflicts += 1
