@@ -24,6 +24,7 @@ from simulations.cores.partition_node import PartitionNode
 from simulations.cores.raft_member import RaftMember
 from simulations.cores.swim_node import SwimNode
 from simulations.cores.trace import Trace as CoreTrace
+from simulations.hosts.host import SimHost
 from simulations.hosts.trace import Trace as HostTrace
 from simulations.kernel.process import current_process
 
@@ -157,9 +158,8 @@ def _host_name(address: str) -> str:
 def _introduction(known: dict[NodeId, str], before: Callable[..., None]) -> Callable[..., None]:
     def seen(links: Links, *arguments: Any, **named: Any) -> None:
         before(links, *arguments, **named)
-        process = current_process()
-        if process is not None:
-            known[links._local.node_id] = process.name
+        if isinstance(links._host, SimHost):
+            known[links._local.node_id] = links._host.process.name
 
     return seen
 

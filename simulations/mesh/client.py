@@ -37,6 +37,7 @@ class SimClient(Client):
         rng: random.Random,
         history: History,
         now_ns: Callable[[], int],
+        tls: Tls | None = None,
     ) -> None:
         super().__init__(nodes, host=host, tls=tls)
         self.number = number

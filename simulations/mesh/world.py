@@ -256,6 +256,7 @@ class _Run:
             rng=rng,
             history=self._history,
             now_ns=lambda: round(self._events.now * 1e9),
+            tls=self._tls,
         )
         self._clients.append(client)
         process.start(nursery, functools.partial(self._live, client))
