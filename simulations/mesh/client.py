@@ -32,7 +32,6 @@ class SimClient(Client):
         nodes: Sequence[Address],
         *,
         host: Host,
-        tls: Tls | None = None,
         number: int,
         rng: random.Random,
         history: History,

@@ -251,7 +251,6 @@ class _Run:
         client = SimClient(
             addresses,
             host=SimHost(machine, self._cluster.network, process),
-            tls=self._tls,
             number=number,
             rng=rng,
             history=self._history,
