@@ -4,7 +4,7 @@ import functools
 import os
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Options:
         faults: kinds of them.
         app: modules with the agents of a workload of the user's own; none means those of its module.
         worlds: of cores, at level 1.
+        tls: whether links are over TLS, at level 2.
         typed: these options as arguments, as they were given.
     """
 
@@ -44,12 +45,13 @@ class Options:
     workload: str
     app: tuple[str, ...]
     worlds: tuple[str, ...]
+    tls: bool = False
     typed: tuple[str, ...] = ()
 
     def plans(self, seed: int) -> Iterator[AnyPlan]:
         """Of whole nodes one; of cores one for each world."""
         if self.level == 2:
-            yield draw_plan(
+            plan = draw_plan(
                 seed,
                 nodes=self.nodes or NODES,
                 duration_s=self.duration_s or DURATION_S,
@@ -57,6 +59,7 @@ class Options:
                 workload=self.workload,
                 app=self.app,
             )
+            yield replace(plan, tls=self.tls)
             return
         wish = Wish(nodes=self.nodes, duration_s=self.duration_s, kinds=frozenset(self.faults))
         for world in self.worlds:
@@ -185,6 +188,7 @@ _OPTIONS = {
         metavar="all|LIST",
         help=f"Level 1: which cores, from {', '.join(DRAWS)}.",
     ),
+    "tls": click.option("--tls", is_flag=True, help="Level 2: all links are over TLS."),
 }
 """By the names of their parameters. One that is new here is also a parameter of `_checked`, and typed again by
 whatever tells how to repeat a run."""
@@ -210,7 +214,7 @@ def _typed(context: click.Context, own: dict[str, Any]) -> tuple[str, ...]:
     for name, value in own.items():
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             for one in value if isinstance(value, tuple) else (value,):
-                words += [f"--{name.replace('_', '-')}", str(one)]
+                words += [f"--{name.replace('_', '-')}", *([] if one is True else [str(one)])]
     return tuple(words)
 
 
@@ -223,6 +227,7 @@ def _checked(
     workload: str,
     app: tuple[str, ...],
     world: str,
+    tls: bool,
     typed: tuple[str, ...],
 ) -> Options:
     if level == 2 and nodes is not None and nodes > NODES_MAX:
@@ -234,6 +239,8 @@ def _checked(
         find_workload(workload, app)
     except UnknownWorkload as error:
         raise click.BadParameter(str(error), param_hint="--workload") from error
+    if level == 1 and tls:
+        raise click.BadParameter("cores have no links: leave out --level 1", param_hint="--tls")
     worlds = _chosen(world, list(DRAWS), "world", "--world")
     if not worlds:
         raise click.BadParameter(f"{world!r} names no world: choose from {', '.join(DRAWS)}", param_hint="--world")
@@ -245,5 +252,6 @@ def _checked(
         workload=workload,
         app=app,
         worlds=worlds,
+        tls=tls,
         typed=typed,
     )

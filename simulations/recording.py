@@ -18,7 +18,7 @@ from meshnode import wire
 from meshnode.identity import NodeId
 from meshnode.links.delivery import Delivery
 from meshnode.links.links import Links
-from simulations.cores import partition_node, raft_member, swim_node
+from simulations.cores import partition_node, placement_world, raft_member, swim_node
 from simulations.cores.partition_client import PartitionClient
 from simulations.cores.partition_node import PartitionNode
 from simulations.cores.raft_member import RaftMember
@@ -100,7 +100,12 @@ def recording(note: Note, *, world: str = "") -> Iterator[None]:
 
 # ---- worlds of cores
 
-_NOTES = {"swim": swim_node.NOTES, "raft": raft_member.NOTES, "partitions": partition_node.NOTES}
+_NOTES = {
+    "swim": swim_node.NOTES,
+    "raft": raft_member.NOTES,
+    "partitions": partition_node.NOTES,
+    "placement": placement_world.NOTES,
+}
 
 
 def _core_note(note: Note, names: dict[int, str], before: Callable[..., None]) -> Callable[..., None]:

@@ -38,6 +38,12 @@ LOADS: dict[str, tuple[tuple[str, float, str], ...]] = {
         ("workload.clients", 1, "clients"),
         ("workload.partitions", 1, "partitions"),
     ),
+    "placement": (
+        ("workload.changes_per_s", 0.0, "changes of nodes a second"),
+        ("workload.elections_per_s", 0.0, "elections a second"),
+        ("workload.lost", 0.0, "of copies lost"),
+        ("workload.partitions", 1, "partitions"),
+    ),
 }
 """The numbers of a plan that make its operations, each with the least that it can be: of whole nodes, and by the
 worlds of cores that have any."""

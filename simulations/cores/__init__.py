@@ -1,8 +1,8 @@
-"""The cores of SWIM, Raft and partitions on one heap of events: thousands of nodes, without trio.
+"""The cores of SWIM, Raft, partitions and placement on one heap of events: thousands of nodes, without trio.
 
-1. A world (`swim_world`, `raft_world`, `partition_world`) is made of a seed and `faults.CoreFaults`. Its `run` lets it
-   work, suffer and recover, and returns a `report.Report`; invariants are checked while it runs, and the first that is
-   broken ends it.
+1. A world (`swim_world`, `raft_world`, `partition_world`, `placement_world`) is made of a seed and
+   `faults.CoreFaults`. Its `run` lets it work, suffer and recover, and returns a `report.Report`; invariants are
+   checked while it runs, and the first that is broken ends it.
 2. Equal seeds and faults give equal runs, to the event, in any process: `Report.trace` is a digest of all that
    happened. What is drawn for a message depends on the seed, its link and how many came before it there, so that a run
    without one of its faults draws the same for all that is left.

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from meshnode.membership.config import SwimConfig
-from simulations.cores import partition_world, raft_world, swim_world
+from simulations.cores import partition_world, placement_world, raft_world, swim_world
 from simulations.cores.faults import FOREVER, CoreFaults
 from simulations.cores.partition_world import PartitionSettings, PartitionWorkload
+from simulations.cores.placement_settings import PlacementSettings, PlacementWorkload
 from simulations.cores.plan_file import Written, check_nodes
 from simulations.cores.raft_member import RaftSettings
 from simulations.cores.raft_world import RaftWorkload
@@ -132,10 +133,40 @@ class PartitionsPlan(_CorePlan):
         )
 
 
-CorePlan: TypeAlias = SwimPlan | RaftPlan | PartitionsPlan
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementPlan(_CorePlan):
+    """A run of `placement_world`; its nodes are numbered from 1."""
+
+    world: Literal["placement"] = "placement"
+    settings: PlacementSettings = field(default_factory=PlacementSettings)
+    workload: PlacementWorkload = field(default_factory=PlacementWorkload)
+
+    @property
+    def nodes(self) -> int:
+        """How many there are."""
+        return self.workload.nodes
+
+    def with_nodes(self, nodes: int, faults: CoreFaults) -> "PlacementPlan":
+        """The same with other nodes, and what may happen to them."""
+        workload = replace(self.workload, nodes=nodes, founders=min(nodes, self.workload.founders))
+        return replace(self, workload=workload, faults=faults)
+
+    def run(self) -> Report:
+        """Run it to its end, or to the first violation."""
+        return placement_world.run(
+            self.seed, self.faults, self.duration_s, settings=self.settings, workload=self.workload
+        )
+
+
+CorePlan: TypeAlias = SwimPlan | RaftPlan | PartitionsPlan | PlacementPlan
 """A plan of level 1."""
 
-CORE_PLANS: Mapping[str, type[CorePlan]] = {"swim": SwimPlan, "raft": RaftPlan, "partitions": PartitionsPlan}
+CORE_PLANS: Mapping[str, type[CorePlan]] = {
+    "swim": SwimPlan,
+    "raft": RaftPlan,
+    "partitions": PartitionsPlan,
+    "placement": PlacementPlan,
+}
 """By their worlds. A new world adds its own here, and a way to draw it to `simulations.cores.swarm.DRAWS`."""
 
 CORE_KINDS: dict[str, str] = {

@@ -19,6 +19,9 @@ INVARIANTS: Mapping[str, str] = {
     "partitions-at-most-once": "a request takes effect at most once",
     "partitions-state": "equal records make equal states",
     "partitions-read": "a read sees all that was acknowledged before it came",
+    "placement-same-rows": "equal commands make equal nodes and rows",
+    "placement-heir-lives": "a leader names processes that run, and asks for moves those that serve",
+    "placement-goal": "a leader changes replicas only to found what never was active, or on the way to the table",
 }
 """What is checked at this level beside the invariants of `simulations.checkers`: a world of cores sees more."""
 

@@ -16,7 +16,8 @@ from meshnode.metadata.config import AllocatorConfig
 from meshnode.partitions.config import PartitionsConfig
 from simulations.cores.faults import ClockRate, CoreFaults, Crash, Cut, Leave, LinkQuality, Pause, Slow
 from simulations.cores.partition_world import PartitionSettings, PartitionWorkload
-from simulations.cores.plans import CORE_KINDS, CorePlan, PartitionsPlan, RaftPlan, SwimPlan, only
+from simulations.cores.placement_settings import PlacementSettings, PlacementWorkload
+from simulations.cores.plans import CORE_KINDS, CorePlan, PartitionsPlan, PlacementPlan, RaftPlan, SwimPlan, only
 from simulations.cores.raft_member import RaftSettings
 from simulations.cores.raft_world import RaftWorkload
 from simulations.cores.report import Report
@@ -253,10 +254,46 @@ def draw_partitions(seed: int, wish: Wish = ANY) -> PartitionsPlan:
     return PartitionsPlan(seed=seed, duration_s=duration_s, settings=settings, workload=workload, faults=faults)
 
 
+def draw_placement(seed: int, wish: Wish = ANY) -> PlacementPlan:
+    """One run of a mesh whose members come and go."""
+    rng = random.Random(f"swarm placement {seed}")
+    nodes = wish.of_nodes(rng.choice((1, 2, 3, 4, 5, 6, 8, 12)))
+    scale = rng.choice((1.0, 1.0, 0.3))
+    settings = PlacementSettings(
+        allocator=AllocatorConfig(
+            settle_s=rng.choice((0.2, 1.0)) * scale,
+            replacement_delay_s=rng.choice((1.0, 5.0, 60.0)) * scale,
+            stuck_after_s=6.0 * scale,
+            stall_s=rng.choice((0.5, 3.0)) * scale,
+            moves_max=rng.choice((1, 4, 128)),
+        ),
+        look_interval_s=rng.choice((0.1, 0.5)) * scale,
+        seal_s=rng.choice((0.0, 0.2, 2.0)) * scale,
+        copy_s=rng.choice((0.0, 2.0, 8.0)) * scale,
+    )
+    workload = PlacementWorkload(
+        nodes=nodes,
+        founders=rng.randint(1, nodes),
+        partitions=rng.choice((1, 4, 16, 32)),
+        replication=rng.choice((1, 2, 3, 3, 3, 5)),
+        zones=rng.choice((0, 0, 2, 3)),
+        weights=rng.choice(((1,), (1,), (1, 2, 4))),
+        joins_per_s=rng.choice((0.2, 2.0)) / scale,
+        changes_per_s=rng.choice((0.0, 0.0, 0.1, 0.5)) / scale,
+        elections_per_s=rng.choice((0.0, 0.0, 0.1)) / scale,
+        lost=rng.choice((0.0, 0.0, 0.1, 0.5)),
+    )
+    duration_s = wish.of_duration_s(rng.choice((10.0, 30.0)) * scale)
+    draws = _Draws(rng, nodes=range(1, nodes + 1), duration_s=duration_s, scale_s=3.0 * scale)
+    faults = only(draws.faults(leaves=True), wish.kinds)
+    return PlacementPlan(seed=seed, duration_s=duration_s, settings=settings, workload=workload, faults=faults)
+
+
 DRAWS: Mapping[str, Callable[[int, Wish], CorePlan]] = {
     "swim": draw_swim,
     "raft": draw_raft,
     "partitions": draw_partitions,
+    "placement": draw_placement,
 }
 """The worlds, by name."""
 

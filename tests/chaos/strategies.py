@@ -197,6 +197,7 @@ PLAN: Mapping[str, st.SearchStrategy[Any]] = {
     "partitions": st.sampled_from((1, 4, 16)),
     "replication": st.integers(1, 3),
     "tempo": st.sampled_from((0.25, 0.5, 1.0)),
+    "tls": st.booleans(),
 }
 """For each field of `Plan` but its faults, what it can be."""
 

@@ -42,7 +42,7 @@ def test_a_text_that_is_no_plan_is_refused(text: str) -> None:
         ('{"faults": {"crashes": [{"node": 1, "at_s": 1}, {"node": 1, "at_s": 1, "why": 2}]}}', "crashes.1..why"),
         ('{"level": 1, "world": "raft", "workload": {"members": 3, "founders": 3, "speed": 1}}', "workload.speed"),
         ('{"level": 3}', "level is 3: choose 1 or 2"),
-        ('{"level": 1, "world": "moon"}', "world is 'moon': choose from swim, raft, partitions"),
+        ('{"level": 1, "world": "moon"}', "world is 'moon': choose from swim, raft, partitions, placement"),
         ('{"level": 1}', "world is None"),
         ('{"nodes": 3, "faults": {"crashes": [{"node": 3, "at_s": 1}]}}', "faults name the node 3: choose from 0 to 2"),
         (

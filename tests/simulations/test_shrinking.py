@@ -6,7 +6,7 @@ import pytest
 
 from simulations.campaign import Result
 from simulations.cores.faults import Crash, Cut, Pause
-from simulations.cores.plans import PartitionsPlan, RaftPlan, SwimPlan
+from simulations.cores.plans import PartitionsPlan, PlacementPlan, RaftPlan, SwimPlan
 from simulations.cores.swarm import ANY, DRAWS
 from simulations.mesh.swarm import draw_plan
 from simulations.plan import AnyPlan, Faults, Plan, Reset
@@ -64,6 +64,9 @@ def test_what_fails_always_is_shrunk_to_nothing(plan: AnyPlan) -> None:
         case PartitionsPlan():
             least = 1
             assert (smaller.workload.clients, smaller.workload.partitions) == (1, 1)
+        case PlacementPlan():
+            least = 1
+            assert (smaller.workload.founders, smaller.workload.partitions) == (1, 1)
     assert smaller.nodes == least
 
 
