@@ -69,6 +69,8 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - prediction-fresh: what was published in calm is soon what everybody uses.
 - prediction-tallies: the rows of an agent are those of all its classes together.
 
+- node-crash: no node ends by an error but one that its operator has to deal with.
+- client-crash: no client ends by an error, whatever the mesh does.
 - app-agent-error: no handler of a user's agents raises what the workload does not expect.
 
 - liveness-membership: after the faults every node runs, and sees exactly those that run.
