@@ -33,7 +33,7 @@ class FailureDetector:
     def wake(self, now: float, effects: list[Effect]) -> None:
         """Move the probes on that are due, and begin the next period if it is time."""
         if self._probes:
-            due = [(sequence, probe) for sequence, probe in self._probes.items() if probe.deadline <= now]
+            due = [(sequence, probe) for sequence, probe in self._probes.items() if probe.goes_on_at <= now]
             for sequence, probe in due:
                 if probe.is_indirect:
                     self._fail(sequence, now, effects)
@@ -118,14 +118,14 @@ class FailureDetector:
     def _plan(self) -> None:
         self.deadline = self.period_ends_at
         for probe in self._probes.values():
-            if probe.deadline < self.deadline:
-                self.deadline = probe.deadline
+            if probe.goes_on_at < self.deadline:
+                self.deadline = probe.goes_on_at
 
     def _begun(self, member: Member, now: float) -> Probe:
         return Probe(
             member.node_id,
             member.incarnation,
-            deadline=now + self._config.probe_timeout_s,
+            goes_on_at=now + self._config.probe_timeout_s,
             ends_at=now + self._config.probe_interval_s,
         )
 
@@ -137,7 +137,7 @@ class FailureDetector:
 
     def _ask_others(self, sequence: int, probe: Probe, now: float, effects: list[Effect]) -> None:
         probe.is_indirect = True
-        probe.deadline = max(probe.ends_at, now + self._config.probe_interval_s - self._config.probe_timeout_s)
+        probe.goes_on_at = max(probe.ends_at, now + self._config.probe_interval_s - self._config.probe_timeout_s)
         target = self._view.live(probe.target)
         if target is None:
             return

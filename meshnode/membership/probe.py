@@ -92,14 +92,14 @@ class Probe:
     Attributes:
         target: who is probed.
         incarnation: the target's when the probe began: a later claim of the target refutes this probe too.
-        deadline: when the probe goes on: to the others, or to its end.
+        goes_on_at: when the probe goes on: to the others, or to its end.
         ends_at: when the target becomes a suspect, at the earliest.
         is_indirect: whether others were asked.
     """
 
     target: NodeId
     incarnation: int
-    deadline: float
+    goes_on_at: float
     ends_at: float
     is_indirect: bool = False
 
