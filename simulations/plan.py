@@ -3,17 +3,29 @@
 import dataclasses
 import json
 import math
-from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 from simulations.cores.faults import FOREVER, CoreFaults
+from simulations.cores.plan_file import MalformedPlan, Written, check_nodes
+from simulations.cores.plans import CORE_PLANS, CorePlan
 from simulations.disk import DiskFaults
 
-
-class MalformedPlan(ValueError):
-    """The file is no plan; the message says what is wrong with it."""
+__all__ = [
+    "AnyPlan",
+    "BadDisk",
+    "DiskKill",
+    "Faults",
+    "Hang",
+    "MalformedPlan",
+    "NewDisk",
+    "Plan",
+    "Reset",
+    "SlowCpu",
+    "StuckLoop",
+    "WallJump",
+    "read_plan",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +108,28 @@ class WallJump:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """The way from nodes to services outside of the mesh is slow: of requests, and of answers, this share takes up to
+    ``late_s`` longer than usual."""
+
+    late: float = 0.0
+    late_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BadDevice:
+    """The device of a node on which predictions are computed fails in the middle of a batch, until its process ends.
+
+    Attributes:
+        batches: how many it still computes from ``at_s`` on.
+    """
+
+    node: int
+    batches: int
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Faults(CoreFaults):
     """What can go wrong with whole nodes: all that can with cores, and more."""
 
@@ -107,6 +141,8 @@ class Faults(CoreFaults):
     disk_kills: tuple[DiskKill, ...] = ()
     new_disks: tuple[NewDisk, ...] = ()
     wall_jumps: tuple[WallJump, ...] = ()
+    bad_devices: tuple[BadDevice, ...] = ()
+    outside: Outside = Outside()
 
     def kinds(self) -> dict[str, int]:
         """How many of each kind."""
@@ -119,8 +155,8 @@ class Faults(CoreFaults):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """One run.
+class Plan(Written):
+    """One run of whole nodes.
 
     Attributes:
         seed: of everything that is drawn while it runs: delays, the order of tasks, the nodes' own randomness.
@@ -128,24 +164,29 @@ class Plan:
         clients: how many call agents.
         duration_s: how long faults and calls go on, in virtual seconds from when the mesh was formed.
         recovery_s: how long the mesh then has to be whole again.
-        workload: its name, such as `counter`.
+        workload: its name, such as `counter`, or where it is: `my_agents:workload`.
+        app: modules with the agents that such a workload calls; its own if empty.
         keys: how many agents are called.
         calls_per_s: of all clients together; each waits for its answer, so it may be fewer.
         tempo: by what the nodes' timeouts are multiplied.
+        tls: whether links are over TLS.
         faults: what goes wrong, in virtual seconds from when the mesh was formed.
     """
 
+    level: Literal[2] = 2
     seed: int = 0
     nodes: int = 5
     clients: int = 3
     duration_s: float = 30.0
     recovery_s: float = 150.0
     workload: str = "counter"
+    app: tuple[str, ...] = ()
     keys: int = 8
     calls_per_s: float = 20.0
     partitions: int = 16
     replication: int = 3
     tempo: float = 1.0
+    tls: bool = False
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:
@@ -157,34 +198,38 @@ class Plan:
         for name in ("duration_s", "recovery_s", "calls_per_s", "tempo"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose above 0")
+        check_nodes(self.faults, self.numbers)
 
-    def to_json(self) -> str:
-        """As text, for a file."""
-        return json.dumps(_plain(msgspec.to_builtins(self)), indent=1)
+    @property
+    def numbers(self) -> range:
+        """Of its nodes."""
+        return range(self.nodes)
 
-    @classmethod
-    def from_json(cls, text: str) -> "Plan":
-        """Read what `to_json` wrote.
-
-        Raises:
-            MalformedPlan: it did not write this.
-        """
-        try:
-            return msgspec.convert(json.loads(text), cls, strict=False)
-        except (msgspec.ValidationError, ValueError) as error:
-            raise MalformedPlan(f"not a plan: {error}") from error
+    def with_nodes(self, nodes: int, faults: Faults) -> "Plan":
+        """The same with other nodes, and what may happen to them."""
+        return replace(self, nodes=nodes, replication=min(nodes, self.replication), faults=faults)
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no infinity, and no sets."""
-    match value:
-        case float() if math.isinf(value):
-            return "inf"
-        case dict():
-            return {key: _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case set() | frozenset():
-            return sorted(_plain(item) for item in value)
+AnyPlan: TypeAlias = Plan | CorePlan
+"""Of either level."""
+
+
+def read_plan(text: str) -> AnyPlan:
+    """Read a plan of either level.
+
+    Raises:
+        MalformedPlan: it is none.
+    """
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedPlan(f"not a plan: {error}") from error
+    match given:
+        case {"level": 1, "world": str(world)} if world in CORE_PLANS:
+            return CORE_PLANS[world].from_json(text)
+        case {"level": 1}:
+            raise MalformedPlan(f"not a plan: world is {given.get('world')!r}: choose from {', '.join(CORE_PLANS)}")
+        case {"level": level} if level != 2:
+            raise MalformedPlan(f"not a plan: level is {level!r}: choose 1 or 2")
         case _:
-            return value
+            return Plan.from_json(text)

@@ -1,5 +1,6 @@
-"""What a turn can reach: other agents and predictions."""
+"""What a turn can reach: other agents, predictions, and the node's clocks and chance."""
 
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
@@ -44,6 +45,19 @@ class TurnContext:
     def fencing_token(self) -> Epoch:
         """The epoch of the primary that runs the turn."""
         return self._turn.epoch
+
+    @property
+    def rng(self) -> random.Random:
+        """The node's generator."""
+        return self._host.rng
+
+    def now(self) -> float:
+        """The node's monotonic clock."""
+        return self._host.now()
+
+    def wall_clock(self) -> float:
+        """The node's wall clock."""
+        return self._host.wall_clock()
 
     def ref(self, agent_type: type[A] | str, key: str) -> A:
         """Another agent; its calls end when this turn's caller waits no longer."""

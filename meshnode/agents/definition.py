@@ -1,6 +1,7 @@
 """What an agent is: a class with a state, and handlers whose types are checked before a turn starts."""
 
 import inspect
+import random
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -22,11 +23,29 @@ _MARK = "__meshnode_handler__"
 
 
 class Surroundings(typing.Protocol):
-    """What the node offers to a running turn."""
+    """What the node offers to a running turn.
+
+    Clocks and chance are the node's: another node's differ, and a turn that runs again after a crash sees others than
+    the first time. What has to stay the same goes into the state. An agent that takes them from here, rather than from
+    `time` and `random`, can be simulated; ``trio.sleep`` and trio's timeouts it can use as they are.
+    """
 
     @property
     def fencing_token(self) -> Epoch:
         """Grows with each new primary: hand it to external systems, so that they can refuse an older one."""
+        ...
+
+    @property
+    def rng(self) -> random.Random:
+        """Not for secrets."""
+        ...
+
+    def now(self) -> float:
+        """Monotonic seconds from an arbitrary origin: for how long something takes within one turn."""
+        ...
+
+    def wall_clock(self) -> float:
+        """Seconds since 1970-01-01 UTC; may jump, and be another on the next node. For people."""
         ...
 
     def ref(self, agent_type: type[A], key: str) -> A:

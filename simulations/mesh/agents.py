@@ -1,6 +1,8 @@
 """The agents that the workloads call."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from meshnode import Agent, agent, handler
 
@@ -38,7 +40,7 @@ class Register(Agent[Cell]):
         self.state.value = value
 
     @handler(read_only=True)
-    async def get(self) -> int | None:
+    async def read(self) -> int | None:
         return self.state.value
 
     @handler
@@ -47,3 +49,38 @@ class Register(Agent[Cell]):
             return False
         self.state.value = value
         return True
+
+
+MODEL = "sim-model"
+"""The name under which the model of the workload `predict` is published."""
+
+
+@dataclass
+class Tallies:
+    total: int = 0
+    by_class: list[int] = field(default_factory=list)
+
+
+@agent("sim-classifier", state=Tallies)
+class Classifier(Agent[Tallies]):
+    """Has its node classify rows, and tallies them."""
+
+    @handler
+    async def classify(self, rows: list[list[float]]) -> tuple[int, list[list[float]]]:
+        """How many rows it has tallied by now, and the probabilities of these."""
+        answers = await self.node.predict(MODEL, rows)
+        tallies = self.state.by_class or [0] * answers.shape[1]
+        for place in np.argmax(answers, axis=1):
+            tallies[place] += 1
+        self.state.by_class = tallies
+        self.state.total += len(rows)
+        return self.state.total, answers.tolist()
+
+    @handler(read_only=True)
+    async def read(self) -> int:
+        return self.state.total
+
+    @handler(read_only=True)
+    async def tallies(self) -> tuple[int, list[int]]:
+        """All rows, and those of each class."""
+        return self.state.total, self.state.by_class

@@ -9,7 +9,7 @@ from typing import Any
 import outcome
 import trio
 
-from meshnode import Agent, Node, NodeConfig, OperatorError
+from meshnode import Agent, Node, NodeConfig, OperatorError, Tls
 from meshnode.errors import DataDirectoryError, StorageFailed
 from meshnode.host import Host
 from meshnode.identity import Address
@@ -23,6 +23,7 @@ from simulations.disk import DiskFaults, FaultAtlas, SimDisk
 from simulations.hosts import Machine, Network, SimHost, Trace
 from simulations.hosts.machine import ClockSkew
 from simulations.kernel import Events, Process
+from simulations.mesh.devices import Devices
 from simulations.plan import Plan
 
 PORT = 7946
@@ -44,6 +45,7 @@ class Cluster:
     Args:
         agents: the agent types that the nodes offer.
         fail: told of a violation.
+        tls: what makes their links private, if they are.
     """
 
     def __init__(
@@ -55,12 +57,15 @@ class Cluster:
         *,
         agents: tuple[type[Agent[Any]], ...],
         fail: Callable[[Violation], None],
+        tls: Tls | None = None,
     ) -> None:
         self.plan = plan
         self.events = events
         self.trace = trace
         self.network = Network(events, trace, seed=plan.seed)
+        self.network.is_private = tls is not None
         self.fired: Counter[str] = Counter()
+        self.devices = Devices(self.fired)
         self.nodes: dict[int, Node] = {}
         """Those that belong to a mesh and run."""
         self.processes: dict[int, Process] = {}
@@ -73,6 +78,7 @@ class Cluster:
         self._nursery = nursery
         self._agents = agents
         self._fail = fail
+        self._tls = tls
         self._atlas = FaultAtlas(copies=plan.nodes, replication=plan.replication)
         self._spares = 0
         skews = {clock.node: clock.rate for clock in plan.faults.clocks}
@@ -144,7 +150,7 @@ class Cluster:
         self.disk(number).faults = faults
 
     async def _run(self, number: int, host: Host) -> None:
-        node = Node(self._config(number), agents=self._agents, host=host)
+        node = Node(self._config(number), agents=self._agents, host=host, tls=self._tls)
         async with node:
             self.nodes[number] = node
             await node.left.wait()
@@ -155,7 +161,7 @@ class Cluster:
         if self.is_over:
             return
         if isinstance(ended, outcome.Error):
-            for error in _leaves(ended.error):
+            for error in leaves(ended.error):
                 self._judge(number, error)
         self.trace.note(self.events.now, "end", f"n{number} {ended!r:.60}")
         if number not in self.down:
@@ -202,11 +208,12 @@ class Cluster:
             swim=SwimConfig(probe_interval_s=1.0 * tempo, probe_timeout_s=0.5 * tempo, gossip_interval_s=0.2 * tempo),
             allocator=AllocatorConfig(replacement_delay_s=15.0 * tempo),
             partition=PartitionsConfig(confirm_interval_s=1.0 * tempo, lease_s=3.0 * tempo, resend_after_s=0.5 * tempo),
-            prediction=PredictionConfig(device="numpy"),
+            prediction=PredictionConfig(device=f"n{number}"),
         )
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def leaves(error: BaseException) -> list[BaseException]:
+    """What is in a group of errors; the error itself if it is none."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
-    return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [leaf for inner in error.exceptions for leaf in leaves(inner)]

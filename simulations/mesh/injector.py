@@ -62,6 +62,9 @@ class Injector:
             self._at(kill.at_s, "kill at disk", functools.partial(self._kill_at_disk, kill))
         for new in faults.new_disks:
             self._at(new.at_s, "new disk", functools.partial(self._new_disk, new))
+        for device in faults.bad_devices:
+            spoil = functools.partial(self._cluster.devices.spoil, f"n{device.node}", batches=device.batches)
+            self._at(device.at_s, "bad device", spoil)
         for jump in faults.wall_jumps:
             self._at(jump.at_s, "wall jump", functools.partial(self._jump, jump.node, jump.by_s))
 

@@ -2,29 +2,37 @@
 
 import functools
 import io
+import math
 import random
+import traceback
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import outcome
 import trio
 
-from meshnode import Client, MeshError, OutcomeUnknown
-from meshnode.errors import TurnTimeout
+from meshnode import AgentError
 from meshnode.identity import Address
 from simulations.checkers.explanation import check_history
-from simulations.checkers.history import History, Json, Operation
+from simulations.checkers.history import History
 from simulations.checkers.violation import Violation
 from simulations.hosts import Machine, SimHost, Trace
+from simulations.hosts.quality import LAN, Paths
 from simulations.kernel import Events, Process, simulate
 from simulations.mesh.agreement import Agreement
-from simulations.mesh.cluster import PORT, Cluster, host_of
+from simulations.mesh.client import CAUSED_BY_FAULTS, SimClient
+from simulations.mesh.cluster import PORT, Cluster, host_of, leaves
 from simulations.mesh.injector import Injector
 from simulations.mesh.observer import Observer
 from simulations.mesh.report import Report
-from simulations.mesh.workload import WORKLOADS, Workload
+from simulations.mesh.secrecy import traced_tls
+from simulations.mesh.workload import MisusedWorld, Step, World
+from simulations.mesh.workloads import find_workload
 from simulations.plan import Plan
 
 FORMATION_S = 120.0
-"""Within this time a mesh without faults is there, whatever its tempo."""
+"""Within this time a mesh without faults is there, whatever its tempo; and a workload has made its preparations."""
 
 LOOK_S = 0.25
 """How often the world looks whether it is what it should be."""
@@ -34,38 +42,57 @@ class NotFormed(Exception):
     """The harness failed: without any fault, the mesh was not formed."""
 
 
+class WorkloadFailed(Exception):
+    """The workload has a mistake: it raised, at the line that the message names."""
+
+
 def run(plan: Plan) -> Report:
     """Run the plan to its end, or to the first violation.
 
     Raises:
-        KeyError: there is no such workload.
-        NotFormed: see there.
+        UnknownWorkload: there is no such workload.
+        NotFormed, WorkloadFailed: see there.
     """
-    return _World(plan).run()
+    return _Run(plan).run()
 
 
-class _World:
+class _Run:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._workload: Workload = WORKLOADS[plan.workload]
+        self._workload = find_workload(plan.workload, plan.app)
         self._events = Events()
         self._trace = Trace()
+        self._tls = traced_tls(self._trace, self._events) if plan.tls else None
         self._history = History(plan.clients)
-        self._acknowledged = 0
         self._violation: Violation | None = None
+        self._mistake: WorkloadFailed | None = None
         self._over = trio.CancelScope()
-        self._is_loaded = True
-        self._clients: list[Client] = []
+        self._patience = trio.CancelScope()
+        self._is_loaded = False
+        self._begun_s = math.inf
+        self._clients: list[SimClient] = []
         self._client_processes: list[Process] = []
+        self._ways_out = Paths(plan.seed)
+        self._world = World(
+            plan,
+            self._events,
+            self._trace,
+            self._clients,
+            paths=self._ways_out,
+            under_faults=self._under_faults,
+            fail=self._fail,
+        )
 
     def run(self) -> Report:
         with Agreement(lambda: self._events.now, self._fail).listening():
             simulate(self._main, events=self._events, seed=self._plan.seed)
+        if self._mistake is not None:
+            raise self._mistake
         lines = io.StringIO()
         self._history.write(lines)
         operations = self._history.operations()
-        if self._violation is None:
-            self._violation = check_history(operations, self._workload.model).violation()
+        if self._violation is None and self._world.model is not None:
+            self._violation = check_history(operations, self._world.model).violation()
         cluster = self._cluster
         disks = [disk for machine in cluster.machines.values() for disk in machine.disks.values()]
         for disk in disks:
@@ -74,10 +101,11 @@ class _World:
             plan=self._plan,
             violation=self._violation,
             digest=self._trace.digest,
+            begun_s=self._begun_s,
             virtual_s=self._events.now,
             events=self._events.happened,
-            operations=len(operations),
-            acknowledged=self._acknowledged,
+            operations=self._world.steps,
+            acknowledged=self._world.done,
             fired=dict(sorted(cluster.fired.items())),
             nodes=self._summary,
             lines=tuple(self._trace.lines()),
@@ -93,22 +121,16 @@ class _World:
         plan, events = self._plan, self._events
         async with trio.open_nursery() as nursery:
             self._cluster = cluster = Cluster(
-                plan, events, self._trace, nursery, agents=self._workload.agents, fail=self._fail
+                plan, events, self._trace, nursery, agents=self._workload.agents, fail=self._fail, tls=self._tls
             )
             self._observer = Observer(cluster, self._fail)
-            with self._over:
+            with cluster.devices.installed(), self._over:
                 for number in range(plan.nodes):
                     cluster.start(number)
                 await self._until_formed()
                 for number in range(plan.clients):
                     self._start_client(number, nursery)
-                injector = Injector(cluster)
-                injector.begin()
-                begun_s = events.now
-                await self._look_until(begun_s + plan.duration_s)
-                self._is_loaded = False
-                injector.end()
-                await self._until_recovered()
+                await self._carry_out()
             self._summary = self._observer.summary()
             events.after(0.0, self._end)
             await trio.sleep(LOOK_S)
@@ -131,7 +153,7 @@ class _World:
             await trio.sleep(LOOK_S)
 
     async def _until_recovered(self) -> None:
-        """The mesh becomes whole, and every agent answers."""
+        """The mesh becomes whole."""
         end_s = self._events.now + self._plan.recovery_s
         missing: str | None = ""
         while self._events.now < end_s and missing is not None:
@@ -141,26 +163,75 @@ class _World:
         if missing is not None:
             self._fail(Violation("liveness-membership", virtual_s=self._events.now, message=missing))
             await trio.lowlevel.checkpoint()
-        silent: list[str] = []
-        with trio.move_on_after(self._plan.recovery_s):
-            async with trio.open_nursery() as nursery:
-                for key in range(self._plan.keys):
-                    silent.append(f"k{key}")
-                    nursery.start_soon(self._read, f"k{key}", silent)
-        if silent:
-            message = f"{', '.join(silent)} did not answer within {self._plan.recovery_s:g} s of calm"
-            self._fail(Violation("liveness-agents", virtual_s=self._events.now, message=message))
 
-    async def _read(self, key: str, silent: list[str]) -> None:
-        client = self._clients[0]
-        while True:
+    # ---- the workload
+
+    async def _carry_out(self) -> None:
+        """All of the workload: what it prepares, `_under_faults`, and what it finds in the end."""
+        patience_s = FORMATION_S * max(1.0, self._plan.tempo)
+        self._patience.deadline = self._events.now + patience_s
+        try:
+            with self._patience:
+                await self._workload.program(self._world)
+            if not self._world.steps and not self._patience.cancelled_caught:
+                raise MisusedWorld("it never called under_faults: nothing was put to the test")
+        except BaseException as error:
+            causes = [leaf for leaf in leaves(error) if not isinstance(leaf, trio.Cancelled)]
+            if not causes:
+                raise
+            self._blame(causes[0])
+        if self._patience.cancelled_caught:
+            calm_s = patience_s if not self._world.steps else self._plan.recovery_s
+            self._fail(self._silence(f"the workload did not end within {calm_s:g} s of calm"))
+
+    def _blame(self, error: BaseException) -> None:
+        """Whose mistake it is that the workload ended like this."""
+        if not isinstance(error, Exception):
+            raise error
+        told = f"{_place_of(error, self._workload.program)}{type(error).__name__}: {error}"
+        if isinstance(error, AgentError):
+            self._fail(Violation("app-agent-error", virtual_s=self._events.now, message=told))
+        elif isinstance(error, CAUSED_BY_FAULTS) and not self._is_loaded:
+            self._fail(self._silence(f"in calm, {told}"))
+        else:
+            self._mistake = WorkloadFailed(f"workload {self._plan.workload}: {told}")
+            self._mistake.__cause__ = error
+            self._over.cancel()
+
+    def _silence(self, message: str) -> Violation:
+        return Violation("liveness-agents", virtual_s=self._events.now, message=message)
+
+    async def _under_faults(self, step: Step) -> None:
+        plan, events = self._plan, self._events
+        if self._world.steps:
+            raise MisusedWorld("under_faults was called before: a plan's faults happen once in a run")
+        injector = Injector(self._cluster)
+        self._patience.deadline = math.inf
+        self._is_loaded = True
+        self._ways_out.default = replace(LAN, late=plan.faults.outside.late, late_s=plan.faults.outside.late_s)
+        async with trio.open_nursery() as nursery:
+            for client, process in zip(self._clients, self._client_processes, strict=True):
+                process.main.spawn(nursery, functools.partial(self._repeat, client, step), f"{process.name} steps")
+            injector.begin()
+            self._begun_s = events.now
+            await self._look_until(self._begun_s + plan.duration_s)
+            self._is_loaded = False
+            injector.end()
+            self._ways_out.calm()
+            await self._until_recovered()
+            self._patience.deadline = events.now + plan.recovery_s
+
+    async def _repeat(self, client: SimClient, step: Step) -> None:
+        world, plan = self._world, self._plan
+        pause_s = plan.clients / plan.calls_per_s
+        while self._is_loaded:
+            world.steps += 1
             try:
-                await self._workload.call(client, key, self._workload.read, None, 5.0)
-            except MeshError:
-                await trio.sleep(LOOK_S)
-            else:
-                silent.remove(key)
-                return
+                await step(client)
+                world.done += 1
+            except* CAUSED_BY_FAULTS:
+                pass
+            await trio.sleep(client.rng.expovariate(1.0) * pause_s)
 
     # ---- clients
 
@@ -172,40 +243,36 @@ class _World:
             raise AssertionError(f"a client has no disk {root}")
 
         machine = Machine(self._events, host, seed=self._plan.seed, make_disk=no_disk)
-        process = Process(self._events, name=f"c{number}")
+        process = Process(self._events, name=f"c{number}", on_end=self._client_ended)
         self._client_processes.append(process)
-        process.start(
-            nursery, functools.partial(self._client, number, SimHost(machine, self._cluster.network, process))
-        )
-
-    async def _client(self, number: int, host: SimHost) -> None:
-        plan = self._plan
-        rng = random.Random(f"client {number} of {plan.seed}")
-        addresses = [Address(host_of(node), PORT) for node in range(plan.nodes)]
+        rng = random.Random(f"client {number} of {self._plan.seed}")
+        addresses = [Address(host_of(node), PORT) for node in range(self._plan.nodes)]
         rng.shuffle(addresses)
-        pause_s = plan.clients / plan.calls_per_s
-        async with Client(addresses, host=host) as client:
-            self._clients.append(client)
-            while self._is_loaded:
-                key = f"k{rng.randrange(plan.keys)}"
-                op, value = self._workload.draw(rng)
-                operation = self._history.invoke(number, op=op, key=key, value=value, time_ns=self._now_ns())
-                await self._call(client, operation, rng.choice((1.0, 3.0, 10.0)))
-                await trio.sleep(rng.expovariate(1.0) * pause_s)
+        client = SimClient(
+            addresses,
+            host=SimHost(machine, self._cluster.network, process),
+            number=number,
+            rng=rng,
+            history=self._history,
+            now_ns=lambda: round(self._events.now * 1e9),
+            tls=self._tls,
+        )
+        self._clients.append(client)
+        process.start(nursery, functools.partial(self._live, client))
+
+    async def _live(self, client: SimClient) -> None:
+        async with client:
             await trio.sleep_forever()
 
-    async def _call(self, client: Client, operation: Operation, timeout_s: float) -> None:
-        history = self._history
-        result: Json
-        try:
-            result = await self._workload.call(client, operation.key, operation.op, operation.value, timeout_s)
-        except (OutcomeUnknown, TurnTimeout) as error:
-            history.info(operation, str(error)[:80], time_ns=self._now_ns())
-        except MeshError as error:
-            history.fail(operation, str(error)[:80], time_ns=self._now_ns())
-        else:
-            self._acknowledged += 1
-            history.ok(operation, result, time_ns=self._now_ns())
+    def _client_ended(self, ended: outcome.Outcome[object]) -> None:
+        """Nothing that a mesh does may end a client."""
+        if isinstance(ended, outcome.Error) and not isinstance(ended.error, trio.Cancelled):
+            told = "".join(traceback.format_exception(ended.error)[-3:])
+            self._fail(Violation("client-crash", virtual_s=self._events.now, message=told))
 
-    def _now_ns(self) -> int:
-        return round(self._events.now * 1e9)
+
+def _place_of(error: BaseException, program: Any) -> str:
+    """The line of the workload's own at which the error came up: "my_agents.py:12: ", or nothing."""
+    own = program.__code__.co_filename
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
+    return f"{Path(own).name}:{lines[-1]}: " if lines else ""

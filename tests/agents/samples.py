@@ -1,6 +1,7 @@
 """Agent types for the tests of the service."""
 
 import datetime
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,15 @@ class Gates:
 
     def ref(self, agent_type: Any, key: str) -> Any:
         raise AssertionError("these turns call nobody")
+
+    @property
+    def rng(self) -> random.Random:
+        raise AssertionError("these turns draw nothing")
+
+    def now(self) -> float:
+        raise AssertionError("these turns read no clock")
+
+    wall_clock = now
 
     async def predict(self, model: str, rows: Any) -> Any:
         raise AssertionError("these turns predict nothing")

@@ -150,6 +150,16 @@ async def test_a_turn_has_a_fencing_token_and_predictions() -> None:
     assert await turn.predict("digits", [1.0]) == ["digits", [1.0]]
 
 
+async def test_a_turn_reads_the_clocks_of_its_node_and_draws_from_its_generator() -> None:
+    turn = context(Calls())
+    began_s = turn.now()
+    turn._host.leap_s = 5.0
+    turn._host.wall_offset_s = 1e9
+    assert turn.now() - began_s >= 5.0
+    assert 1e9 <= turn.wall_clock() < 2e9
+    assert turn.rng is turn._host.rng
+
+
 # ---- with the service: agents that call agents
 
 
