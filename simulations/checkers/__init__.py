@@ -16,6 +16,7 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - exactly-once-reply: every answer to one request id is the same.
 - requests-at-most-once: no request has two turns in the committed records of its partition.
 - requests-session: a turn is of a session that is open.
+- requests-answer: an answer is the reply in a committed turn of its request.
 
 - raft-election-safety: a term has one leader.
 - raft-log-matching: entries of one index and term are the same everywhere, and so is everything before them.
@@ -38,19 +39,22 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - placement-same-table: everyone makes the same table of the same members and rows.
 - placement-minimal-movement: only what must move moves.
 
-- partitions-one-process: an epoch is served by one process.
+- partitions-one-process: an epoch is served by one process, the one that its row names.
 - partitions-one-record: there is one record for each epoch and sequence.
 - partitions-equal-prefixes: logs that have a record in common agree before it.
-- partitions-committed-kept: the primary of an epoch has everything that was acknowledged in earlier ones.
+- partitions-committed-kept: the primary of an epoch has everything that was committed in earlier ones.
 - partitions-acknowledged-committed: what a caller is told is committed, and is what it sent.
 - partitions-durable-majority: a record is committed by an active primary, on the disks of a majority of its replicas.
+- partitions-sealed-majority: nothing is written in an epoch before a majority of the base has sealed it.
+- partitions-barrier: a primary commits only up to a record of its own epoch.
 - partitions-one-history: there is one committed record for each sequence.
 - partitions-snapshot-committed: a snapshot is of committed records.
 - partitions-log-whole: a log in memory is what was written, without holes, around what is committed.
 - partitions-promise-falls: the promised epoch never falls.
-- partitions-promise-durable: nor does a restart forget one that was answered for.
+- partitions-promise-durable: what is answered for is on the disk, and no restart forgets it.
 - partitions-durable-log: a restart finds every record that was said to be on disk.
 - partitions-below-promise: nothing is accepted or done for an epoch below the promised one.
+- partitions-read-confirmed: what a read saw is committed, and its primary confirmed since, before it is answered.
 - partitions-same-rows: every node applies the same changes of a row in the same order.
 - partitions-epoch-rises: epochs rise, and each becomes active once at most, while it is the newest.
 - partitions-base: only an activation changes `base`, to the replicas.
@@ -65,6 +69,7 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - liveness-membership: after the faults every node runs, and sees exactly those that run.
 - liveness-raft: they follow one leader and have applied what it has.
 - liveness-partitions: every partition is active, and served by the process that its row names.
+- liveness-replicas: every partition has as many replicas that run as it should have.
 - liveness-agents: every agent answers.
 """
 
@@ -89,6 +94,7 @@ LIVENESS: Final = frozenset(
         "liveness-membership",
         "liveness-raft",
         "liveness-partitions",
+        "liveness-replicas",
         "liveness-agents",
     }
 )
