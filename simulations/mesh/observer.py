@@ -1,6 +1,6 @@
 """Looks into running nodes from outside, and at what must hold of all of them together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from xxhash import xxh3_64_hexdigest
 
@@ -10,9 +10,6 @@ from meshnode.membership.messages import State
 from simulations.checkers.liveness import MeshReport, NodeReport, convergence_bound_s
 from simulations.checkers.violation import Violation
 from simulations.mesh.cluster import Cluster
-
-ANSWERS_S = 40.0
-"""What calls take that were under way when the mesh came together, and then one to each agent."""
 
 
 class Observer:
@@ -49,12 +46,8 @@ class Observer:
 
     # ---- whether the mesh is whole
 
-    def report(self, silent: Mapping[str, str]) -> MeshReport:
-        """All of the mesh at this moment.
-
-        Args:
-            silent: agents that have not answered, with the reason.
-        """
+    def report(self) -> MeshReport:
+        """All of the mesh at this moment, but for its agents: those the workload asks."""
         cluster, plan = self._cluster, self._cluster.plan
         nodes = tuple(_report_of(node) for _, node in sorted(cluster.nodes.items()))
         for number, node in cluster.nodes.items():
@@ -66,15 +59,15 @@ class Observer:
             voters=() if newest is None else tuple(map(NodeId, newest.group.status.voters)),
             partitions=plan.partitions,
             replication=plan.replication,
-            silent=silent,
+            silent={},
         )
 
     def bound_s(self) -> float:
-        """In how many virtual seconds without faults the mesh comes together, and every agent answers."""
+        """In how many virtual seconds without faults the mesh comes together."""
         plan, nodes = self._cluster.plan, self._cluster.nodes.values()
         known = {node_id for node in nodes for node_id in node.membership.members}
         config = self._cluster.config(0)
-        return ANSWERS_S + convergence_bound_s(
+        return convergence_bound_s(
             config.swim,
             config.allocator,
             election_timeout_s=config.election_timeout_s,

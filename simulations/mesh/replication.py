@@ -25,6 +25,7 @@ from simulations.checkers.reads import ReadsChecker
 from simulations.checkers.requests import RequestsChecker
 from simulations.checkers.rows import RowsChecker
 from simulations.checkers.violation import Violation
+from simulations.kernel import Process
 from simulations.kernel.process import current_process
 from simulations.mesh.listening import Listener, Method, Wrapping, after, before
 
@@ -39,6 +40,7 @@ class _Life:
     """
 
     driver: Partitions
+    process: Process
     queue: deque[Entry] = field(default_factory=deque)
     touched: dict[PartitionId, None] = field(default_factory=dict)
 
@@ -87,7 +89,7 @@ class Replication(Listener):
     def check_logs(self) -> None:
         """At the end of a run: what is in memory is what was written."""
         for node, life in self._lives.items():
-            for copy in life.driver.partitions.values():
+            for copy in life.driver.partitions.values() if life.process.is_alive else ():
                 self.tell(self._copies.check_whole_log, copy, node)
 
     # ---- lives
@@ -100,7 +102,7 @@ class Replication(Listener):
         last = self._lives.get(node)
         if last is not None:
             del self._owners[last.driver._journal]
-        self._lives[node] = _Life(driver)
+        self._lives[node] = _Life(driver, process)
         self._owners[journal] = node
         self._rows.restarted(node)
         self._reads.restarted(node)
