@@ -167,6 +167,10 @@ class PartitionsChecker:
                 node,
                 process[0],
             )
+        if not self.promises.has_begun(partition, epoch):
+            raise self._violation(
+                "partitions-barrier", partition, f"it serves epoch {epoch}, of which no record was written", node
+            )
         earlier = (last for by, last in self._committed_by.get(partition, {}).items() if by < epoch)
         last = max(earlier, default=0)
         if committed < last:

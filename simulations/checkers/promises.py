@@ -82,6 +82,10 @@ class Promises:
                 node,
             )
 
+    def has_begun(self, partition: PartitionId, epoch: Epoch) -> bool:
+        """Whether a record of the epoch was written."""
+        return (partition, epoch) in self._begun
+
     def answered_for(self, node: NodeId) -> dict[PartitionId, Epoch]:
         """The highest promise that this node answered for, of each partition."""
         return {partition: epoch for (partition, other), epoch in self._answered.items() if other == node}

@@ -17,7 +17,7 @@ from meshnode.errors import MeshError
 from meshnode.identity import NodeId, PartitionId
 from meshnode.metadata.rows import Row
 from meshnode.partitions.driver import Partitions
-from meshnode.partitions.effects import Committed, Deposed, Effect, ReadReady, Send, Serving
+from meshnode.partitions.effects import Committed, Deposed, Effect, Send, Serving
 from meshnode.partitions.journal import Journal
 from meshnode.partitions.messages import Confirm, Confirmed, Entry, Record
 from simulations.checkers.partitions import PartitionsChecker
@@ -79,7 +79,6 @@ class Replication(Listener):
             (Partitions, "_perform", after(lambda driver, _effects: self.tell(self._stepped, driver))),
             (Partitions, "_perform_one", before(lambda driver, effect: self.tell(self._performs, driver, effect))),
             (Partitions, "_send", before(lambda driver, send: self.tell(self._sends, driver, send))),
-            (Partitions, "read", before(lambda driver, *read: self.tell(self._reads_begins, driver, *read))),
             (Journal, "write", before(lambda journal, entry: self.tell(self._wrote, journal, entry))),
             (Journal, "_write_and_sync", after(lambda journal, queue, _: self.tell(self._synced, journal, queue))),
             (Agents, "call", self._call_heard),
@@ -105,7 +104,6 @@ class Replication(Listener):
         self._lives[node] = _Life(driver, process)
         self._owners[journal] = node
         self._rows.restarted(node)
-        self._reads.restarted(node)
 
     def _recovered(self, driver: Partitions) -> None:
         node = driver._node_id
@@ -143,8 +141,6 @@ class Replication(Listener):
                 copy = copies[partition]
                 self._copies.check(copy, node)
                 self._copies.serving(partition, epoch, node, driver._core._boot, copy.replica.committed)
-            case ReadReady(partition, token):
-                self._reads.ready(node, copies[partition], token)
             case Deposed(partition):
                 self._lives[node].touched[partition] = None
             case _:
@@ -168,16 +164,22 @@ class Replication(Listener):
             case _:
                 self._copies.sent(driver._node_id, send.message)
 
-    def _reads_begins(self, driver: Partitions, partition: PartitionId, token: int) -> None:
-        self._reads.begun(driver._node_id, driver.partitions[partition], token)
-
     # ---- what callers are told
 
     def _call_heard(self, original: Method) -> Method:
         def heard(agents: Agents, call: Call, respond: Respond) -> None:
+            may_write = _may_write(agents, call)
+            driver = agents._primaries
+            assert isinstance(driver, Partitions)
+            copy = driver.partitions.get(call.partition)
+            read = None if may_write or copy is None else self._reads.begun(driver._node_id, copy)
+
             def respond_heard(answer: Answer) -> None:
-                if answer.status in (Status.DONE, Status.FAILED) and _may_write(agents, call):
-                    self.tell(self._requests.answered, call, answer)
+                if answer.status in (Status.DONE, Status.FAILED):
+                    if may_write:
+                        self.tell(self._requests.answered, call, answer)
+                    elif copy is not None and read is not None:
+                        self.tell(self._reads.ended, read, copy.replica.committed)
                 respond(answer)
 
             original(agents, call, respond_heard)

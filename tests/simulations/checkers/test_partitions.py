@@ -121,6 +121,7 @@ def test_two_committed_histories_are_found(checker: PartitionsChecker) -> None:
 
 
 def test_two_processes_of_an_epoch_are_found(checker: PartitionsChecker) -> None:
+    write(checker, A, 1)
     checker.serving(P, Epoch(1), A, Boot(1), 0)
     checker.serving(P, Epoch(1), A, Boot(1), 0)
     with violates("partitions-one-process", match="start 2 of it serves epoch 1, and so does start 1 of 1"):
@@ -131,6 +132,8 @@ def test_two_processes_of_an_epoch_are_found(checker: PartitionsChecker) -> None
 
 def test_a_primary_that_lacks_what_was_committed_is_found(checker: PartitionsChecker) -> None:
     commit(checker, 1, 1)
+    write(checker, B, 2, first=3)
+    write(checker, C, 3, first=2)
     checker.serving(P, Epoch(1), A, Boot(1), 0)
     checker.serving(P, Epoch(2), B, Boot(1), 2)
     with violates("partitions-committed-kept", match="serves epoch 3 with 1 records committed, and 2 was"):
@@ -142,6 +145,9 @@ def test_a_commitment_that_ends_with_a_record_of_another_epoch_is_found(checker:
         write(checker, node, 1, 1, 2)
     with violates("partitions-barrier", match="as primary of epoch 2 it commits up to 2, of epoch 1"):
         checker.check(serving(copy_of(A, 1, 1, 2, committed=2), A, A, B, C), A)
+    with violates("partitions-barrier", match="it serves epoch 3, of which no record was written"):
+        checker.serving(P, Epoch(3), A, Boot(1), 3)
+    checker.serving(P, Epoch(2), A, Boot(1), 3)
 
 
 BEGUN = Row(Epoch(2), A, Boot(7), (A, B, C), Phase.SEALING, base=(A, B, C))
@@ -171,10 +177,11 @@ def test_an_epoch_that_a_majority_of_the_base_sealed_may_begin(with_rows: Partit
 
 
 def test_a_process_that_the_row_does_not_name_is_found(with_rows: PartitionsChecker) -> None:
-    with_rows.serving(P, Epoch(2), A, Boot(7), 0)
+    write(with_rows, A, 1)
+    with_rows.serving(P, Epoch(1), A, Boot(7), 0)
     for node, boot in ((A, Boot(8)), (B, Boot(7))):
-        with violates("partitions-one-process", match="serves epoch 2, whose row names start 7 of 1"):
-            with_rows.serving(P, Epoch(2), node, boot, 0)
+        with violates("partitions-one-process", match="serves epoch 1, whose row names start 7 of 1"):
+            with_rows.serving(P, Epoch(1), node, boot, 0)
 
 
 def test_an_acknowledgement_of_what_is_not_committed_is_found(checker: PartitionsChecker) -> None:

@@ -42,44 +42,33 @@ def test_a_read_waits_for_what_it_saw_and_for_a_round_that_began_after_it(
     checker: ReadsChecker, copy: Partition
 ) -> None:
     confirm(checker, 1)
-    checker.begun(A, copy, 5)
-    copy.replica.committed = 2
+    read = checker.begun(A, copy)
+    assert read is not None
     confirm(checker, 2)
-    checker.ready(A, copy, 5)
-    copy.replica.committed = 1
-    checker.begun(A, copy, 6)
-    confirm(checker, 3)
-    with violates("partitions-read-confirmed", match="read 6 saw 2 records, of which 1 are committed"):
-        checker.ready(A, copy, 6)
+    checker.ended(read, committed=2)
+    with violates("partitions-read-confirmed", match="it saw 2 records, of which 1 are committed"):
+        checker.ended(read, committed=1)
 
 
 def test_a_round_from_before_one_that_was_denied_or_of_another_epoch_confirms_nothing(
     checker: ReadsChecker, copy: Partition
 ) -> None:
-    copy.replica.committed = 2
     checker.asked(A, B, Confirm(1, (Claim(P, Epoch(1), 1),)))
-    checker.begun(A, copy, 5)
+    read = checker.begun(A, copy)
+    assert read is not None
     checker.answered(B, A, Confirmed(1, ()))
     confirm(checker, 2, is_denied=True)
     confirm(checker, 3, by=C, epoch=2)
     checker.answered(C, A, Confirmed(7, ()))
-    with violates("partitions-read-confirmed", match=r"of \(1, 2, 3\) only \[1\] confirmed after it began"):
-        checker.ready(A, copy, 5)
+    with violates("partitions-read-confirmed", match=r"of \(1, 2, 3\) only \[1\] confirmed its epoch after it arrived"):
+        checker.ended(read, committed=2)
+    confirm(checker, 4, by=C)
+    checker.ended(read, committed=2)
 
 
-def test_a_read_that_was_never_begun_or_whose_primary_is_deposed_has_no_answer(
-    checker: ReadsChecker, copy: Partition
-) -> None:
-    with violates("partitions-read-confirmed", match="none was begun"):
-        checker.ready(A, copy, 5)
-    checker.begun(A, copy, 5)
-    checker.restarted(A)
-    with violates("partitions-read-confirmed"):
-        checker.ready(A, copy, 5)
-    checker.begun(A, copy, 5)
+def test_a_node_that_is_no_primary_begins_no_read(checker: ReadsChecker, copy: Partition) -> None:
     copy.primary = None
-    with violates("partitions-read-confirmed"):
-        checker.ready(A, copy, 5)
+    assert checker.begun(A, copy) is None
 
 
 def test_each_claim_that_is_confirmed_is_told() -> None:

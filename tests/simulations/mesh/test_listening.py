@@ -1,0 +1,159 @@
+"""Mistakes in production code are found while it runs, by the name of what they break."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from meshnode.agents.ledger import Turn
+from meshnode.agents.service import Agents
+from meshnode.metadata.allocator import Allocator
+from meshnode.partitions.confirmation import Rounds
+from meshnode.partitions.driver import Partitions
+from meshnode.partitions.effects import AfterSync, Effect, Send
+from meshnode.partitions.journal import Journal
+from meshnode.partitions.messages import Appended
+from meshnode.partitions.primary import Primary
+from meshnode.partitions.replica import Replica
+from meshnode.partitions.takeover import Takeover
+from meshnode.placement import next_table
+from simulations.cores.faults import Crash, LinkQuality
+from simulations.mesh import run
+from simulations.plan import Faults, NewDisk, Plan
+
+Mistake = Callable[[pytest.MonkeyPatch], None]
+
+CALM = Plan(nodes=3, clients=2, duration_s=4.0, keys=4, partitions=4, tempo=0.5)
+
+# One node after the other is gone for a while, so that each takes over from another one.
+CRASHES = dataclasses.replace(
+    CALM, duration_s=12.0, faults=Faults(crashes=tuple(Crash(node, 1.0 + 4 * node, 2.0) for node in range(3)))
+)
+
+# What is said on such links arrives late, and in another order.
+LOSSY = dataclasses.replace(
+    CALM, faults=Faults(quality=LinkQuality(delay_s=0.01, jitter_s=0.1, loss=0.2, late=0.2, late_s=0.5), calm_s=4.0)
+)
+
+BURNT = dataclasses.replace(CALM, nodes=4, duration_s=20.0, faults=Faults(new_disks=(NewDisk(1, 1.0, 1.0),)))
+
+
+def answer_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    propose: Callable[..., int] = Agents._propose
+
+    def hasty(agents: Any, serving: Any, record: object, committed: Callable[[int], None]) -> int:
+        if not isinstance(record, Turn):
+            return propose(agents, serving, record, committed)
+        sequence = propose(agents, serving, record, lambda _sequence: None)
+        committed(sequence)
+        return sequence
+
+    patch.setattr(Agents, "_propose", hasty)
+
+
+def keep_request_ids_in_memory(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("meshnode.agents.service.known_reply", lambda _ledger, _call: None)
+
+
+def confirm_no_read(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Partitions, "read", lambda driver, *read: driver._tenant.read_ready(*read))
+
+
+def count_an_older_round(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Rounds, "next_round", property(lambda rounds: rounds._last_round - 8))
+
+
+def acknowledge_before_the_sync(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Journal, "after_sync", lambda _journal, action: action())
+
+
+def promise_in_memory(patch: pytest.MonkeyPatch) -> None:
+    promise = Replica._promise
+    patch.setattr(Replica, "_promise", lambda replica, epoch: promise(replica, epoch)[:0])
+
+
+def seal_past_the_queue(patch: pytest.MonkeyPatch) -> None:
+    seal = Replica.seal
+
+    def hasty(replica: Replica, *question: Any) -> list[Effect]:
+        return [effect.send if isinstance(effect, AfterSync) else effect for effect in seal(replica, *question)]
+
+    patch.setattr(Replica, "seal", hasty)
+
+
+def take_one_seal_for_two(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("meshnode.partitions.takeover.majority", lambda _members: 1)
+
+
+def seal_the_new_set(patch: pytest.MonkeyPatch) -> None:
+    begin = Takeover.start
+
+    def mistaken(takeover: Takeover, now: float) -> list[Effect]:
+        others = [member for member in range(1, 4) if member != takeover._node_id]
+        takeover.base = (takeover._node_id,) if takeover.base else ()
+        return begin(takeover, now) if others else []
+
+    patch.setattr(Takeover, "start", mistaken)
+
+
+def leave_the_barrier_out(patch: pytest.MonkeyPatch) -> None:
+    def start(primary: Primary, now: float) -> list[Effect]:
+        last = primary.barrier = primary._replica.log.last.sequence
+        own = Appended(primary.partition, primary.epoch, last)
+        effects: list[Effect] = [AfterSync(Send(primary._node_id, own))]
+        for member, progress in primary._progress.items():
+            progress.next = max(last, 1)
+            primary._feed(member, progress, now, effects)
+        return effects
+
+    patch.setattr(Primary, "start", start)
+
+
+def make_each_table_anew(patch: pytest.MonkeyPatch) -> None:
+    def anew(_current: Any, members: Any, **sizes: Any) -> Any:
+        return next_table(None, members, **sizes)
+
+    patch.setattr("meshnode.metadata.allocator.next_table", anew)
+
+
+def move_to_whom_it_likes(patch: pytest.MonkeyPatch) -> None:
+    take_stock = Allocator._take_stock
+
+    def mistaken(allocator: Any, goal: Any, now: float) -> int:
+        rows = [(*row[1:], row[0]) if len(row) < 3 else (row[1], row[2], row[0]) for row in goal.table.rows]
+        goal.table = dataclasses.replace(goal.table, rows=tuple((row[0],) for row in rows))
+        return take_stock(allocator, goal, now)
+
+    patch.setattr(Allocator, "_take_stock", mistaken)
+
+
+def let_rumours_win(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("meshnode.membership.view.supersedes", lambda rumour, held: rumour != held)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "plan", "expected"),
+    [
+        (answer_before_the_commit, CALM, "requests-answer"),
+        (keep_request_ids_in_memory, CALM, "requests-at-most-once"),
+        (confirm_no_read, CALM, "partitions-read-confirmed"),
+        (count_an_older_round, CALM, "partitions-read-confirmed"),
+        (acknowledge_before_the_sync, CALM, "partitions-promise-durable"),
+        (promise_in_memory, CRASHES, "partitions-promise-durable"),
+        (seal_past_the_queue, CRASHES, "partitions-promise-durable"),
+        (take_one_seal_for_two, CRASHES, "partitions-sealed-majority"),
+        (seal_the_new_set, BURNT, "partitions-sealed-majority"),
+        (leave_the_barrier_out, CRASHES, "partitions-barrier"),
+        (make_each_table_anew, BURNT, "placement-same-table"),
+        (move_to_whom_it_likes, BURNT, "placement-minimal-movement"),
+        (let_rumours_win, LOSSY, "swim-precedence"),
+    ],
+)
+def test_a_mistake_is_found_by_name(
+    mistake: Mistake, plan: Plan, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mistake(monkeypatch)
+    violation = run(plan).violation
+    assert violation is not None
+    assert violation.invariant == expected, violation
