@@ -66,6 +66,9 @@ The invariants, by names that stay the same (those of a user's workload are its 
 
 - app-agent-error: no handler of a user's agents raises what the workload does not expect.
 
+- node-crash: no node ends by an error but one that its operator has to deal with.
+- client-crash: no client ends by an error.
+
 - liveness-membership: after the faults every node runs, and sees exactly those that run.
 - liveness-raft: they follow one leader and have applied what it has.
 - liveness-partitions: every partition is active, and served by the process that its row names.

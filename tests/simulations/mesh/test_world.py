@@ -61,3 +61,9 @@ def test_a_burnt_down_machine_is_replaced() -> None:
 def test_drawn_plans_are_clean(seed: int, workload: str) -> None:
     report = run(draw_plan(seed, duration_s=15.0, workload=workload))
     assert report.violation is None, report.violation
+
+
+def found(plan: Plan, seeds: range) -> set[str]:
+    """The invariants that do not hold, over these seeds."""
+    reports = (run(dataclasses.replace(plan, seed=seed)) for seed in seeds)
+    return {report.violation.invariant for report in reports if report.violation is not None}
