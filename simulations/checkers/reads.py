@@ -77,13 +77,13 @@ class ReadsChecker:
                 confirmed = self._confirmed.setdefault((claim.partition, claim.epoch, to), {})
                 confirmed[node] = max(message.round, confirmed.get(node, 0))
 
-    def begun(self, node: NodeId, copy: Partition) -> Read | None:
+    def begun(self, copy: Partition) -> Read | None:
         """A read arrives; None where this node is no primary, and can't answer it."""
         replica, primary = copy.replica, copy.primary
         if primary is None:
             return None
-        round_number, last = self._rounds.get(node, 0), replica.log.last.sequence
-        return Read(replica.partition, primary.epoch, node, primary.replicas, round_number, last)
+        node, last = primary._node_id, replica.log.last.sequence
+        return Read(replica.partition, primary.epoch, node, primary.replicas, self._rounds.get(node, 0), last)
 
     def ended(self, read: Read, committed: int) -> None:
         """Its answer leaves.

@@ -169,10 +169,9 @@ class Replication(Listener):
     def _call_heard(self, original: Method) -> Method:
         def heard(agents: Agents, call: Call, respond: Respond) -> None:
             may_write = _may_write(agents, call)
-            driver = agents._primaries
-            assert isinstance(driver, Partitions)
-            copy = driver.partitions.get(call.partition)
-            read = None if may_write or copy is None else self._reads.begun(driver._node_id, copy)
+            driver = agents._primaries  # none while the node starts
+            copy = driver.partitions.get(call.partition) if isinstance(driver, Partitions) else None
+            read = None if may_write or copy is None else self._reads.begun(copy)
 
             def respond_heard(answer: Answer) -> None:
                 if answer.status in (Status.DONE, Status.FAILED):

@@ -42,7 +42,7 @@ def test_a_read_waits_for_what_it_saw_and_for_a_round_that_began_after_it(
     checker: ReadsChecker, copy: Partition
 ) -> None:
     confirm(checker, 1)
-    read = checker.begun(A, copy)
+    read = checker.begun(copy)
     assert read is not None
     confirm(checker, 2)
     checker.ended(read, committed=2)
@@ -54,7 +54,7 @@ def test_a_round_from_before_one_that_was_denied_or_of_another_epoch_confirms_no
     checker: ReadsChecker, copy: Partition
 ) -> None:
     checker.asked(A, B, Confirm(1, (Claim(P, Epoch(1), 1),)))
-    read = checker.begun(A, copy)
+    read = checker.begun(copy)
     assert read is not None
     checker.answered(B, A, Confirmed(1, ()))
     confirm(checker, 2, is_denied=True)
@@ -68,7 +68,7 @@ def test_a_round_from_before_one_that_was_denied_or_of_another_epoch_confirms_no
 
 def test_a_node_that_is_no_primary_begins_no_read(checker: ReadsChecker, copy: Partition) -> None:
     copy.primary = None
-    assert checker.begun(A, copy) is None
+    assert checker.begun(copy) is None
 
 
 def test_each_claim_that_is_confirmed_is_told() -> None:
