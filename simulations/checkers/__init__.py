@@ -23,11 +23,13 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - raft-leader-completeness: what was committed in a term is in the log of every leader of a later one.
 - raft-state-machine: all state machines are given the same entries in the same order.
 - raft-committed-stays: what a node took for committed stays in its log.
-- raft-durable-vote: a node votes once in a term, whatever restarts come between.
+- raft-durable-vote: a node votes once in a term, whatever restarts come between, and not before that is on its disk.
 - raft-durable-term: no restart finds a lower term than a message named.
-- raft-durable-log: a restart finds every entry that was acknowledged.
+- raft-durable-log: what is acknowledged is on the disk, and no restart misses it.
 - raft-monotonic-term: the term of a process never falls.
 - raft-monotonic-commit: nor do its commit and applied indexes, and it applies only what is committed.
+
+- disk-sync-again: no process syncs a file again after a sync of it failed.
 
 - swim-incarnation: only the subject raises its incarnation.
 - swim-life-supersedes: a node claims no less than before, and a new life begins above all that was claimed.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from consensus.messages import Message
+from consensus.storage import DurableLog
 from meshnode.metadata.group import MetadataGroup
 from meshnode.metadata.state import Metadata
 from simulations.checkers.raft import RaftChecker
@@ -20,11 +21,13 @@ class Agreement(Listener):
         # The node and its life, for each process that ever ran; `_lives` the last one of each node.
         self._processes: dict[Metadata, tuple[int, int]] = {}
         self._lives: dict[int, int] = {}
+        self._logs: dict[DurableLog, int] = {}
 
     def wrappings(self) -> tuple[Wrapping, ...]:
         return (
             (MetadataGroup, "__init__", after(self._begin)),
             (MetadataGroup, "_send", before(lambda group, message: self.tell(self._sent, group, message))),
+            (DurableLog, "sync", after(lambda log: self.tell(self._synced, log))),
             (Metadata, "apply", before(lambda metadata, *entry: self.tell(self._applied, metadata, *entry))),
         )
 
@@ -32,12 +35,19 @@ class Agreement(Listener):
         node = group.status.id
         self._lives[node] = life = self._lives.get(node, 0) + 1
         self._processes[group.metadata] = (node, life)
+        self._logs[group._log] = node
+        self._synced(group._log)
 
     def _sent(self, group: MetadataGroup, message: Message) -> None:
         node, life = self._processes[group.metadata]
         if life == self._lives[node]:
             self._checker.look(group.status, group._log, life=life)
             self._checker.sent(message)
+
+    def _synced(self, log: DurableLog) -> None:
+        node = self._logs.get(log)
+        if node is not None:  # none while the log is opened
+            self._checker.synced(node, log.last_index(), log.initial_state()[0])
 
     def _applied(self, metadata: Metadata, index: int, data: bytes) -> None:
         node, life = self._processes[metadata]

@@ -32,6 +32,7 @@ from simulations.mesh.injector import Injector
 from simulations.mesh.observer import Observer
 from simulations.mesh.replication import Replication
 from simulations.mesh.report import Report
+from simulations.mesh.storage import Storage
 from simulations.mesh.workload import MisusedWorld, Step, World
 from simulations.mesh.workloads import find_workload
 from simulations.plan import Plan
@@ -44,7 +45,8 @@ LOOK_S = 0.25
 
 
 WITHOUT_ATLAS_S = 30.0
-"""How long a mesh that may have lost a majority is looked at once the faults have ended."""
+"""How long a mesh that may have lost a majority is looked at once the faults have ended, and how long a workload may
+then take to end."""
 
 
 class NotFormed(Exception):
@@ -90,6 +92,7 @@ class _Run:
             self._replication,
             self._beliefs,
             Allocation(self._now, self._fail),
+            Storage(self._now, self._fail),
         )
         self._ways_out = Paths(plan.seed)
         self._world = World(
@@ -248,7 +251,7 @@ class _Run:
             self._ways_out.calm()
             self._beliefs.calm()
             await self._until_recovered()
-            self._patience.deadline = events.now + plan.recovery_s
+            self._patience.deadline = events.now + (plan.recovery_s if plan.atlas else WITHOUT_ATLAS_S)
 
     async def _repeat(self, client: SimClient, step: Step) -> None:
         world, plan = self._world, self._plan

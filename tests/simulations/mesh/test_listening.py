@@ -1,11 +1,13 @@
 """Mistakes in production code are found while it runs, by the name of what they break."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from consensus.records import RecordScan
 from meshnode.agents.ledger import Turn
 from meshnode.agents.service import Agents
 from meshnode.metadata.allocator import Allocator
@@ -18,9 +20,11 @@ from meshnode.partitions.primary import Primary
 from meshnode.partitions.replica import Replica
 from meshnode.partitions.takeover import Takeover
 from meshnode.placement import next_table
+from simulations.checkers import LIVENESS
 from simulations.cores.faults import Crash, LinkQuality
+from simulations.disk import DiskFaults
 from simulations.mesh import run
-from simulations.plan import Faults, NewDisk, Plan
+from simulations.plan import BadDisk, Faults, NewDisk, Plan
 
 Mistake = Callable[[pytest.MonkeyPatch], None]
 
@@ -37,6 +41,36 @@ LOSSY = dataclasses.replace(
 )
 
 BURNT = dataclasses.replace(CALM, nodes=4, duration_s=20.0, faults=Faults(new_disks=(NewDisk(1, 1.0, 1.0),)))
+
+
+# All disks rot: with the atlas, one of them may.
+ROTTEN = dataclasses.replace(
+    CALM,
+    duration_s=6.0,
+    faults=Faults(
+        bad_disks=tuple(BadDisk(node, DiskFaults(bit_rot_rate=0.5), 0.5, 5.0) for node in range(3)),
+        crashes=tuple(Crash(node, 1.0 + 0.5 * node + 2 * times, 0.4) for node in range(3) for times in range(2)),
+    ),
+)
+
+# Rot that strikes the journal, and not the file by which a node knows itself.
+ROTTING = dataclasses.replace(
+    CALM,
+    duration_s=6.0,
+    faults=Faults(
+        bad_disks=(BadDisk(1, DiskFaults(bit_rot_rate=0.3), 0.5, 5.0),),
+        crashes=tuple(Crash(1, 1.0 + 1.5 * times, 0.5) for times in range(3)),
+    ),
+)
+
+REFUSING = dataclasses.replace(
+    CALM,
+    duration_s=12.0,
+    faults=Faults(
+        bad_disks=(BadDisk(1, DiskFaults(sync_error_rate=0.2), 0.5, 3.0),),
+        crashes=(Crash(1, 5.0, 1.0), Crash(1, 8.0, 1.0)),
+    ),
+)
 
 
 def answer_before_the_commit(patch: pytest.MonkeyPatch) -> None:
@@ -128,6 +162,22 @@ def move_to_whom_it_likes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Allocator, "_take_stock", mistaken)
 
 
+def take_damage_for_the_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RecordScan, "_check_lost", lambda *_: None)
+    patch.setattr(RecordScan, "_check_never_synced", lambda *_: None)
+
+
+def sync_again_after_an_error(patch: pytest.MonkeyPatch) -> None:
+    sync = Journal._sync
+
+    def stubborn(journal: Journal) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                return sync(journal)
+
+    patch.setattr(Journal, "_sync", stubborn)
+
+
 def let_rumours_win(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("meshnode.membership.view.supersedes", lambda rumour, held: rumour != held)
 
@@ -145,6 +195,8 @@ def let_rumours_win(patch: pytest.MonkeyPatch) -> None:
         (take_one_seal_for_two, CRASHES, "partitions-sealed-majority"),
         (seal_the_new_set, BURNT, "partitions-sealed-majority"),
         (leave_the_barrier_out, CRASHES, "partitions-barrier"),
+        (take_damage_for_the_end, ROTTING, "partitions-durable-log"),
+        (sync_again_after_an_error, REFUSING, "disk-sync-again"),
         (make_each_table_anew, BURNT, "placement-same-table"),
         (move_to_whom_it_likes, BURNT, "placement-minimal-movement"),
         (let_rumours_win, LOSSY, "swim-precedence"),
@@ -157,3 +209,26 @@ def test_a_mistake_is_found_by_name(
     violation = run(plan).violation
     assert violation is not None
     assert violation.invariant == expected, violation
+
+
+def test_without_an_atlas_what_a_majority_lost_is_missing_and_never_taken_for_absent() -> None:
+    report = run(dataclasses.replace(ROTTEN, atlas=False))
+    assert report.violation is None, report.violation
+    assert report.fired["DataDirectoryError"] == 3
+    assert report.acknowledged > 10
+
+
+def test_a_majority_that_is_gone_while_an_atlas_says_that_it_is_not_is_found() -> None:
+    burnt = Faults(new_disks=(NewDisk(1, 1.0, 1.0), NewDisk(2, 1.0, 1.0)))
+    violation = run(dataclasses.replace(CALM, faults=burnt)).violation
+    assert violation is not None
+    assert violation.invariant in LIVENESS
+    assert "s after the last fault, with a bound of" in violation.message
+
+
+def test_a_crash_that_is_no_operators_business_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Journal, "until_too_large", lambda _journal: 1 / 0)
+    violation = run(CALM).violation
+    assert violation is not None
+    assert violation.invariant == "node-crash"
+    assert "ZeroDivisionError" in violation.message
