@@ -29,7 +29,7 @@ from simulations.plan import Faults
 HARMLESS = frozenset(
     {
         "crashes", "leaves", "disk_kills", "bad_disks", "new_disks", "resets", "hangs", "stuck_loops", "wall_jumps",
-        "clocks",
+        "clocks", "bad_devices",
     }
 )  # fmt: skip
 """Kinds of faults that let datagrams of those that run pass in time."""
@@ -167,8 +167,6 @@ def disturbances(faults: Faults) -> Iterator[tuple[float, float]]:
         value = getattr(faults, item.name)
         if item.name in HARMLESS or not isinstance(value, tuple):
             continue
-        for fault in value:
-            yield (
-                getattr(fault, "at_s", 0.0),
-                getattr(fault, "at_s", 0.0) + getattr(fault, "for_s", FOREVER) + AFTERMATH_S,
-            )
+        for fault in filter(dataclasses.is_dataclass, value):
+            begin_s = getattr(fault, "at_s", 0.0)
+            yield begin_s, begin_s + getattr(fault, "for_s", FOREVER) + AFTERMATH_S

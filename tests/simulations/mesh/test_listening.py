@@ -10,6 +10,7 @@ import pytest
 from consensus.records import RecordScan
 from meshnode.agents.ledger import Turn
 from meshnode.agents.service import Agents
+from meshnode.membership.view import View
 from meshnode.metadata.allocator import Allocator
 from meshnode.partitions.confirmation import Rounds
 from meshnode.partitions.driver import Partitions
@@ -21,7 +22,7 @@ from meshnode.partitions.replica import Replica
 from meshnode.partitions.takeover import Takeover
 from meshnode.placement import next_table
 from simulations.checkers import LIVENESS
-from simulations.cores.faults import Crash, LinkQuality
+from simulations.cores.faults import Crash, LinkQuality, Pause
 from simulations.disk import DiskFaults
 from simulations.mesh import run
 from simulations.plan import BadDisk, Faults, NewDisk, Plan
@@ -39,6 +40,10 @@ CRASHES = dataclasses.replace(
 LOSSY = dataclasses.replace(
     CALM, faults=Faults(quality=LinkQuality(delay_s=0.01, jitter_s=0.1, loss=0.2, late=0.2, late_s=0.5), calm_s=4.0)
 )
+
+GONE = dataclasses.replace(CALM, duration_s=10.0, tempo=0.25, faults=Faults(crashes=(Crash(2, 1.0, 9.0),)))
+
+PAUSED = dataclasses.replace(CALM, duration_s=5.0, tempo=0.25, faults=Faults(pauses=(Pause(2, 1.0, 3.0),)))
 
 BURNT = dataclasses.replace(CALM, nodes=4, duration_s=20.0, faults=Faults(new_disks=(NewDisk(1, 1.0, 1.0),)))
 
@@ -182,6 +187,14 @@ def let_rumours_win(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("meshnode.membership.view.supersedes", lambda rumour, held: rumour != held)
 
 
+def suspect_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(View, "suspect", lambda *_: None)
+
+
+def refute_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(View, "_hear_of_myself", lambda *_: None)
+
+
 @pytest.mark.parametrize(
     ("mistake", "plan", "expected"),
     [
@@ -200,6 +213,8 @@ def let_rumours_win(patch: pytest.MonkeyPatch) -> None:
         (make_each_table_anew, BURNT, "placement-same-table"),
         (move_to_whom_it_likes, BURNT, "placement-minimal-movement"),
         (let_rumours_win, LOSSY, "swim-precedence"),
+        (suspect_nobody, GONE, "swim-detection-bound"),
+        (refute_nothing, PAUSED, "swim-live-stays-dead"),
     ],
 )
 def test_a_mistake_is_found_by_name(
