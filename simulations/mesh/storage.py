@@ -7,9 +7,11 @@ the right moment; that somebody tried again, shows at once.
 from collections.abc import Callable
 
 from simulations.checkers.violation import Violation
+from simulations.disk import SimDisk
 from simulations.disk.content import Content
+from simulations.disk.device import Device
 from simulations.disk.handle import SimFile
-from simulations.mesh.listening import Listener, Method, Wrapping
+from simulations.mesh.listening import Listener, Method, Wrapping, after
 
 
 class Storage(Listener):
@@ -17,21 +19,24 @@ class Storage(Listener):
 
     def __init__(self, clock: Callable[[], float], fail: Callable[[Violation], None]) -> None:
         super().__init__(clock, fail)
-        # Files with the number of the crash that ends the process on which a sync failed: one entry a failure.
-        self._failed: set[tuple[Content, int]] = set()
+        # By disk, the files of which a sync failed in this life of the process that has it.
+        self._failed: dict[Device, set[Content]] = {}
 
     def wrappings(self) -> tuple[Wrapping, ...]:
-        return ((SimFile, "sync", self._sync_heard),)
+        return (
+            (SimFile, "sync", self._sync_heard),
+            (SimDisk, "acquire", after(lambda disk: self._failed.pop(disk._device, None))),
+        )
 
     def _sync_heard(self, original: Method) -> Method:
         def heard(file: SimFile) -> None:
-            key = (file._content, file._crashes)
-            if key in self._failed:
+            failed = self._failed.setdefault(file._device, set())
+            if file._content in failed:
                 self.tell(self._refuse, file)
             try:
                 original(file)
             except OSError:
-                self._failed.add(key)
+                failed.add(file._content)
                 raise
 
         return heard
