@@ -1,7 +1,6 @@
 """Listens in on the Raft group of a mesh, and has a checker judge what it does."""
 
 from collections.abc import Callable
-from typing import Any
 
 from consensus.messages import Message
 from consensus.storage import DurableLog
@@ -9,7 +8,7 @@ from meshnode.metadata.group import MetadataGroup
 from meshnode.metadata.state import Metadata
 from simulations.checkers.raft import RaftChecker
 from simulations.checkers.violation import Violation
-from simulations.mesh.listening import Listener, Wrapping, after, before
+from simulations.mesh.listening import Listener, Wrapping
 
 
 class Agreement(Listener):
@@ -25,13 +24,13 @@ class Agreement(Listener):
 
     def wrappings(self) -> tuple[Wrapping, ...]:
         return (
-            (MetadataGroup, "__init__", after(self._begin)),
-            (MetadataGroup, "_send", before(lambda group, message: self.tell(self._sent, group, message))),
-            (DurableLog, "sync", after(lambda log: self.tell(self._synced, log))),
-            (Metadata, "apply", before(lambda metadata, *entry: self.tell(self._applied, metadata, *entry))),
+            (MetadataGroup, "__init__", self.after(self._begin)),
+            (MetadataGroup, "_send", self.before(self._sent)),
+            (DurableLog, "sync", self.after(self._synced)),
+            (Metadata, "apply", self.before(self._applied)),
         )
 
-    def _begin(self, group: MetadataGroup, *_arguments: Any, **_named: Any) -> None:
+    def _begin(self, group: MetadataGroup, *_: object) -> None:
         node = group.status.id
         self._lives[node] = life = self._lives.get(node, 0) + 1
         self._processes[group.metadata] = (node, life)

@@ -23,7 +23,7 @@ from simulations.cores.faults import FOREVER, LAN
 from simulations.kernel import Process
 from simulations.kernel.process import State as LoopState
 from simulations.kernel.process import current_process
-from simulations.mesh.listening import Listener, Method, Wrapping, after
+from simulations.mesh.listening import Listener, Method, Wrapping
 from simulations.plan import Faults
 
 HARMLESS = frozenset(
@@ -83,7 +83,7 @@ class Beliefs(Listener):
     def wrappings(self) -> tuple[Wrapping, ...]:
         return (
             (Swim, "__init__", self._begin_heard),
-            (Roster, "put", after(lambda roster, member, **_: self.tell(self._put, roster, member))),
+            (Roster, "put", self.after(self._put)),
         )
 
     def begin(self) -> None:

@@ -53,29 +53,27 @@ class Listener:
         except Violation as violation:
             self._fail(violation)
 
+    def before(self, judge: Callable[..., object]) -> Callable[[Method], Method]:
+        """Tell ``judge`` of each call of a method, with its arguments, before it runs."""
 
-def before(judge: Callable[..., object]) -> Callable[[Method], Method]:
-    """Call ``judge`` with the method's arguments before it runs."""
+        def around(original: Method) -> Method:
+            def heard(*arguments: Any, **named: Any) -> Any:
+                self.tell(judge, *arguments)
+                return original(*arguments, **named)
 
-    def around(original: Method) -> Method:
-        def heard(*arguments: Any, **named: Any) -> Any:
-            judge(*arguments, **named)
-            return original(*arguments, **named)
+            return heard
 
-        return heard
+        return around
 
-    return around
+    def after(self, judge: Callable[..., object]) -> Callable[[Method], Method]:
+        """Tell ``judge`` of each call of a method, with its arguments, once it has returned."""
 
+        def around(original: Method) -> Method:
+            def heard(*arguments: Any, **named: Any) -> Any:
+                result = original(*arguments, **named)
+                self.tell(judge, *arguments)
+                return result
 
-def after(judge: Callable[..., object]) -> Callable[[Method], Method]:
-    """Call ``judge`` with the method's arguments once it has returned."""
+            return heard
 
-    def around(original: Method) -> Method:
-        def heard(*arguments: Any, **named: Any) -> Any:
-            result = original(*arguments, **named)
-            judge(*arguments, **named)
-            return result
-
-        return heard
-
-    return around
+        return around

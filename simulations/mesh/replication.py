@@ -27,7 +27,7 @@ from simulations.checkers.rows import RowsChecker
 from simulations.checkers.violation import Violation
 from simulations.kernel import Process
 from simulations.kernel.process import current_process
-from simulations.mesh.listening import Listener, Method, Wrapping, after, before
+from simulations.mesh.listening import Listener, Method, Wrapping
 
 
 @dataclass(slots=True)
@@ -73,14 +73,14 @@ class Replication(Listener):
 
     def wrappings(self) -> tuple[Wrapping, ...]:
         return (
-            (Node, "_row_changed", before(lambda node, *change: self.tell(self._row_changed, node, *change))),
-            (Partitions, "__init__", after(lambda driver, *_, **__: self._begin(driver))),
-            (Partitions, "recover", after(lambda driver: self.tell(self._recovered, driver))),
-            (Partitions, "_perform", after(lambda driver, _effects: self.tell(self._stepped, driver))),
-            (Partitions, "_perform_one", before(lambda driver, effect: self.tell(self._performs, driver, effect))),
-            (Partitions, "_send", before(lambda driver, send: self.tell(self._sends, driver, send))),
-            (Journal, "write", before(lambda journal, entry: self.tell(self._wrote, journal, entry))),
-            (Journal, "_write_and_sync", after(lambda journal, queue, _: self.tell(self._synced, journal, queue))),
+            (Node, "_row_changed", self.before(self._row_changed)),
+            (Partitions, "__init__", self.after(self._begin)),
+            (Partitions, "recover", self.after(self._recovered)),
+            (Partitions, "_perform", self.after(self._stepped)),
+            (Partitions, "_perform_one", self.before(self._performs)),
+            (Partitions, "_send", self.before(self._sends)),
+            (Journal, "write", self.before(self._wrote)),
+            (Journal, "_write_and_sync", self.after(self._synced)),
             (Agents, "call", self._call_heard),
             (Agents, "open_session", self._opening_heard),
         )
@@ -93,7 +93,7 @@ class Replication(Listener):
 
     # ---- lives
 
-    def _begin(self, driver: Partitions) -> None:
+    def _begin(self, driver: Partitions, *_: object) -> None:
         node, journal = driver._node_id, driver._journal
         process = current_process()
         assert process is not None
@@ -106,7 +106,9 @@ class Replication(Listener):
         self._rows.restarted(node)
 
     def _recovered(self, driver: Partitions) -> None:
-        node = driver._node_id
+        node = self._owners.get(driver._journal)
+        if node is None:
+            return  # its process is gone
         self._copies.recovered(driver.partitions, node)
         for copy in driver.partitions.values():
             self._copies.check(copy, node)
@@ -124,10 +126,12 @@ class Replication(Listener):
         life.touched[entry.partition] = None
         self._copies.wrote(node, entry)
 
-    def _synced(self, journal: Journal, queue: list[bytes]) -> None:
-        node = self._owners[journal]
+    def _synced(self, journal: Journal, queue: list[bytes], *_: object) -> None:
+        node = self._owners.get(journal)
+        if node is None:
+            return  # its process is gone
         entries = self._lives[node].queue
-        for _ in queue:
+        for _entry in queue:
             self._copies.synced(node, entries.popleft())
 
     # ---- what a node does
@@ -146,7 +150,7 @@ class Replication(Listener):
             case _:
                 pass
 
-    def _stepped(self, driver: Partitions) -> None:
+    def _stepped(self, driver: Partitions, *_: object) -> None:
         life = self._lives[driver._node_id]
         if driver._performing or not life.touched:
             return

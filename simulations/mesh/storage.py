@@ -11,7 +11,7 @@ from simulations.disk import SimDisk
 from simulations.disk.content import Content
 from simulations.disk.device import Device
 from simulations.disk.handle import SimFile
-from simulations.mesh.listening import Listener, Method, Wrapping, after
+from simulations.mesh.listening import Listener, Method, Wrapping
 
 
 class Storage(Listener):
@@ -25,7 +25,7 @@ class Storage(Listener):
     def wrappings(self) -> tuple[Wrapping, ...]:
         return (
             (SimFile, "sync", self._sync_heard),
-            (SimDisk, "acquire", after(lambda disk: self._failed.pop(disk._device, None))),
+            (SimDisk, "acquire", self.after(lambda disk: self._failed.pop(disk._device, None))),
         )
 
     def _sync_heard(self, original: Method) -> Method:
