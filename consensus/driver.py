@@ -118,6 +118,7 @@ class RaftNode:
         self._messages_refused = 0
         self._work = trio.Event()
         self._changed = trio.Event()
+        self._leads = trio.Event()
         # When the core wants to be woken; None while the loop is at work and will ask it anyway.
         self._core_deadline: float | None = None
         self._alarm_at: float | None = None
@@ -183,6 +184,16 @@ class RaftNode:
         self._raft.transfer_leadership(to)
         self._work.set()
 
+    @property
+    def role(self) -> Role:
+        """What the node is at this moment; `status` says it with all else."""
+        return self._raft.role
+
+    @property
+    def leader(self) -> int:
+        """The leader of the present term, as far as the node knows; 0 for nobody."""
+        return self._raft.leader
+
     def status(self) -> Status:
         """The node at this moment."""
         return status_of(
@@ -202,6 +213,10 @@ class RaftNode:
         await self._changed.wait()
         self._check_running()
         return self.status()
+
+    async def until_leader(self) -> None:
+        """Wait until the node leads, which one that has stopped never does."""
+        await self._leads.wait()
 
     def _check_running(self) -> None:
         if self._stopped:
@@ -258,20 +273,20 @@ class RaftNode:
             raise failure
 
     async def _turn(self) -> None:
-        """Take in what has come, and carry out one batch, or wait."""
-        self._work = trio.Event()
+        """Take in what has come, carry out batches until nothing is left to do, and wait."""
         self._take_in()
-        ready = self._raft.ready()
-        if ready is not None:
+        while (ready := self._raft.ready()) is not None:
             await self._carry_out(ready)
+            if self._work.is_set() or ready.committed_entries:  # which may have left this node alone
+                self._take_in()
         self._announce()
-        if ready is None:
-            self._core_deadline = self._raft.next_deadline
-            self._ring_by(self._core_deadline)
-            await self._work.wait()
-            self._core_deadline = None
+        self._core_deadline = self._raft.next_deadline
+        self._ring_by(self._core_deadline)
+        await self._work.wait()
+        self._core_deadline = None
 
     def _take_in(self) -> None:
+        self._work = trio.Event()
         now = self._clock.now()
         while self._inbox:
             self._take_message(self._inbox.popleft(), now)
@@ -342,19 +357,27 @@ class RaftNode:
     async def _carry_out(self, ready: Ready) -> None:
         """The duties 3 to 7 of the package's docstring."""
         assert ready.snapshot is None
+        if ready.soft_state is not None:
+            self._note_role(ready.soft_state.role)
         self._log.append(ready.hard_state, ready.entries)
         for message in ready.messages:
             self._send(message)
         if ready.must_sync:
             # Meanwhile messages and proposals gather for the next batch.
             await self._run_blocking(self._log.sync)
-        else:
-            await trio.lowlevel.checkpoint()
+        elif ready.committed_entries:
+            await trio.lowlevel.checkpoint()  # others have their turn, though a long log is applied
         for message in ready.messages_after_sync:
             self._send(message)
         for entry in ready.committed_entries:
             self._apply(entry)
         self._raft.advance()
+
+    def _note_role(self, role: Role) -> None:
+        if role is Role.LEADER:
+            self._leads.set()
+        elif self._leads.is_set():
+            self._leads = trio.Event()
 
     def _apply(self, entry: Entry) -> None:
         if entry.kind is not EntryKind.NORMAL:

@@ -170,11 +170,16 @@ class RaftLog:
         """The latest snapshot, for a follower that needs one."""
         return self.snapshot or self._storage.snapshot()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to write and nothing to apply, as after most messages."""
+        return self._handed_out == len(self._unstable) and self.snapshot is None and self.applying >= self.committed
+
     # What is to be written.
 
     def unwritten(self) -> tuple[Entry, ...]:
         """The unstable entries that were not handed out yet."""
-        return tuple(self._unstable[self._handed_out :])
+        return tuple(self._unstable[self._handed_out :]) if self._handed_out < len(self._unstable) else ()
 
     def unwritten_snapshot(self) -> Snapshot | None:
         """The snapshot to store, if it was not handed out yet."""

@@ -137,7 +137,7 @@ class Raft:
     def next_deadline(self) -> float | None:
         """When to call `wake` next; None if time alone will change nothing."""
         core = self._core
-        if core.is_leader:
+        if core.role is Role.LEADER:
             heartbeat = core.heartbeat_sent + core.config.heartbeat_interval_s
             return min(heartbeat, core.election_began + core.config.election_timeout_s)
         return core.election_began + core.randomized_timeout if core.is_promotable else None
@@ -239,17 +239,22 @@ class Raft:
         """The next batch; None if there is nothing to do. The one before must have been advanced."""
         assert self._outstanding is None, "the last batch was not advanced"
         core, log = self._core, self._core.log
-        soft_state, hard_state = core.soft_state, core.hard_state
-        entries, snapshot, committed = log.unwritten(), log.unwritten_snapshot(), tuple(log.unapplied())
-        changed = soft_state != self._soft_state or hard_state != self._hard_state
-        if not (changed or entries or snapshot or committed or core.messages or core.after_sync):
+        # States are made only when they have changed: most calls find nothing to do at all.
+        soft, hard = self._soft_state, self._hard_state
+        soft_state = core.soft_state if core.leader != soft.leader or core.role is not soft.role else None
+        promised = core.term != hard.term or core.vote != hard.vote
+        hard_state = core.hard_state if promised or log.committed != hard.commit else None
+        is_silent = not (soft_state or hard_state or core.messages or core.after_sync)
+        if is_silent and log.is_idle:
             return None
-        promised = (hard_state.term, hard_state.vote) != (self._hard_state.term, self._hard_state.vote)
+        entries, snapshot, committed = log.unwritten(), log.unwritten_snapshot(), tuple(log.unapplied())
+        if is_silent and not (entries or snapshot or committed):
+            return None
         early = tuple(core.messages)
         late = tuple([message for message in core.after_sync if message.to != core.id])
         ready = Ready(
-            soft_state=soft_state if soft_state != self._soft_state else None,
-            hard_state=hard_state if hard_state != self._hard_state else None,
+            soft_state=soft_state,
+            hard_state=hard_state,
             entries=entries,
             snapshot=snapshot,
             committed_entries=committed,
@@ -258,7 +263,7 @@ class Raft:
             must_sync=promised or bool(entries),
         )
         self._own_answers = tuple([message for message in core.after_sync if message.to == core.id])
-        self._soft_state, self._hard_state = soft_state, hard_state
+        self._soft_state, self._hard_state = soft_state or soft, hard_state or hard
         core.messages, core.after_sync = [], []
         log.hand_out()
         if committed:
@@ -332,24 +337,24 @@ class Raft:
             core.send(Message(MessageKind.PROPOSE, to=core.leader, sender=core.id, entries=entries))
 
     def _step(self, message: Message) -> None:
-        if not self._heed_term(message):
-            return
         core = self._core
-        match message.kind:
-            case MessageKind.VOTE | MessageKind.PRE_VOTE:
-                election.receive_vote_request(core, message)
-            case MessageKind.VOTE_RESPONSE | MessageKind.PRE_VOTE_RESPONSE:
-                election.receive_vote(core, message)
-            case MessageKind.PROPOSE:
-                self._propose(message.entries)
-            case MessageKind.TRANSFER_LEADER:
-                self.transfer_leadership(message.sender)
+        if message.term != core.term and not self._heed_term(message):
+            return
+        match message.kind:  # the most frequent first: each case that does not fit takes its time
             case MessageKind.APPEND_RESPONSE | MessageKind.HEARTBEAT_RESPONSE:
                 # Without progress, it is the answer of a leader to itself that has just applied its own removal.
                 if core.is_leader and message.sender in core.tracker.progress:
                     self._lead(message)
             case MessageKind.APPEND | MessageKind.HEARTBEAT | MessageKind.SNAPSHOT:
                 self._follow(message)
+            case MessageKind.PROPOSE:
+                self._propose(message.entries)
+            case MessageKind.VOTE | MessageKind.PRE_VOTE:
+                election.receive_vote_request(core, message)
+            case MessageKind.VOTE_RESPONSE | MessageKind.PRE_VOTE_RESPONSE:
+                election.receive_vote(core, message)
+            case MessageKind.TRANSFER_LEADER:
+                self.transfer_leadership(message.sender)
             case MessageKind.TIMEOUT_NOW:
                 if core.role is Role.FOLLOWER:
                     election.stand(core, transfer=True)
@@ -385,9 +390,9 @@ class Raft:
                 following.receive_snapshot(core, message)
 
     def _heed_term(self, message: Message) -> bool:
-        """Compare terms (Raft paper 5.1). False if the message needs no more than that."""
+        """Compare terms that differ (Raft paper 5.1). False if the message needs no more than that."""
         core = self._core
-        if message.term == 0 or message.term == core.term:
+        if message.term == 0:
             return True
         if message.term < core.term:
             self._answer_old_term(message)

@@ -15,6 +15,7 @@ What is exported here is the public interface; the rooms below are not.
 
 from kernels import Layer, Mlp
 from meshnode.agents.definition import Agent, Application, agent, handler
+from meshnode.certificates import load_tls
 from meshnode.client import Client
 from meshnode.config import NodeConfig
 from meshnode.errors import (
@@ -31,6 +32,7 @@ from meshnode.errors import (
     UnknownMethod,
 )
 from meshnode.identity import Address, parse_address
+from meshnode.links import Tls
 from meshnode.node import Node
 
 __all__ = [
@@ -49,11 +51,13 @@ __all__ = [
     "OperatorError",
     "OutcomeUnknown",
     "Overloaded",
+    "Tls",
     "TurnTimeout",
     "Unavailable",
     "UnknownAgentType",
     "UnknownMethod",
     "agent",
     "handler",
+    "load_tls",
     "parse_address",
 ]

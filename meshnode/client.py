@@ -14,10 +14,10 @@ from meshnode.agents.config import AgentsConfig
 from meshnode.agents.messages import Answer, Call, OpenSession, Status
 from meshnode.control import AskRoutes, Query, Routes, View
 from meshnode.directory import ClientDirectory
-from meshnode.errors import InvalidArgument, MeshError, Unavailable, error_from_code
+from meshnode.errors import InvalidArgument, MeshError, OperatorError, Unavailable, error_from_code
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, Boot, MeshId, NodeId
-from meshnode.links import Channel, Hello, LinkLost, LinkRefused, Links, LinksConfig, Requests, Role
+from meshnode.links import Channel, Hello, LinkLost, LinkRefused, Links, LinksConfig, Requests, Role, Tls
 
 VIEW_TIMEOUT_S = 10.0
 
@@ -37,9 +37,10 @@ class Client(Access):
 
     Args:
         nodes: addresses of any nodes of the mesh. More are learned from the first one that answers.
+        tls: what makes links private, from `meshnode.load_tls`, if the nodes have it.
     """
 
-    def __init__(self, nodes: Sequence[Address], *, host: Host | None = None) -> None:
+    def __init__(self, nodes: Sequence[Address], *, host: Host | None = None, tls: Tls | None = None) -> None:
         if not nodes:
             raise ValueError("name at least one node to connect to")
         super().__init__(AgentsConfig().call_timeout_s)
@@ -48,7 +49,7 @@ class Client(Access):
         self._me = NodeId(self.host.fresh_id(63))
         self._directory = ClientDirectory()
         hello = Hello(MeshId(b""), self._me, Boot(0), Role.GUEST, "client")
-        self._links = Links(self.host, LinksConfig(), local=hello, address_of=self._directory.addresses.get)
+        self._links = Links(self.host, LinksConfig(), local=hello, address_of=self._directory.addresses.get, tls=tls)
         self._answers: Requests[Answer] = Requests(self._links, Channel.CALLS)
         self._views: Requests[View] = Requests(self._links, Channel.CONTROL)
         self._routes: Requests[Routes] = Requests(self._links, Channel.CONTROL)
@@ -162,9 +163,9 @@ class Client(Access):
                 self._reached[address] = (await self._links.connect(address)).node_id
             except (OSError, LinkRefused) as error:
                 reason = getattr(error, "strerror", None) or str(error)
-                raise Unavailable(
-                    f"node {address} can't be reached: {reason}. Does it run, and is --node right?"
-                ) from error
+                is_there = isinstance(error, LinkRefused) and isinstance(error.refusal, OperatorError)
+                advice = "" if is_there else ". Does it run, and is --node right?"
+                raise Unavailable(f"node {address} can't be reached: {reason}{advice}") from error
             return self._reached[address]
 
     async def _follow_routes(self) -> None:

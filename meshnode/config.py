@@ -34,7 +34,7 @@ class NodeConfig:
         found: found a new mesh, unless the data directory belongs to one already. Exactly one node does.
         join: addresses of members, any of which lets this node in.
         app: names of modules whose agents this node offers.
-        insecure: links are not encrypted yet: without this, only loopback addresses are accepted.
+        insecure: datagrams are not sealed yet: without this, only loopback addresses are accepted.
         weight: capacity relative to other nodes.
         zone: what fails together with this node.
         partitions, replication: fixed when the mesh is founded; ignored otherwise.
@@ -98,6 +98,6 @@ def _check_host(address: Address, *, insecure: bool) -> None:
         raise ValueError(f"{address}: give an IP address; names are not resolved") from None
     if not host.is_loopback and not insecure:
         raise ValueError(
-            f"{address} is not a loopback address, and links are not encrypted yet: whoever reaches the port controls "
-            "the node. Give --insecure if the network keeps strangers out"
+            f"{address} is not a loopback address, and datagrams are not sealed yet, nor links without TLS: whoever "
+            "reaches the port controls the node. Give --insecure if the network keeps strangers out"
         )

@@ -26,7 +26,7 @@ from meshnode.errors import MeshError, OldCopy, OperatorError, StorageFailed, Un
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, MeshId, NodeId, PartitionId, node_id_text
 from meshnode.joining import NoMesh, check_mesh, join_mesh, literal_addresses
-from meshnode.links import Channel, Hello, Links, Requests, Role
+from meshnode.links import Channel, Hello, Links, Requests, Role, Tls
 from meshnode.log import get_logger
 from meshnode.membership.effects import Changed
 from meshnode.membership.messages import Member, first_incarnation
@@ -66,6 +66,7 @@ class Node(Access):
     Args:
         agents: agent types to offer beside those of ``config.app``.
         host: the outside; this machine if None.
+        tls: what makes links private, from `meshnode.load_tls`; all nodes and clients of a mesh have one, or none does.
     """
 
     node_id: NodeId
@@ -82,10 +83,16 @@ class Node(Access):
     predictor: Predictor
 
     def __init__(
-        self, config: NodeConfig, *, agents: Iterable[type[Agent[Any]]] = (), host: Host | None = None
+        self,
+        config: NodeConfig,
+        *,
+        agents: Iterable[type[Agent[Any]]] = (),
+        host: Host | None = None,
+        tls: Tls | None = None,
     ) -> None:
         super().__init__(config.agents.call_timeout_s)
         self.config = config
+        self._tls = tls
         self.host: Host = RealHost() if host is None else host
         self.application = load_application(config.app)
         for cls in (*agents, ModelShelf):
@@ -190,6 +197,7 @@ class Node(Access):
             local=hello,
             address_of=lambda _node_id: None,  # who is to be joined is found by address
             boot_of=self.metadata.boot_of,
+            tls=self._tls,
         )
         self.directory = NodeDirectory(self.metadata)
         self.agents = Agents(

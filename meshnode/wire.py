@@ -12,6 +12,7 @@ other. Types are checked on the way in; whatever arrives, `decode` returns a wel
 import dataclasses
 import enum
 import functools
+import operator
 import types
 import typing
 from collections.abc import Callable
@@ -155,41 +156,45 @@ def _decoder(cls: Any) -> _Convert:
 
 
 def _make_encoder(cls: Any) -> _Convert:
-    plan = [
-        (number, field.name, _to_plain(hint), field.default)
-        for number, (field, hint) in enumerate(_fields_of(cls), start=1)
-    ]
+    fields = _fields_of(cls)
+    plan = [(number, _to_plain(hint), field.default) for number, (field, hint) in enumerate(fields, start=1)]
+    values_of = _attributes([field.name for field, _ in fields])
 
     def encode_fields(item: Any) -> dict[int, Any]:
         body = {}
-        for number, name, convert, default in plan:
-            value = getattr(item, name)
-            if default is dataclasses.MISSING or value != default:
+        for (number, convert, default), value in zip(plan, values_of(item), strict=True):
+            if value is not default and value != default:
                 body[number] = value if convert is None else convert(value)
         return body
 
     return encode_fields
 
 
+def _attributes(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """What reads these attributes of an object."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda item: tuple([getattr(item, name) for name in names])
+
+
 def _make_decoder(cls: Any) -> _Convert:
-    plan = [
-        (number, field.name, _from_plain(hint), field.default is dataclasses.MISSING)
-        for number, (field, hint) in enumerate(_fields_of(cls), start=1)
-    ]
-    absent = object()
+    fields = _fields_of(cls)
+    plan = {number: (field.name, _from_plain(hint)) for number, (field, hint) in enumerate(fields, start=1)}
+    required = [field.name for field, _ in fields if field.default is dataclasses.MISSING]
 
     def decode_fields(body: Any) -> Any:
         if type(body) is not dict:
             raise WireError(f"{cls.__name__}: expected a map of fields, got {type(body).__name__}")
         arguments = {}
-        for number, name, convert, required in plan:
-            value = body.get(number, absent)
-            if value is not absent:
+        for number, value in body.items():
+            if number in plan:
+                name, convert = plan[number]
                 try:
                     arguments[name] = convert(value)
                 except WireError as error:
                     raise WireError(f"{cls.__name__}.{name}: {error}") from error
-            elif required:
+        for name in required:
+            if name not in arguments:
                 raise WireError(f"{cls.__name__}: field {name} is missing")
         try:
             return cls(**arguments)
@@ -216,7 +221,7 @@ def _to_plain(hint: Any) -> _Convert | None:
     if hint in (int, bool, float, str, bytes):
         return None
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return lambda value: value.value
+        return operator.attrgetter("_value_")
     if dataclasses.is_dataclass(hint):
         return _encoder(hint)
     if get_origin(hint) is tuple:
@@ -247,7 +252,7 @@ def _from_plain(hint: Any) -> _Convert:
     if hint in (bool, str, bytes):
         return functools.partial(_exactly, hint)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return functools.partial(_enum, hint)
+        return _enum(hint)
     if dataclasses.is_dataclass(hint):
         return _decoder(hint)
     if get_origin(hint) is tuple:
@@ -302,8 +307,13 @@ def _float(value: Any) -> float:
         raise WireError("number out of range") from error
 
 
-def _enum(expected: type[enum.Enum], value: Any) -> enum.Enum:
-    try:
-        return expected(value)
-    except (ValueError, TypeError) as error:
-        raise WireError(f"{value!r:.40} is not a {expected.__name__}") from error
+def _enum(expected: type[enum.Enum]) -> _Convert:
+    members = {member.value: member for member in expected}
+
+    def convert_member(value: Any) -> enum.Enum:
+        try:
+            return members[value]
+        except (KeyError, TypeError) as error:
+            raise WireError(f"{value!r:.40} is not a {expected.__name__}") from error
+
+    return convert_member

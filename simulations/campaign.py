@@ -1,27 +1,31 @@
-"""Many runs: seeds one after the other or side by side; plans made smaller; a check that runs repeat themselves."""
+"""Many runs, one after the other or side by side, and what they come to."""
 
-import dataclasses
-import os
-import subprocess
-import sys
+import gc
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from simulations.checkers import LIVENESS
 from simulations.checkers.violation import Violation
-from simulations.cores.swarm import WORLDS as CORE_WORLDS
+from simulations.cores.plans import CorePlan, struck
 from simulations.mesh import run as run_mesh
-from simulations.plan import Faults, Plan
+from simulations.plan import AnyPlan, Plan
+from simulations.recording import recording
+from simulations.story import Witness, story
+from simulations.workers import Lost, Workers
 
 OK = 0
 SAFETY = 10
 LIVENESS_LOST = 11
 NOT_DETERMINISTIC = 12
 HARNESS = 13
+
+HARNESS_FAILED = "harness"
+"""The invariant of a run that itself failed."""
+
+LIVENESS_NAMES = LIVENESS | {"liveness"}
+"""Worlds of cores have one name for all that must happen and does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,20 +34,29 @@ class Result:
 
     Attributes:
         invariant: what did not hold; empty if everything did, `harness` if the run itself failed.
-        story: for people: what was seen.
+        message: what was seen of it.
+        story: for people: what led to it, where that was asked for.
+        begun_s: when time 0 of the plan was.
+        history: what the clients saw, as JSON lines; empty where there are none.
     """
 
-    seed: int
-    plan: Plan | None
-    invariant: str
-    violation_s: float
-    story: str
-    digest: str
-    virtual_s: float
-    events: int
-    operations: int
-    faults: dict[str, int]
+    plan: AnyPlan
+    invariant: str = ""
+    violation_s: float = 0.0
+    message: str = ""
+    story: str = ""
+    digest: str = ""
+    begun_s: float = 0.0
+    virtual_s: float = 0.0
+    events: int = 0
+    operations: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
     history: str = ""
+
+    @property
+    def seed(self) -> int:
+        """Of the plan."""
+        return self.plan.seed
 
     @property
     def is_clean(self) -> bool:
@@ -52,7 +65,7 @@ class Result:
 
 @dataclass(slots=True)
 class Totals:
-    """Of the runs so far."""
+    """Of the runs so far. Those of one seed, in several worlds, come one after the other."""
 
     seeds: int = 0
     virtual_s: float = 0.0
@@ -60,199 +73,116 @@ class Totals:
     operations: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     failures: list[Result] = field(default_factory=list)
+    _last: int | None = None
 
     def add(self, result: Result) -> None:
         """Count a run."""
-        self.seeds += 1
+        if result.seed != self._last:
+            self.seeds += 1
+            self._last = result.seed
         self.virtual_s += result.virtual_s
         self.events += result.events
         self.operations += result.operations
         self.faults.update(result.faults)
         if not result.is_clean:
-            self.failures.append(result)
+            self.failures.append(replace(result, history=""))
+
+    @property
+    def failed_seeds(self) -> int:
+        """How many seeds failed, in whatever worlds."""
+        return len({failure.seed for failure in self.failures})
 
     @property
     def exit_code(self) -> int:
         """Of the worst that happened."""
         invariants = {failure.invariant for failure in self.failures}
-        if "harness" in invariants:
+        if HARNESS_FAILED in invariants:
             return HARNESS
-        if invariants - LIVENESS:
+        if invariants - LIVENESS_NAMES:
             return SAFETY
         return LIVENESS_LOST if invariants else OK
 
 
-def run_plan(plan: Plan) -> Result:
-    """Run a plan of whole nodes. What goes wrong with the harness itself is a result too."""
+def run_plan(plan: AnyPlan) -> Result:
+    """Run a plan. What goes wrong with the harness itself is a result too."""
     try:
-        report = run_mesh(plan)
+        return _run_nodes(plan)[0] if isinstance(plan, Plan) else _run_cores(plan)[0]
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed that led to it must be told
-        return Result(
-            seed=plan.seed, plan=plan, invariant="harness", violation_s=0.0, story=_trace_of(error), digest="",
-            virtual_s=0.0, events=0, operations=0, faults={},
-        )  # fmt: skip
-    violation = report.violation
-    return Result(
-        seed=plan.seed,
+        return Result(plan=plan, invariant=HARNESS_FAILED, message=str(error), story=_trace_of(error))
+
+
+def run_and_explain(plan: AnyPlan) -> Result:
+    """Run a plan; one that violates an invariant is run once more with a pen, for its story."""
+    result = run_plan(plan)
+    if result.is_clean or result.invariant == HARNESS_FAILED:
+        return result
+    try:
+        return explain(result)
+    except Exception as error:  # noqa: BLE001 - what did not hold counts for more than what can't be told of it
+        return replace(result, story=f"{result.message}\nIt can't be explained:\n{_trace_of(error)}")
+
+
+def explain(result: Result) -> Result:
+    """The result of a run that violated an invariant, with its story."""
+    plan, witness = result.plan, Witness()
+    with recording(witness, world="" if isinstance(plan, Plan) else plan.world):
+        again, violation, nodes = _run_nodes(plan) if isinstance(plan, Plan) else _run_cores(plan)
+    if violation is None or again.digest != result.digest:
+        told = f"{result.message}\nIt went another way when it was run again: see check-determinism."
+        return replace(result, story=told)
+    told = story(violation, nodes=nodes, faults=plan.faults, begun_s=again.begun_s, steps=witness.steps)
+    return replace(result, story=told)
+
+
+def _run_nodes(plan: Plan) -> tuple[Result, Violation | None, tuple[str, ...]]:
+    report = run_mesh(plan)
+    gc.collect()  # a world is full of cycles, and Python would wait for a few dozen of them
+    result = Result(
         plan=plan,
-        invariant="" if violation is None else violation.invariant,
-        violation_s=0.0 if violation is None else violation.virtual_s,
-        story="" if violation is None else _story(violation, report.nodes, [str(line) for line in report.lines]),
         digest=report.digest,
+        begun_s=report.begun_s,
         virtual_s=report.virtual_s,
         events=report.events,
         operations=report.operations,
         faults=report.fired,
         history=report.history,
     )
+    return _with_violation(result, report.violation), report.violation, report.nodes
 
 
-def run_cores(seed: int) -> Result:
-    """Run a seed in each world of cores; the first that is not clean is the result."""
-    totals = Totals()
-    digests = []
-    for name, world in CORE_WORLDS.items():
-        report = world(seed)
-        result = Result(
-            seed=seed,
-            plan=None,
-            invariant="" if report.is_clean else report.violations[0].invariant,
-            violation_s=0.0 if report.is_clean else report.violations[0].virtual_s,
-            story="" if report.is_clean else "\n".join(f"{name}: {violation}" for violation in report.violations),
-            digest=report.trace,
-            virtual_s=report.virtual_s,
-            events=report.events,
-            operations=0,
-            faults={},
-        )
-        if not result.is_clean:
-            return result
-        totals.add(result)
-        digests.append(result.digest)
-    return Result(
-        seed=seed, plan=None, invariant="", violation_s=0.0, story="", digest=" ".join(digests),
-        virtual_s=totals.virtual_s, events=totals.events, operations=0, faults={},
-    )  # fmt: skip
+def _run_cores(plan: CorePlan) -> tuple[Result, Violation | None, tuple[str, ...]]:
+    report = plan.run()
+    violation = report.violations[0] if report.violations else None
+    result = Result(
+        plan=plan,
+        digest=report.trace,
+        virtual_s=report.virtual_s,
+        events=report.events,
+        operations=report.history.count('"invoke"') or report.counters.get("entries_chosen", 0),
+        faults=struck(plan.faults, report.virtual_s),
+        history=report.history,
+    )
+    return _with_violation(result, violation), violation, report.nodes
 
 
-def run_all(work: Callable[[Any], Result], items: Sequence[Any], *, jobs: int) -> Iterator[Result]:
-    """Carry out the work for each item, in order, ``jobs`` at a time."""
-    if jobs <= 1 or len(items) <= 1:
-        yield from map(work, items)
-        return
-    with ProcessPoolExecutor(max_workers=min(jobs, len(items))) as pool:
-        yield from pool.map(work, items, chunksize=1)
-
-
-# ---- smaller plans
-
-
-def shrink(
-    plan: Plan,
-    invariant: str,
-    *,
-    run: Callable[[Plan], Result] = run_plan,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Plan:
-    """The smallest plan that could be found that still violates the same invariant: fewer faults, then fewer
-    operations, then fewer nodes, then less time.
-
-    Args:
-        run: runs a plan.
-        tell: told of each step.
-    """
-
-    def still_fails(smaller: Plan) -> bool:
-        return run(smaller).invariant == invariant
-
-    def attempt(smaller: Plan, what: str) -> bool:
-        nonlocal plan
-        if smaller == plan or not still_fails(smaller):
-            return False
-        plan = smaller
-        tell(what)
-        return True
-
-    plan = _without_faults(plan, still_fails, tell)
-    while plan.calls_per_s > 1.0:
-        rate = plan.calls_per_s / 2
-        if not attempt(replace(plan, calls_per_s=rate), f"{rate:g} calls a second"):
-            break
-    attempt(replace(plan, clients=1), "one client")
-    attempt(replace(plan, keys=1), "one agent")
-    attempt(replace(plan, partitions=1), "one partition")
-    for nodes in range(max(1, _highest_node(plan.faults) + 1, plan.replication), plan.nodes):
-        if attempt(replace(plan, nodes=nodes), f"{nodes} nodes"):
-            break
-    for share in (0.25, 0.5, 0.75):
-        if attempt(replace(plan, duration_s=round(plan.duration_s * share, 3)), f"{share:.0%} of the time"):
-            break
-    return plan
-
-
-def _without_faults(plan: Plan, still_fails: Callable[[Plan], bool], tell: Callable[[str], None]) -> Plan:
-    """Whole kinds first, then one fault after the other, until none can go."""
-    for item in dataclasses.fields(Faults):
-        present = getattr(plan.faults, item.name)
-        absent = getattr(Faults(), item.name)
-        if present != absent:
-            smaller = replace(plan, faults=_with(plan.faults, item.name, absent))
-            if still_fails(smaller):
-                plan = smaller
-                tell(f"without {item.name}")
-    shrinks = True
-    while shrinks:
-        shrinks = False
-        for item in dataclasses.fields(Faults):
-            faults = getattr(plan.faults, item.name)
-            if not isinstance(faults, tuple) or not faults or not dataclasses.is_dataclass(faults[0]):
-                continue
-            for number in reversed(range(len(faults))):
-                fewer = (*faults[:number], *faults[number + 1 :])
-                smaller = replace(plan, faults=_with(plan.faults, item.name, fewer))
-                if still_fails(smaller):
-                    plan, faults, shrinks = smaller, fewer, True
-                    tell(f"{len(fewer)} of {item.name}")
-    return plan
-
-
-def _with(faults: Faults, name: str, value: Any) -> Faults:
-    return replace(faults, **{name: value})
-
-
-def _highest_node(faults: Faults) -> int:
-    """The highest number of a node that a fault names."""
-    highest = 0
-    for item in dataclasses.fields(faults):
-        values = getattr(faults, item.name)
-        for fault in values if isinstance(values, tuple) else ():
-            if not dataclasses.is_dataclass(fault):
-                continue
-            for name in ("node", "one", "other"):
-                highest = max(highest, getattr(fault, name, 0))
-            for name in ("senders", "receivers"):
-                highest = max([highest, *getattr(fault, name, ())])
-    return highest
-
-
-# ---- determinism
-
-
-def differs(seeds: str, options: Sequence[str]) -> list[int]:
-    """The seeds whose runs differ between two processes with other hash seeds."""
-    outputs = []
-    for hash_seed in ("1", "2"):
-        command = [sys.executable, "-m", "simulations", "digests", "--seeds", seeds, *options]
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        outputs.append(dict(line.split(" ", 1) for line in done.stdout.splitlines()))
-    first, second = outputs
-    return [int(seed) for seed in first if first[seed] != second.get(seed)]
-
-
-def _story(violation: Violation, nodes: Sequence[str], lines: Sequence[str]) -> str:
-    return "\n".join([str(violation), *(f"  {line}" for line in nodes), "the last things that happened:", *lines[-40:]])
+def _with_violation(result: Result, violation: Violation | None) -> Result:
+    if violation is None:
+        return result
+    return replace(result, invariant=violation.invariant, violation_s=violation.virtual_s, message=str(violation))
 
 
 def _trace_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error, limit=-8))
+
+
+def run_all(work: Callable[[AnyPlan], Result], plans: Iterable[AnyPlan], *, jobs: int) -> Generator[Result, None, None]:
+    """Carry out the work for each plan, in their order, ``jobs`` at a time. A run whose process dies has failed."""
+    if jobs <= 1:
+        yield from map(work, plans)
+        return
+    with Workers(work, jobs) as workers:
+        for result in workers.run(plans):
+            if isinstance(result, Lost):
+                yield Result(plan=result.item, invariant=HARNESS_FAILED, message=result.reason, story=result.reason)
+            else:
+                yield result

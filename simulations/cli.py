@@ -1,85 +1,34 @@
 """``meshnode simulate``: runs of whole meshes in virtual time, under faults."""
 
-import functools
+import contextlib
 import json
 import logging
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
 
-from simulations import campaign
-from simulations.campaign import HARNESS, NOT_DETERMINISTIC, Result, Totals
-from simulations.mesh.swarm import KINDS, UnknownFault, draw_plan, kinds_of
-from simulations.mesh.workloads import WORKLOADS
-from simulations.plan import MalformedPlan, Plan
-
-
-class SeedsType(click.ParamType[range]):
-    """A:B, the seeds from A up to, and without, B; or one seed."""
-
-    name = "a:b"
-
-    def convert(self, value: str | range, param: click.Parameter | None, ctx: click.Context | None) -> range:
-        if isinstance(value, range):
-            return value
-        first, separator, last = value.partition(":")
-        try:
-            begin = int(first)
-            end = int(last) if separator else begin + 1
-        except ValueError:
-            self.fail(f"{value!r} is no range of seeds: write A:B, as in 0:100", param, ctx)
-        if not 0 <= begin < end:
-            self.fail(f"{value!r} names no seed: choose 0 ≤ A < B, as in 0:100", param, ctx)
-        return range(begin, end)
-
-
-class FaultsType(click.ParamType[tuple[str, ...]]):
-    """all, none or names."""
-
-    name = "all|none|list"
-
-    def convert(
-        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return kinds_of(value)
-        except UnknownFault as error:
-            self.fail(str(error), param, ctx)
-
-
-class PlanType(click.ParamType[Plan]):
-    """A file with a plan."""
-
-    name = "file"
-
-    def convert(self, value: str | Plan, param: click.Parameter | None, ctx: click.Context | None) -> Plan:
-        if isinstance(value, Plan):
-            return value
-        try:
-            return Plan.from_json(Path(value).read_text())
-        except (OSError, MalformedPlan) as error:
-            self.fail(f"{value}: {error}", param, ctx)
-
+from simulations import campaign, determinism
+from simulations.campaign import HARNESS, NOT_DETERMINISTIC, Result
+from simulations.display import Display
+from simulations.options import Options, OutputType, PlanFile, PlanType, SeedsType, drawn
+from simulations.plan import AnyPlan, Plan
+from simulations.recording import Step, recording
+from simulations.shrinking import RUNS_MAX, Shrinking
+from simulations.workers import interruptible
 
 _seeds = click.option("--seeds", type=SeedsType(), default="0:10", show_default=True, help="A:B, without B.")
-_nodes = click.option("--nodes", type=click.IntRange(1, 99), default=5, show_default=True)
-_duration = click.option(
-    "--duration", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Virtual seconds of faults."
-)
-_faults = click.option(
-    "--faults", type=FaultsType(), default="all", show_default=True, help=f"all, none, or from: {', '.join(KINDS)}."
-)
-_workload = click.option("--workload", type=click.Choice(sorted(WORKLOADS)), default="counter", show_default=True)
-_level = click.option(
-    "--level", type=click.IntRange(1, 2), default=2, show_default=True, help="1: cores alone; 2: whole nodes."
-)
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and no display.")
 _jobs = click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Runs side by side.")
+_failures = click.option("--failures", type=click.IntRange(1), help="Stop after so many seeds that failed.")
+_history = click.option(
+    "--history",
+    type=OutputType(),
+    help="Write what the clients saw there, as JSON lines: in the first run that failed, or else in the last one.",
+)
 
 
 @click.group()
@@ -87,231 +36,232 @@ def simulate() -> None:
     """Run meshes in virtual time, break everything, and check what must hold.
 
     Exit codes: 0 clean, 10 something unsafe happened, 11 something that must happen did not, 12 two runs of one seed
-    differed, 13 the simulator itself failed.
+    differed, 13 the simulator itself failed, 130 interrupted.
     """
     logging.disable(logging.CRITICAL)  # thousands of nodes have much to say
+    sys.path.insert(0, "")  # modules of users' are looked for in the current folder too, as with python -m
 
 
 @simulate.command()
 @_seeds
-@_nodes
-@_duration
-@_faults
-@_workload
-@_level
+@drawn
 @_jobs
-@click.option("--plan", type=PlanType(), help="Run this plan instead, whatever the other options say.")
-@click.option("--history", type=click.Path(dir_okay=False), help="Write what the clients of the last run saw there.")
+@_failures
+@click.option("--plan", "kept", type=PlanType(), help="Run this plan instead, whatever the options say of seeds.")
+@_history
 @_json
 def run(
     seeds: range,
-    nodes: int,
-    duration: float,
-    faults: tuple[str, ...],
-    workload: str,
-    level: int,
+    options: Options,
     jobs: int,
-    plan: Plan | None,
+    failures: int | None,
+    kept: PlanFile | None,
     history: str | None,
     as_json: bool,
 ) -> None:
     """Run seeds, each with faults of its own."""
-    began_s = time.monotonic()
-    totals = Totals()
-    if plan is not None:
-        results = campaign.run_all(campaign.run_plan, [plan], jobs=1)
-    elif level == 1:
-        results = campaign.run_all(campaign.run_cores, seeds, jobs=jobs)
-    else:
-        draw = functools.partial(draw_plan, nodes=nodes, duration_s=duration, kinds=faults, workload=workload)
-        results = campaign.run_all(campaign.run_plan, [draw(seed) for seed in seeds], jobs=jobs)
-    last: Result | None = None
-    for result in results:
-        totals.add(result)
-        last = result
-        if not result.is_clean and not as_json:
-            _show_failure(result)
-        _show_progress(totals, time.monotonic() - began_s, len(seeds) if plan is None else 1, quiet=as_json)
-    if history and last is not None:
-        Path(history).write_text(last.history)
-    _finish(totals, time.monotonic() - began_s, as_json=as_json)
+    display = Display(len(seeds) if kept is None else 1, as_json=as_json)
+    plans: Iterable[AnyPlan] = (plan for seed in seeds for plan in options.plans(seed)) if kept is None else [kept.plan]
+    again = options.replay if kept is None else _replay_of(kept)
+    _carry_out(plans, display, again=again, jobs=jobs, failures=failures, history=history, explain=not as_json)
+    display.finish()
+    sys.exit(display.totals.exit_code)
 
 
 @simulate.command()
-@click.option("--seed", type=int, help="Of a run with the same options.")
-@click.option("--plan", type=PlanType(), help="A plan that was kept.")
-@_nodes
-@_duration
-@_faults
-@_workload
-@click.option("--history", type=click.Path(dir_okay=False), help="Write what the clients saw there.")
-@click.option("--save", type=click.Path(dir_okay=False), help="Write the plan there.")
+@click.option("--seed", type=click.IntRange(0), help="Of a run with the same options.")
+@click.option("--plan", "kept", type=PlanType(), help="A plan that was kept.")
+@drawn
+@_history
+@click.option("--save", type=OutputType(), help="Write the plan there.")
 @_json
 def replay(
-    seed: int | None,
-    plan: Plan | None,
-    nodes: int,
-    duration: float,
-    faults: tuple[str, ...],
-    workload: str,
-    history: str | None,
-    save: str | None,
-    as_json: bool,
+    seed: int | None, kept: PlanFile | None, options: Options, history: str | None, save: str | None, as_json: bool
 ) -> None:
     """Run one seed or plan again, and show what happened."""
-    if (seed is None) == (plan is None):
+    if (seed is None) == (kept is None):
         raise click.UsageError("give either --seed N or --plan FILE")
-    began_s = time.monotonic()
-    if plan is None:
-        assert seed is not None
-        plan = draw_plan(seed, nodes=nodes, duration_s=duration, kinds=faults, workload=workload)
+    plans = [kept.plan] if kept is not None else list(options.plans(seed or 0))
+    if save and len(plans) > 1:
+        raise click.UsageError(f"seed {seed} has {len(plans)} plans, one for each world: choose one with --world")
     if save:
-        Path(save).write_text(plan.to_json())
-    result = campaign.run_plan(plan)
-    if history:
-        Path(history).write_text(result.history)
-    totals = Totals()
-    totals.add(result)
-    if not as_json:
-        click.echo(f"digest {result.digest}")
-        if not result.is_clean:
-            _show_failure(result)
-    _finish(totals, time.monotonic() - began_s, as_json=as_json)
+        Path(save).write_text(plans[0].to_json())
+    display = Display(1, as_json=as_json)
+    again = options.replay if kept is None else _replay_of(kept)
+
+    def tell(result: Result) -> None:
+        if not as_json:
+            click.echo(f"digest {_name(result.plan)}{result.digest}")
+
+    _carry_out(plans, display, again=again, history=history, tell=tell, explain=not as_json)
+    display.finish()
+    sys.exit(display.totals.exit_code)
 
 
 @simulate.command("check-determinism")
 @_seeds
-@_nodes
-@_duration
-@_level
+@drawn
 @_json
-def check_determinism(seeds: range, nodes: int, duration: float, level: int, as_json: bool) -> None:
+def check_determinism(seeds: range, options: Options, as_json: bool) -> None:
     """Run each seed in two processes with other hash seeds: the traces must be the same, to the byte."""
-    options = ["--nodes", str(nodes), "--duration", str(duration), "--level", str(level)]
-    different = campaign.differs(f"{seeds.start}:{seeds.stop}", options)
+    try:
+        found = determinism.differences(f"{seeds.start}:{seeds.stop}", options.typed)
+    except determinism.ProcessFailed as error:
+        click.echo(f"meshnode: {error}", err=True)
+        sys.exit(HARNESS)
     if as_json:
+        different = [{"run": one.what, "line": one.line, "first": one.first, "second": one.second} for one in found]
         click.echo(json.dumps({"seeds": len(seeds), "different": different}))
     else:
-        click.echo(f"{len(seeds)} seeds, {len(different)} differ" + (f": {different}" if different else ""))
-    if different:
+        for difference in found:
+            click.echo(f"seed {difference}", err=True)
+        click.echo(f"{len(seeds)} seeds, {len(found)} runs differ")
+    if found:
         sys.exit(NOT_DETERMINISTIC)
 
 
 @simulate.command(hidden=True)
 @_seeds
-@_nodes
-@_duration
-@_level
-def digests(seeds: range, nodes: int, duration: float, level: int) -> None:
-    """A line a seed: the seed and the digest of its trace."""
-    for seed in seeds:
-        if level == 1:
-            result = campaign.run_cores(seed)
-        else:
-            result = campaign.run_plan(draw_plan(seed, nodes=nodes, duration_s=duration))
-        click.echo(f"{seed} {result.digest}{result.invariant}")
+@drawn
+@click.option("--trace", type=OutputType(), help="Write every line of the traces there.")
+def digests(seeds: range, options: Options, trace: str | None) -> None:
+    """A line a run: the seed, the world, and the digest of its trace with what did not hold."""
+    with contextlib.ExitStack() as files:
+        file = files.enter_context(Path(trace).open("w")) if trace else None
+
+        def note(step: Step) -> None:
+            assert file is not None
+            if step.is_note:
+                file.write(f"{step.line}\n")
+
+        for seed in seeds:
+            for plan in options.plans(seed):
+                world = "" if isinstance(plan, Plan) else plan.world
+                with recording(note, world=world) if file is not None else contextlib.nullcontext():
+                    result = campaign.run_plan(plan)
+                click.echo(f"{seed} {_name(plan)}{result.digest}{result.invariant}")
 
 
 @simulate.command()
-@click.argument("plan", type=PlanType())
-@click.option("--save", type=click.Path(dir_okay=False), help="Where to write it; stdout if not given.")
-def shrink(plan: Plan, save: str | None) -> None:
-    """Make a plan that fails smaller: fewer faults, operations, nodes, and less time, for the same invariant."""
-    result = campaign.run_plan(plan)
+@click.argument("kept", metavar="PLAN", type=PlanType())
+@click.option("--save", type=OutputType(), help="Where to write it; stdout if not given.")
+@click.option("--runs", type=click.IntRange(1), default=RUNS_MAX, show_default=True, help="Try so many plans at most.")
+def shrink(kept: PlanFile, save: str | None, runs: int) -> None:
+    """Make a plan that fails smaller: fewer faults, operations, nodes, and less time, for the same invariant.
+
+    An interrupt ends the search with the smallest plan so far.
+    """
+    result = campaign.run_plan(kept.plan)
     if result.is_clean:
-        click.echo("meshnode: the plan does not fail: there is nothing to shrink", err=True)
-        sys.exit(HARNESS)
-    click.echo(f"violates {result.invariant}", err=True)
-    smaller = campaign.shrink(plan, result.invariant, tell=lambda step: click.echo(f"  {step}", err=True))
+        raise click.UsageError(f"{kept.path} does not fail: there is nothing to shrink")
+    click.echo(f"violates {result.message}", err=True)
+    search = Shrinking(
+        kept.plan,
+        result.invariant,
+        run=campaign.run_plan,
+        tell=lambda step: click.echo(f"  {step}", err=True),
+        runs_max=runs,
+    )
+
+    def write() -> None:
+        if save:
+            Path(save).write_text(search.plan.to_json())
+        else:
+            sys.stdout.flush()
+            os.write(sys.stdout.fileno(), f"{search.plan.to_json()}\n".encode())
+
+    with interruptible(write):
+        search.shrink()
     if save:
-        Path(save).write_text(smaller.to_json())
+        Path(save).write_text(search.plan.to_json())
+        click.echo(f"again: {PlanFile(save, search.plan).replay}", err=True)
     else:
-        click.echo(smaller.to_json())
+        click.echo(search.plan.to_json())
 
 
 @simulate.command()
 @click.option("--minutes", type=click.FloatRange(0.0, min_open=True), required=True)
-@click.option("--first", type=int, default=0, show_default=True, help="The first seed.")
-@_nodes
-@_duration
-@_faults
-@_workload
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
+@drawn
 @_jobs
+@_failures
 @click.option("--keep", type=click.Path(file_okay=False), default="failed-plans", show_default=True)
 @_json
 def soak(
-    minutes: float,
-    first: int,
-    nodes: int,
-    duration: float,
-    faults: tuple[str, ...],
-    workload: str,
-    jobs: int,
-    keep: str,
-    as_json: bool,
+    minutes: float, first: int, options: Options, jobs: int, failures: int | None, keep: str, as_json: bool
 ) -> None:
     """Run one seed after the other for a while; keep the plans that fail."""
-    began_s = time.monotonic()
-    totals = Totals()
-    batch = max(1, jobs) * 4
-    while time.monotonic() < began_s + minutes * 60:
-        seeds = range(first, first + batch)
-        first += batch
-        draw = functools.partial(draw_plan, nodes=nodes, duration_s=duration, kinds=faults, workload=workload)
-        for result in campaign.run_all(campaign.run_plan, [draw(seed) for seed in seeds], jobs=jobs):
-            totals.add(result)
-            if not result.is_clean:
-                assert result.plan is not None
-                Path(keep).mkdir(parents=True, exist_ok=True)
-                (Path(keep) / f"seed-{result.seed}.json").write_text(result.plan.to_json())
-                if not as_json:
-                    _show_failure(result)
-            _show_progress(totals, time.monotonic() - began_s, 0, quiet=as_json)
-    _finish(totals, time.monotonic() - began_s, as_json=as_json)
+    end_s = time.monotonic() + minutes * 60
 
+    def plans() -> Iterator[AnyPlan]:
+        seed = first
+        while time.monotonic() < end_s:
+            yield from options.plans(seed)
+            seed += 1
 
-# ---- what is shown
+    def path_of(plan: AnyPlan) -> Path:
+        return Path(keep) / f"seed-{plan.seed}{'' if isinstance(plan, Plan) else f'-{plan.world}'}.json"
 
+    def keep_failed(result: Result) -> None:
+        if not result.is_clean:
+            Path(keep).mkdir(parents=True, exist_ok=True)
+            path_of(result.plan).write_text(result.plan.to_json())
 
-def _show_failure(result: Result) -> None:
-    click.echo(f"\nseed {result.seed}: {result.story}", err=True)
-    click.echo(f"again: meshnode simulate replay --seed {result.seed}  (with the same options)\n", err=True)
-
-
-def _show_progress(totals: Totals, wall_s: float, of: int, *, quiet: bool) -> None:
-    if quiet or not sys.stderr.isatty():
-        return
-    click.echo(
-        f"\r{totals.seeds}{f' of {of}' if of else ''} seeds, {totals.seeds / wall_s:.2f} a second, "
-        f"{totals.virtual_s / wall_s:.1f} × real time, {sum(totals.faults.values())} faults, "
-        f"{len(totals.failures)} failed ",
-        nl=False,
-        err=True,
+    display = Display(None, as_json=as_json)
+    _carry_out(
+        plans(),
+        display,
+        again=lambda plan: PlanFile(str(path_of(plan)), plan).replay,
+        jobs=jobs,
+        failures=failures,
+        tell=keep_failed,
+        explain=not as_json,
     )
+    display.finish()
+    sys.exit(display.totals.exit_code)
 
 
-def _finish(totals: Totals, wall_s: float, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "seeds": totals.seeds,
-                    "failures": [
-                        {"seed": failure.seed, "invariant": failure.invariant, "virtual_s": failure.violation_s}
-                        for failure in totals.failures
-                    ],
-                    "virtual_s": round(totals.virtual_s, 3),
-                    "wall_s": round(wall_s, 3),
-                    "events": totals.events,
-                    "operations": totals.operations,
-                    "faults": dict(sorted(totals.faults.items())),
-                }
-            )
-        )
-    else:
-        click.echo(
-            f"\n{totals.seeds} seeds in {wall_s:.1f} s: {totals.virtual_s:.0f} virtual seconds "
-            f"({totals.virtual_s / wall_s:.1f} × real time), {totals.events} events, {totals.operations} operations, "
-            f"{sum(totals.faults.values())} faults; {len(totals.failures)} failed"
-        )
-    sys.exit(totals.exit_code)
+# ---- what they have in common
+
+
+def _carry_out(
+    plans: Iterable[AnyPlan],
+    display: Display,
+    *,
+    again: Callable[[AnyPlan], str],
+    explain: bool,
+    jobs: int = 1,
+    failures: int | None = None,
+    history: str | None = None,
+    tell: Callable[[Result], None] = lambda _: None,
+) -> None:
+    """Run plans, and show each as it comes; an interrupt ends the process with what was seen by then.
+
+    Args:
+        again: the command that repeats a plan.
+        explain: whether those that fail get a story.
+        failures: stop after so many seeds that failed.
+        history: a file for that of the first run that failed, or else the last one that has any.
+        tell: told of each result.
+    """
+    work = campaign.run_and_explain if explain else campaign.run_plan
+    seen, is_of_failure = "", False
+    with interruptible(display.stop), contextlib.closing(campaign.run_all(work, plans, jobs=jobs)) as results:
+        for result in results:
+            if result.history and not is_of_failure:
+                seen, is_of_failure = result.history, not result.is_clean
+            tell(result)
+            display.ran(result, again(result.plan))
+            if failures is not None and display.totals.failed_seeds >= failures:
+                break
+    if history:
+        Path(history).write_text(seen)
+
+
+def _replay_of(kept: PlanFile) -> Callable[[AnyPlan], str]:
+    return lambda _plan: kept.replay
+
+
+def _name(plan: AnyPlan) -> str:
+    """The world of a plan, if there are several."""
+    return "" if isinstance(plan, Plan) else f"{plan.world} "

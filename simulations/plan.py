@@ -3,17 +3,29 @@
 import dataclasses
 import json
 import math
-from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 from simulations.cores.faults import FOREVER, CoreFaults
+from simulations.cores.plan_file import MalformedPlan, Written, check_nodes
+from simulations.cores.plans import CORE_PLANS, CorePlan
 from simulations.disk import DiskFaults
 
-
-class MalformedPlan(ValueError):
-    """The file is no plan; the message says what is wrong with it."""
+__all__ = [
+    "AnyPlan",
+    "BadDisk",
+    "DiskKill",
+    "Faults",
+    "Hang",
+    "MalformedPlan",
+    "NewDisk",
+    "Plan",
+    "Reset",
+    "SlowCpu",
+    "StuckLoop",
+    "WallJump",
+    "read_plan",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +155,8 @@ class Faults(CoreFaults):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """One run.
+class Plan(Written):
+    """One run of whole nodes.
 
     Attributes:
         seed: of everything that is drawn while it runs: delays, the order of tasks, the nodes' own randomness.
@@ -159,9 +171,11 @@ class Plan:
         tempo: by what the nodes' timeouts are multiplied.
         atlas: a `FaultAtlas` keeps a majority of each set of disks sound. Without it any disk may lose what was synced;
             see `simulations.mesh` for what must still hold.
+        tls: whether links are over TLS.
         faults: what goes wrong, in virtual seconds from when the mesh was formed.
     """
 
+    level: Literal[2] = 2
     seed: int = 0
     nodes: int = 5
     clients: int = 3
@@ -175,6 +189,7 @@ class Plan:
     replication: int = 3
     tempo: float = 1.0
     atlas: bool = True
+    tls: bool = False
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:
@@ -186,34 +201,38 @@ class Plan:
         for name in ("duration_s", "recovery_s", "calls_per_s", "tempo"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose above 0")
+        check_nodes(self.faults, self.numbers)
 
-    def to_json(self) -> str:
-        """As text, for a file."""
-        return json.dumps(_plain(msgspec.to_builtins(self)), indent=1)
+    @property
+    def numbers(self) -> range:
+        """Of its nodes."""
+        return range(self.nodes)
 
-    @classmethod
-    def from_json(cls, text: str) -> "Plan":
-        """Read what `to_json` wrote.
-
-        Raises:
-            MalformedPlan: it did not write this.
-        """
-        try:
-            return msgspec.convert(json.loads(text), cls, strict=False)
-        except (msgspec.ValidationError, ValueError) as error:
-            raise MalformedPlan(f"not a plan: {error}") from error
+    def with_nodes(self, nodes: int, faults: Faults) -> "Plan":
+        """The same with other nodes, and what may happen to them."""
+        return replace(self, nodes=nodes, replication=min(nodes, self.replication), faults=faults)
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no infinity, and no sets."""
-    match value:
-        case float() if math.isinf(value):
-            return "inf"
-        case dict():
-            return {key: _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case set() | frozenset():
-            return sorted(_plain(item) for item in value)
+AnyPlan: TypeAlias = Plan | CorePlan
+"""Of either level."""
+
+
+def read_plan(text: str) -> AnyPlan:
+    """Read a plan of either level.
+
+    Raises:
+        MalformedPlan: it is none.
+    """
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedPlan(f"not a plan: {error}") from error
+    match given:
+        case {"level": 1, "world": str(world)} if world in CORE_PLANS:
+            return CORE_PLANS[world].from_json(text)
+        case {"level": 1}:
+            raise MalformedPlan(f"not a plan: world is {given.get('world')!r}: choose from {', '.join(CORE_PLANS)}")
+        case {"level": level} if level != 2:
+            raise MalformedPlan(f"not a plan: level is {level!r}: choose 1 or 2")
         case _:
-            return value
+            return Plan.from_json(text)

@@ -1,17 +1,21 @@
 """Commands that ask a running node."""
 
+import functools
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from meshnode.cli.outcome import json_text, run, show, table
 from meshnode.cli.run import AddressType
+from meshnode.cli.secure import takes_tls
 from meshnode.client import Client
 from meshnode.config import PORT_DEFAULT
 from meshnode.identity import Address
+from meshnode.links import Tls
 from meshnode.views import PAGE_MAX
 
 LISTED_DEFAULT = 1000
@@ -46,30 +50,48 @@ class AgentType(click.ParamType[tuple[str, str]]):
         return agent_type, key
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The node that a command asks."""
+
+    address: Address
+    tls: Tls | None
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+    def client(self) -> Client:
+        """A client that knows this node."""
+        return Client([self.address], tls=self.tls)
+
+    def view(self, name: str, *, timeout_s: float = 10.0, **arguments: Any) -> Any:
+        """Ask it for a view."""
+
+        async def ask() -> Any:
+            async with self.client() as client:
+                return await client.view(name, at=self.address, timeout_s=timeout_s, **arguments)
+
+        return run(ask)
+
+
 def asks(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that every asking command has."""
-    command = click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout.")(command)
+    """Options that every asking command has; it is handed ``node: Asked`` and ``as_json``."""
+
+    @functools.wraps(command)
+    def asking(*arguments: object, node: Address, tls: Tls | None, **named: object) -> None:
+        command(*arguments, node=Asked(node, tls), **named)
+
     at = f"127.0.0.1:{PORT_DEFAULT}"
-    return click.option("--node", type=AddressType(), default=at, show_default=True, help="Any node of the mesh.")(
-        command
-    )
-
-
-def view(node: Address, name: str, *, timeout_s: float = 10.0, **arguments: Any) -> Any:
-    """Ask a node for a view."""
-
-    async def ask() -> Any:
-        async with Client([node]) as client:
-            return await client.view(name, at=node, timeout_s=timeout_s, **arguments)
-
-    return run(ask)
+    where = click.option("--node", type=AddressType(), default=at, show_default=True, help="Any node of the mesh.")
+    how = click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout.")
+    return where(how(takes_tls(asking)))
 
 
 @click.command()
 @asks
-def members(node: Address, as_json: bool) -> None:
+def members(node: Asked, as_json: bool) -> None:
     """Who is here; and the dead, for a day, in case they return. Those who left are not shown."""
-    found = view(node, "members")
+    found = node.view("members")
 
     def text() -> str:
         rows = [
@@ -95,9 +117,9 @@ def raft() -> None:
 
 @raft.command("status")
 @asks
-def raft_status(node: Address, as_json: bool) -> None:
+def raft_status(node: Asked, as_json: bool) -> None:
     """Term, leader, voters and progress, as the asked node sees them; the leader alone knows how far the others are."""
-    status = view(node, "raft_status")
+    status = node.view("raft_status")
 
     def text() -> str:
         leader = status["leader_name"] or "unknown"
@@ -124,7 +146,7 @@ def agents() -> None:
 )
 @click.option("--after", type=AgentType(), help="Only those that come after this one.")
 @asks
-def agents_ls(limit: int, after: tuple[str, str] | None, node: Address, as_json: bool) -> None:
+def agents_ls(limit: int, after: tuple[str, str] | None, node: Asked, as_json: bool) -> None:
     """Agents with a state, in the order of their names."""
     found = run(lambda: _listed(node, limit, after))
 
@@ -140,13 +162,15 @@ def agents_ls(limit: int, after: tuple[str, str] | None, node: Address, as_json:
     show(found, text, as_json=as_json)
 
 
-async def _listed(node: Address, limit: int, after: tuple[str, str] | None) -> dict[str, Any]:
+async def _listed(node: Asked, limit: int, after: tuple[str, str] | None) -> dict[str, Any]:
     """As many agents as are wanted, page by page: all of them would not fit into one answer."""
     listed: list[dict[str, Any]] = []
-    async with Client([node]) as client:
+    async with node.client() as client:
         while True:
             wanted = min(limit - len(listed), PAGE_MAX)
-            page: dict[str, Any] = await client.view("agents", at=node, limit=wanted, after=list(after or ("", "")))
+            page: dict[str, Any] = await client.view(
+                "agents", at=node.address, limit=wanted, after=list(after or ("", ""))
+            )
             listed += page["agents"]
             if len(page["agents"]) < wanted or len(listed) == limit:
                 return {**page, "agents": listed}
@@ -156,10 +180,10 @@ async def _listed(node: Address, limit: int, after: tuple[str, str] | None) -> d
 @agents.command("locate")
 @click.argument("agent", metavar="TYPE/KEY", type=AgentType())
 @asks
-def agents_locate(agent: tuple[str, str], node: Address, as_json: bool) -> None:
+def agents_locate(agent: tuple[str, str], node: Asked, as_json: bool) -> None:
     """Where an agent is, and why it is there; for one without a state, where it would be."""
     agent_type, key = agent
-    found = view(node, "locate", type=agent_type, key=key)
+    found = node.view("locate", type=agent_type, key=key)
 
     def text() -> str:
         lines = [
@@ -184,7 +208,7 @@ def agents_locate(agent: tuple[str, str], node: Address, as_json: bool) -> None:
 @click.option("--request-id", type=TextType(), default="", help="Calls with the same id take effect once.")
 @asks
 def call(
-    agent: tuple[str, str], method: str, arguments: str, timeout_s: float, request_id: str, node: Address, as_json: bool
+    agent: tuple[str, str], method: str, arguments: str, timeout_s: float, request_id: str, node: Asked, as_json: bool
 ) -> None:
     """Call a method of an agent; ARGUMENTS is a JSON object of named arguments, or a JSON array.
 
@@ -203,7 +227,7 @@ def call(
     positional, named = ((), given) if isinstance(given, dict) else (given, {})
 
     async def ask() -> Any:
-        async with Client([node]) as client:
+        async with node.client() as client:
             reference: Any = client.ref(agent_type, key, timeout_s=timeout_s, request_id=request_id)
             return await getattr(reference, method)(*positional, **named)
 
@@ -215,9 +239,9 @@ def call(
 
 @click.command()
 @asks
-def devices(node: Address, as_json: bool) -> None:
+def devices(node: Asked, as_json: bool) -> None:
     """What the asked node computes predictions on."""
-    found = view(node, "devices")
+    found = node.view("devices")
 
     def text() -> str:
         return f"{found['name']}: {found['device']}\n{found['batches']} batches, {found['mean_batch_rows']} rows each"
@@ -227,15 +251,15 @@ def devices(node: Address, as_json: bool) -> None:
 
 @click.command()
 @asks
-def leave(node: Address, as_json: bool) -> None:
+def leave(node: Asked, as_json: bool) -> None:
     """Have the asked node hand everything over, leave the mesh and end."""
-    done = view(node, "leave", timeout_s=130.0)
+    done = node.view("leave", timeout_s=130.0)
     show(done, lambda: f"{node} has left", as_json=as_json)
 
 
 @click.command()
 @asks
-def status(node: Address, as_json: bool) -> None:
+def status(node: Asked, as_json: bool) -> None:
     """Counters of the asked node."""
-    found = view(node, "status")
+    found = node.view("status")
     show(found, lambda: "\n".join(f"{name:16} {value}" for name, value in found.items()), as_json=as_json)

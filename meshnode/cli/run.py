@@ -7,9 +7,11 @@ import click
 import trio
 
 from meshnode.cli.outcome import reported
+from meshnode.cli.secure import takes_tls
 from meshnode.config import PORT_DEFAULT, NodeConfig
 from meshnode.errors import OperatorError
 from meshnode.identity import Address, parse_address
+from meshnode.links import Tls
 from meshnode.log import get_logger, write_logs_to
 from meshnode.node import Node
 from meshnode.placement import PARTITIONS_DEFAULT, REPLICATION_DEFAULT
@@ -40,7 +42,8 @@ class AddressType(click.ParamType[Address]):
 @click.option("--found", is_flag=True, help="Found a new mesh; on exactly one node.")
 @click.option("--join", type=AddressType(), multiple=True, help="A member that lets this node in; may be repeated.")
 @click.option("--app", multiple=True, metavar="MODULE", help="Module whose agents this node offers; may be repeated.")
-@click.option("--insecure", is_flag=True, help="Listen beyond loopback although links are not encrypted yet.")
+@click.option("--insecure", is_flag=True, help="Listen beyond loopback although datagrams are not sealed yet.")
+@takes_tls
 @click.option("--weight", type=int, default=1, show_default=True, help="Capacity relative to other nodes.")
 @click.option("--zone", default="", help="What fails together with this node, such as a rack.")
 @click.option("--partitions", type=int, default=PARTITIONS_DEFAULT, show_default=True, help="With --found.")
@@ -60,6 +63,7 @@ def run(
     join: tuple[Address, ...],
     app: tuple[str, ...],
     insecure: bool,
+    tls: Tls | None,
     weight: int,
     zone: str,
     partitions: int,
@@ -93,13 +97,14 @@ def run(
             replication=replication,
             prediction=PredictionConfig(device=device, cache_dir=kernel_cache),
         )
-        node = Node(config)
+        node = Node(config, tls=tls)
     except (ValueError, OperatorError) as error:
         raise click.UsageError(str(error)) from error
     if insecure:
-        click.echo(
-            "meshnode: --insecure: links are not encrypted; whoever reaches the port controls the node", err=True
-        )
+        who_can = "links are not encrypted; whoever reaches the port controls the node"
+        if tls is not None:
+            who_can = "datagrams are not sealed; whoever reaches the port can mislead the node about who is alive"
+        click.echo(f"meshnode: --insecure: {who_can}", err=True)
     with reported():
         trio.run(_serve, node)
 

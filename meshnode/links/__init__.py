@@ -16,7 +16,9 @@ The contract:
 6. A connection on which nothing at all is heard for ``silent_s`` ends, and so does one to an earlier start of a node
    that has started again since. A side that has nothing to send lets the other one hear from it every ``idle_s``.
 7. A guest (an outside client, or a node that has yet to join) reaches the channels CONTROL and CALLS only.
-8. Outside of `Links.run`, `Links.send` answers False and `Links.connect` raises LinkRefused. A second run begins with
+8. With a `Tls`, nothing is said or heard but over mutual TLS 1.3, of which the handshake is bounded like, and together
+   with, the rest of it. Both sides are told of one that can't be: a link with a stranger, or with a side without TLS.
+9. Outside of `Links.run`, `Links.send` answers False and `Links.connect` raises LinkRefused. A second run begins with
    no peers. `Links.introduce_as` ends every present connection, as in point 5.
 """
 
@@ -26,5 +28,6 @@ from meshnode.links.handshake import LinkRefused
 from meshnode.links.hello import Hello, Role
 from meshnode.links.links import Links
 from meshnode.links.requests import LinkLost, Requests
+from meshnode.links.tls import Tls
 
-__all__ = ["Channel", "Hello", "LinkLost", "LinkRefused", "Links", "LinksConfig", "Requests", "Role"]
+__all__ = ["Channel", "Hello", "LinkLost", "LinkRefused", "Links", "LinksConfig", "Requests", "Role", "Tls"]

@@ -39,11 +39,12 @@ class SendQueue:
         self._turn_bytes = turn_bytes
         self._queues: tuple[deque[bytes], ...] = tuple(deque() for _ in CHANNELS)
         self._bytes = [0] * len(CHANNELS)
+        self._messages = 0
         # Channels whose next message had no room in a frame of late, the one that waits longest first.
         self._passed_over: list[Channel] = []
 
     def __bool__(self) -> bool:
-        return any(self._queues)
+        return self._messages > 0
 
     def has_room(self, channel: Channel) -> bool:
         """Whether the channel is less than half full: who waits for room is not woken for each single message."""
@@ -56,6 +57,7 @@ class SendQueue:
             return False
         self._queues[channel].append(data)
         self._bytes[channel] = queued + len(data)
+        self._messages += 1
         return True
 
     def take_frame(self, bytes_max: int) -> bytes:
@@ -71,10 +73,11 @@ class SendQueue:
         left = bytes_max
         waiting = self._passed_over
         passed_over: list[Channel] = []
-        for channel in (*waiting, *(channel for channel in CHANNELS if channel not in waiting)):
+        queues = self._queues
+        for channel in (*waiting, *[channel for channel in CHANNELS if queues[channel] and channel not in waiting]):
             taken = self._take(channel, parts, left)
             left -= taken
-            if not taken and self._queues[channel]:
+            if not taken:
                 passed_over.append(channel)
         self._passed_over = passed_over
         assert parts or not self, f"the first message of {passed_over} has no room in a frame of {bytes_max} bytes"
@@ -94,11 +97,12 @@ class SendQueue:
             parts.append(data)
             taken += size
             self._bytes[channel] -= len(data)
+            self._messages -= 1
         return taken
 
     def clear(self) -> int:
         """Drop everything; how many messages that were."""
-        dropped = sum(map(len, self._queues))
+        dropped, self._messages = self._messages, 0
         for channel in CHANNELS:
             self._queues[channel].clear()
             self._bytes[channel] = 0

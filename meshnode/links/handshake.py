@@ -7,7 +7,7 @@ import trio
 from meshnode import wire
 from meshnode.errors import MeshError, Unavailable, error_from_code
 from meshnode.links.hello import Hello, Refusal
-from meshnode.links.socket import Clock, FrameSocket, SocketClosed, Stream, open_client, open_server
+from meshnode.links.socket import Clock, Entropy, FrameSocket, SocketClosed, Stream, open_client, open_server
 
 Judge = Callable[[Hello], Refusal | None]
 """Why this side can't talk to the one that said hello; None when it can."""
@@ -32,6 +32,7 @@ async def introduce(
     judge: Judge,
     authority: str,
     now: Clock,
+    entropy: Entropy,
     frame_bytes_max: int,
 ) -> tuple[FrameSocket, Hello]:
     """The dialling side: say who we are, learn who answers. ``nursery`` gets what the socket needs as long as it lasts.
@@ -45,6 +46,7 @@ async def introduce(
         stream,
         authority=authority,
         now=now,
+        entropy=entropy,
         first_bytes_max=INTRODUCTION_BYTES_MAX,
         frame_bytes_max=frame_bytes_max,
     )

@@ -1,10 +1,12 @@
 """The connections of one node: who is linked, who is dialled, what waits for whom."""
 
 import functools
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import trio
+from trio.abc import HalfCloseableStream
 
 from meshnode import wire
 from meshnode.errors import OperatorError, Unavailable
@@ -15,7 +17,8 @@ from meshnode.links.delivery import Delivery, Handler, LinkCounters
 from meshnode.links.frames import HEAD_BYTES, Channel, SendQueue, split_frame
 from meshnode.links.handshake import LinkRefused, introduce, receive_introduction
 from meshnode.links.hello import Hello, Refusal, Role, refusal_of
-from meshnode.links.socket import FrameSocket, SocketClosed, Stream
+from meshnode.links.socket import FrameSocket, SocketClosed, Stream, TlsRefused
+from meshnode.links.tls import FAR, Tls
 from meshnode.log import get_logger
 
 EndListener = Callable[[NodeId, bool], None]
@@ -29,6 +32,9 @@ GRACE_S = 2.0
 READ_BYTES = 64 * 2**10
 READ_MESSAGES = 512
 """After this much was decoded and handed over, other tasks have their turn: some 10 ms at worst."""
+
+QUIET_S = 60.0
+"""Between two lines about connections that were refused: whoever dials may do so all the time."""
 
 # What hostile bytes or a dying network can raise out of a connection's tasks; the last one when the stream is closed.
 _CONNECTION_ERRORS = (LinkRefused, SocketClosed, wire.WireError, trio.BrokenResourceError)
@@ -65,12 +71,13 @@ class _Peer:
         self.was_linked = False
         self.silent_until = 0.0
         self.queued = trio.Event()
-        self.drained = trio.Event()
+        self.drained: trio.Event | None = None  # as long as somebody waits for it
 
     def report_room(self) -> None:
         """Wake who waits for room."""
-        self.drained.set()
-        self.drained = trio.Event()
+        if self.drained is not None:
+            self.drained.set()
+            self.drained = None
 
 
 class Links:
@@ -80,6 +87,7 @@ class Links:
         local: how this node introduces itself.
         address_of: where to dial a peer; None when nobody knows. `introduce_as` replaces both once a node has joined.
         boot_of: the latest start of a node that is known; a node that says an earlier one is refused.
+        tls: what makes each connection private; None for none.
     """
 
     def __init__(
@@ -90,6 +98,7 @@ class Links:
         local: Hello,
         address_of: Callable[[NodeId], Address | None],
         boot_of: Callable[[NodeId], Boot] = lambda _node_id: Boot(0),
+        tls: Tls | None = None,
     ) -> None:
         self.counters = LinkCounters()
         self._host = host
@@ -97,6 +106,7 @@ class Links:
         self._local = local
         self._address_of = address_of
         self._boot_of = boot_of
+        self._tls = tls
         self._delivery = Delivery(self.counters)
         self._end_listeners: list[EndListener] = []
         self._peers: dict[NodeId, _Peer] = {}
@@ -104,6 +114,7 @@ class Links:
         self._connecting: set[trio.CancelScope] = set()
         self._accepted = 0
         self._dials = 0
+        self._quiet_until = -math.inf
         self._log = get_logger()
 
     # ---- what the rooms above use
@@ -151,6 +162,8 @@ class Links:
     async def wait_for_room(self, to: NodeId, channel: Channel) -> None:
         """Return when the peer's queue is less than half full, or the peer is gone."""
         while (peer := self._peers.get(to)) is not None and not peer.queue.has_room(channel):
+            if peer.drained is None:
+                peer.drained = trio.Event()
             await peer.drained.wait()
 
     async def connect(self, address: Address) -> Hello:
@@ -185,7 +198,9 @@ class Links:
         """How the peers with a lasting connection introduced themselves."""
         return [peer.link.hello for peer in self._peers.values() if peer.link is not None]
 
-    async def run(self, listener: trio.abc.Listener[Stream] | None, *, task_status: trio.TaskStatus[None]) -> None:
+    async def run(
+        self, listener: trio.abc.Listener[HalfCloseableStream] | None, *, task_status: trio.TaskStatus[None]
+    ) -> None:
         """Accept and dial until cancelled, then report the end of each peer. Without a listener only dial.
 
         May run again: nothing is left of peers of the run before.
@@ -244,7 +259,7 @@ class Links:
             self._end(to, peer)
 
     async def _dial(self, address: Address, *, task_status: trio.TaskStatus[Hello]) -> None:
-        stream: Stream | None = None
+        stream: HalfCloseableStream | None = None
         with self._host.deadline(self._host.now() + self._config.handshake_timeout_s):
             stream = await self._host.dial(address)
         if stream is None:
@@ -257,11 +272,12 @@ class Links:
             judge=self._judge if local.mesh_id else _talk_to_anybody,
             authority=str(address),
             now=self._host.now,
+            entropy=self._host.fresh_id,
             frame_bytes_max=self._config.frame_bytes_max,
         )
-        await self._converse(stream, shake, local, task_status)
+        await self._converse(stream, shake, local, task_status, far=str(address))
 
-    async def _accept(self, stream: Stream) -> None:
+    async def _accept(self, stream: HalfCloseableStream) -> None:
         if self._accepted >= self._config.connections_max:
             self.counters.connections_refused += 1
             await stream.aclose()
@@ -276,8 +292,11 @@ class Links:
         self._accepted += 1
         try:
             await self._converse(stream, shake, None, trio.TASK_STATUS_IGNORED)
-        except LinkRefused:
+        except LinkRefused as error:
             self.counters.connections_failed += 1
+            if isinstance(error.refusal, OperatorError) and self._host.now() >= self._quiet_until:
+                self._quiet_until = self._host.now() + QUIET_S
+                self._log.warning("a connection is refused", reason=str(error))
         finally:
             self._accepted -= 1
 
@@ -289,10 +308,11 @@ class Links:
 
     async def _converse(
         self,
-        stream: Stream,
+        stream: HalfCloseableStream,
         shake: Callable[[trio.Nursery, Stream], Awaitable[tuple[FrameSocket, Hello]]],
         dialler: Hello | None,
         task_status: trio.TaskStatus[Hello],
+        far: str = FAR,
     ) -> None:
         """Shake hands, then exchange messages until the connection ends.
 
@@ -302,10 +322,13 @@ class Links:
         established = False
         failure: BaseException | None = None
         introduced_as = self._local
+        tls = None if self._tls is None else self._tls.over(stream, dials=dialler is not None, far=far)
         try:
             async with stream, trio.open_nursery() as nursery:
                 with self._host.deadline(self._host.now() + self._config.handshake_timeout_s) as scope:
-                    socket, hello = await shake(nursery, stream)
+                    if tls is not None:
+                        await tls.shake_hands()
+                    socket, hello = await shake(nursery, tls or stream)
                 if scope.cancelled_caught:
                     raise SocketClosed(f"no handshake within {self._config.handshake_timeout_s} s")
                 if self._local is not introduced_as:
@@ -324,7 +347,10 @@ class Links:
         if failure is not None and not established:
             if isinstance(failure, LinkRefused):
                 raise failure
-            raise LinkRefused(Unavailable(str(failure))) from failure
+            if tls is not None and tls.refusal is not None:  # said while something else waited for an answer
+                failure = tls.refusal
+            by_operator = isinstance(failure, TlsRefused)
+            raise LinkRefused((OperatorError if by_operator else Unavailable)(str(failure))) from failure
 
     def _adopt(self, link: _Link) -> None:
         """Make it the peer's link, or retire it when one that both ends prefer is there."""

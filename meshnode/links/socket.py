@@ -1,11 +1,13 @@
 """A WebSocket (RFC 6455) over a stream, as a sequence of whole frames, with one kind of error.
 
-Each frame of a link is one unfragmented binary message. The protocol is trio-websocket's, whose one task, the reader,
-turns bytes into messages. It gets the stream through a `GuardedStream`, which lets no bytes through that no node sends.
+Each frame of a link is one unfragmented binary message. The protocol is trio-websocket's: its handshake, its signs of
+life, its end. It gets the stream through a `GuardedStream`, which lets no bytes through that no node sends, and keeps
+the frames with messages to itself: the library would look at each of them again, at ten times the cost.
 """
 
 import contextlib
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -19,12 +21,14 @@ from trio_websocket import (
     wrap_server_stream,
 )
 
-from meshnode.links.heads import FrameHeads
+from meshnode.links.heads import FrameHeads, frame_of
 from meshnode.wire import WireError
 
 T = TypeVar("T")
-Stream = trio.abc.HalfCloseableStream
+Stream = trio.abc.Stream
 Clock = Callable[[], float]
+Entropy = Callable[[int], int]
+"""As `Host.fresh_id`."""
 
 RECEIVE_BYTES = 64 * 2**10
 """What is read from the kernel at a time: bulk costs few wake-ups, and what is parsed without one stays small."""
@@ -33,12 +37,31 @@ HANDSHAKE_BYTES_MAX = 2 * RECEIVE_BYTES
 """What may come before the first frame. The library gives up on a head of 16 KiB, so this is more than that and one
 more read; what it would collect without a bound is the body of an answer that is no WebSocket."""
 
-QUEUED_FRAMES_MAX = 0
-"""Of what arrives before it is asked for, the reader holds one frame by itself: nothing more is read meanwhile."""
+QUEUED_BYTES_MAX = RECEIVE_BYTES
+"""Nothing more is read while frames of so many bytes wait to be asked for. What was read last comes on top."""
+
+_FRAME_BYTES = 64
+"""What an empty frame takes there, about."""
+
+_MASK_BYTES = 4
+_MASKS_DRAWN = 32
+"""At a time: they must come from where nobody can foresee them (RFC 6455, 10.3), which costs more than to keep some."""
 
 RESOURCE = "/meshnode/1"
 
 ABNORMAL_CLOSURE = 1006
+
+_TLS_REQUIRED_STATUS = 426
+
+TLS_REQUIRED = (
+    b"HTTP/1.1 %d Upgrade Required\r\nUpgrade: TLS/1.3\r\nConnection: Upgrade, close\r\nContent-Length: 0\r\n\r\n"
+) % _TLS_REQUIRED_STATUS
+"""What a side that speaks TLS answers to plain HTTP (RFC 2817, 4.2)."""
+
+TLS_ON_BOTH = "give both sides --tls-ca, --tls-cert and --tls-key, or neither"
+
+_CLIENT_HELLO = b"\x16\x03"
+"""How whoever dials with TLS begins (RFC 8446, 5.1)."""
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 """The end of a head, where the most tolerant reader of HTTP sees one (RFC 9112, 2.2)."""
@@ -48,8 +71,14 @@ class SocketClosed(Exception):
     """The connection ended, orderly or not."""
 
 
+class TlsRefused(SocketClosed):
+    """One side speaks TLS and the other does not, or not with a certificate that it believes: an operator must act."""
+
+
 class GuardedStream(trio.abc.Stream):
     """The stream as the library sees it. What may not pass breaks it, and so does a send that was cut off.
+
+    Once it expects frames, messages are taken from it with `message`, and the library sees the other frames only.
 
     Attributes:
         heard_at: when bytes arrived last, in the time of ``now``.
@@ -60,11 +89,21 @@ class GuardedStream(trio.abc.Stream):
     def __init__(self, stream: Stream, now: Clock, heads: FrameHeads) -> None:
         self.heard_at = self.sent_at = now()
         self.end = ""
+        self._sending = trio.Lock()
+        self._messages: deque[bytes] = deque()
+        self._messages_bytes = 0
+        self._has_ended = False
+        self._news = trio.Event()
+        self._room = trio.Event()
         self._stream = stream
         self._now = now
         self._heads = heads
         self._handshake: bytearray | None = bytearray()
         self._is_whole = True
+
+    def speaks_tls(self) -> bool:
+        """Whether the handshake began as one of TLS does."""
+        return self._handshake is not None and self._handshake.startswith(_CLIENT_HELLO)
 
     def expect_frames(self) -> None:
         """What arrives from now on are frames, for the library, too.
@@ -78,8 +117,51 @@ class GuardedStream(trio.abc.Stream):
             raise SocketClosed("the peer did not wait for the end of the handshake")
         self._handshake = None
 
+    async def message(self) -> bytes | None:
+        """The next message; None when there is none any more."""
+        while not self._messages:
+            if self._has_ended:
+                return None
+            self._news = trio.Event()
+            await self._news.wait()
+        message = self._messages.popleft()
+        self._messages_bytes -= len(message) + _FRAME_BYTES
+        self._room.set()
+        return message
+
+    def end_messages(self) -> None:
+        """No message comes any more after those that are here."""
+        self._has_ended = True
+        self._news.set()
+        self._room.set()
+
+    def _keep(self, messages: list[bytes]) -> None:
+        if not self._has_ended:
+            self._messages.extend(messages)
+            self._messages_bytes += sum([len(message) + _FRAME_BYTES for message in messages])
+            self._news.set()
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Raises BrokenResourceError, also for bytes that may not pass."""
+        while True:
+            while self._messages_bytes >= QUEUED_BYTES_MAX and not self._has_ended:
+                self._room = trio.Event()
+                await self._room.wait()
+            data = await self._receive(max_bytes)
+            if not data or self._handshake is not None:
+                return data
+            try:
+                messages, controls = self._heads.follow(data)
+            except WireError as error:
+                raise self._broken(str(error)) from error
+            if messages:
+                self._keep(messages)
+            if self._heads.has_ended:
+                self.end_messages()
+            if controls:
+                return controls
+
+    async def _receive(self, max_bytes: int | None) -> bytes:
         try:
             data = bytes(await self._stream.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
@@ -88,12 +170,7 @@ class GuardedStream(trio.abc.Stream):
             self.end = self.end or "the connection ended"
             return data
         self.heard_at = self._now()
-        if self._handshake is None:
-            try:
-                self._heads.follow(data)
-            except WireError as error:
-                raise self._broken(str(error)) from error
-        else:
+        if self._handshake is not None:
             self._handshake += data
             if len(self._handshake) > HANDSHAKE_BYTES_MAX:
                 raise self._broken(f"a handshake of more than {HANDSHAKE_BYTES_MAX} bytes")
@@ -101,6 +178,16 @@ class GuardedStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Raises BrokenResourceError, also when the send before was cut off: this would become a part of its frame."""
+        if self._sending.locked():
+            await self._sending.acquire()
+        else:
+            self._sending.acquire_nowait()  # the stream has a checkpoint of its own
+        try:
+            await self._send(data)
+        finally:
+            self._sending.release()
+
+    async def _send(self, data: bytes | bytearray | memoryview) -> None:
         if not self._is_whole:
             raise self._broken("the connection broke: a frame was cut off")
         self.sent_at = self._now()
@@ -133,7 +220,11 @@ async def _of_foreign_bytes(step: Callable[[], Awaitable[T]]) -> T:
     try:
         return await step()
     except Exception as error:
-        raise SocketClosed(f"no WebSocket: {error!r:.200}") from error
+        raise _no_websocket(error) from error
+
+
+def _no_websocket(error: Exception) -> SocketClosed:
+    return SocketClosed(f"no WebSocket: {error!r:.200}")
 
 
 class Reader:
@@ -182,16 +273,25 @@ class Reader:
             self.failure = error
         finally:
             self.ended.set()
+            self._stream.end_messages()
             self._awaiting.cancel()
 
 
 class FrameSocket:
-    """Sends and receives whole frames."""
+    """Sends and receives whole frames.
 
-    def __init__(self, connection: WebSocketConnection, stream: GuardedStream, reader: Reader) -> None:
+    Args:
+        entropy: for the masks of the dialling side; None on the other one, which sends without.
+    """
+
+    def __init__(
+        self, connection: WebSocketConnection, stream: GuardedStream, reader: Reader, *, entropy: Entropy | None = None
+    ) -> None:
         self._connection = connection
         self._stream = stream
         self._reader = reader
+        self._entropy = entropy
+        self._masks = b""
 
     @property
     def heard_at(self) -> float:
@@ -209,11 +309,19 @@ class FrameSocket:
 
     async def send(self, frame: bytes) -> None:
         """Raises SocketClosed."""
-        await self._step(partial(self._connection.send_message, frame))
+        if self._connection.closed is not None:
+            raise await self._closed_by(ConnectionClosed(self._connection.closed))
+        try:
+            await self._stream.send_all(frame_of(frame, self._next_mask()))
+        except trio.BrokenResourceError as error:
+            raise SocketClosed(str(error)) from error
 
     async def beat(self) -> None:
         """Let the other side hear from us: an unsolicited pong (RFC 6455, 5.5.3). Raises SocketClosed."""
-        await self._step(self._connection.pong)
+        try:
+            await self._connection.pong()
+        except Exception as error:
+            raise await self._closed_by(error) from error
 
     async def receive(self) -> bytes:
         """The next frame.
@@ -221,41 +329,62 @@ class FrameSocket:
         Raises:
             SocketClosed: also when the peer sends what is no frame: text, fragments, more than is allowed.
         """
-        message = await self._step(self._connection.get_message)
-        assert isinstance(message, bytes), "the guarded stream lets no text through"
-        return message
+        message = await self._stream.message()
+        if message is not None:
+            return message
+        try:
+            await self._connection.get_message()
+        except Exception as error:
+            raise await self._closed_by(error) from error
+        raise AssertionError("the guarded stream lets no message through")
+
+    def _next_mask(self) -> bytes:
+        if self._entropy is None:
+            return b""
+        if not self._masks:
+            size = _MASKS_DRAWN * _MASK_BYTES
+            self._masks = self._entropy(8 * size).to_bytes(size)
+        mask, self._masks = self._masks[:_MASK_BYTES], self._masks[_MASK_BYTES:]
+        return mask
 
     async def aclose(self) -> None:
         """Close in order: what was sent before still arrives. Waits for the other side: bound it by a deadline."""
+        self._stream.end_messages()
         try:
             with contextlib.suppress(SocketClosed):
                 await self._reader.result_of(self._connection.aclose)
         finally:
             await self._stream.aclose()
 
-    async def _step(self, step: Callable[[], Awaitable[T]]) -> T:
-        try:
-            return await _of_foreign_bytes(step)
-        except SocketClosed as error:
-            if not isinstance(error.__cause__, ConnectionClosed):
-                raise
-            reason = error.__cause__.reason
+    async def _closed_by(self, error: Exception) -> SocketClosed:
+        """What an error of the library's says of the connection: see `_of_foreign_bytes`."""
+        if not isinstance(error, ConnectionClosed):
+            return _no_websocket(error)
+        reason = error.reason
         if reason is None:
             await self._reader.ended.wait()  # the error that it is about to end with is the reason
         if reason is None or reason.code == ABNORMAL_CLOSURE:
-            raise self._reader.closed() from self._reader.failure
-        raise SocketClosed(f"closed with {int(reason.code)} {reason.reason or ''}".rstrip())
+            return self._reader.closed()
+        return SocketClosed(f"closed with {int(reason.code)} {reason.reason or ''}".rstrip())
 
 
 async def open_client(
-    nursery: trio.Nursery, stream: Stream, *, authority: str, now: Clock, first_bytes_max: int, frame_bytes_max: int
+    nursery: trio.Nursery,
+    stream: Stream,
+    *,
+    authority: str,
+    now: Clock,
+    entropy: Entropy,
+    first_bytes_max: int,
+    frame_bytes_max: int,
 ) -> FrameSocket:
     """The dialling side; ``nursery`` gets a task that lasts as long as the connection.
 
     Raises:
-        SocketClosed: the other side does not speak WebSocket.
+        SocketClosed: the other side does not speak WebSocket; `TlsRefused` if it does over TLS only.
     """
-    guarded = GuardedStream(stream, now, FrameHeads(first_bytes_max=first_bytes_max, frame_bytes_max=frame_bytes_max))
+    heads = FrameHeads(masked=False, first_bytes_max=first_bytes_max, frame_bytes_max=frame_bytes_max)
+    guarded = GuardedStream(stream, now, heads)
     reader = Reader(nursery, guarded)
     wrap = partial(
         wrap_client_stream,
@@ -263,7 +392,7 @@ async def open_client(
         guarded,  # type: ignore[arg-type]  # its annotation asks for a socket; any stream does
         authority,
         RESOURCE,
-        message_queue_size=QUEUED_FRAMES_MAX,
+        message_queue_size=0,  # it sees no messages
         max_message_size=frame_bytes_max,
         receive_buffer_size=RECEIVE_BYTES,
     )
@@ -272,10 +401,12 @@ async def open_client(
     except SocketClosed as error:
         cause = None if reader.failure is None else reader.failure.__cause__
         if isinstance(cause, ConnectionRejected):
+            if cause.status_code == _TLS_REQUIRED_STATUS:
+                raise TlsRefused(f"{authority} speaks TLS, and this side does not: {TLS_ON_BOTH}") from error
             raise SocketClosed(f"{authority} answered with the HTTP status {cause.status_code}") from error
         raise
     guarded.expect_frames()
-    return FrameSocket(connection, guarded, reader)
+    return FrameSocket(connection, guarded, reader, entropy=entropy)
 
 
 async def open_server(
@@ -286,19 +417,25 @@ async def open_server(
     Whoever speaks HTTP is told what is wrong with the request.
 
     Raises:
-        SocketClosed: the other side does not speak WebSocket.
+        SocketClosed: the other side does not speak WebSocket; `TlsRefused` if it speaks TLS.
     """
-    guarded = GuardedStream(stream, now, FrameHeads(first_bytes_max=first_bytes_max, frame_bytes_max=frame_bytes_max))
+    heads = FrameHeads(masked=True, first_bytes_max=first_bytes_max, frame_bytes_max=frame_bytes_max)
+    guarded = GuardedStream(stream, now, heads)
     reader = Reader(nursery, guarded)
     wrap = partial(
         wrap_server_stream,
         reader,  # type: ignore[arg-type]  # of a nursery it uses what a Reader has
         guarded,
-        message_queue_size=QUEUED_FRAMES_MAX,
+        message_queue_size=0,  # it sees no messages
         max_message_size=frame_bytes_max,
         receive_buffer_size=RECEIVE_BYTES,
     )
-    request = await reader.result_of(wrap)
+    try:
+        request = await reader.result_of(wrap)
+    except SocketClosed as error:
+        if guarded.speaks_tls():
+            raise TlsRefused(f"the other side speaks TLS, and this side does not: {TLS_ON_BOTH}") from error
+        raise
     if request.path != RESOURCE:
         await reader.result_of(partial(request.reject, 404))
         raise SocketClosed(f"asked for {request.path[:40]!r}")

@@ -1,6 +1,5 @@
 """The failure detector: direct probes, probes through others, and suspicion of who answers neither (SWIM 4.1)."""
 
-import math
 import random
 
 from meshnode.identity import Address, NodeId
@@ -28,25 +27,24 @@ class FailureDetector:
         self._relays = Relays()
         # Nodes that start together must not probe together.
         self.period_ends_at = now + (0.05 + 0.95 * rng.random()) * config.probe_interval_s
-
-    @property
-    def deadline(self) -> float:
+        self.deadline = self.period_ends_at
         """When a probe goes on or the next period begins."""
-        return min([self.period_ends_at, *[probe.deadline for probe in self._probes.values()]])
 
     def wake(self, now: float, effects: list[Effect]) -> None:
         """Move the probes on that are due, and begin the next period if it is time."""
-        due = [(sequence, probe) for sequence, probe in self._probes.items() if probe.deadline <= now]
-        for sequence, probe in due:
-            if probe.indirect_at == math.inf:
-                self._fail(sequence, now, effects)
-            else:
-                self._ask_others(sequence, probe, now, effects)
+        if self._probes:
+            due = [(sequence, probe) for sequence, probe in self._probes.items() if probe.deadline <= now]
+            for sequence, probe in due:
+                if probe.is_indirect:
+                    self._fail(sequence, now, effects)
+                else:
+                    self._ask_others(sequence, probe, now, effects)
         if self.period_ends_at <= now:
             self.period_ends_at = now + self._config.probe_interval_s
             target = self._view.order.next()
             if target is not None:
                 self.probe(target, now, effects)
+        self._plan()
 
     def probe(self, target: NodeId, now: float, effects: list[Effect]) -> None:
         """Probe the member now, unless it isn't live or is being probed already."""
@@ -59,6 +57,7 @@ class FailureDetector:
         self._counters.probes += 1
         sequence = self._next_sequence()
         self._probes[sequence] = self._begun(member, now)
+        self._plan()
         self._ping(member, sequence, effects)
 
     def start_over(self, now: float, effects: list[Effect]) -> None:
@@ -74,6 +73,7 @@ class FailureDetector:
                 self._probes[sequence] = self._begun(member, now)
                 self._ping(member, sequence, effects)
         self.period_ends_at = now + self._config.probe_interval_s
+        self._plan()
 
     def on_ping(self, ping: Ping, sender: Address, effects: list[Effect]) -> None:
         """Answer; first of all with what this node refutes, and with what the sender has to."""
@@ -94,6 +94,7 @@ class FailureDetector:
         probe = self._probes.get(ack.sequence)
         if probe is not None and probe.target == ack.source:
             del self._probes[ack.sequence]
+            self._plan()
             return
         relay = self._relays.take(ack.sequence, ack.source)
         if relay is None or relay.expires_at <= now:
@@ -114,11 +115,17 @@ class FailureDetector:
             return
         self._ping(target, sequence, effects)
 
+    def _plan(self) -> None:
+        self.deadline = self.period_ends_at
+        for probe in self._probes.values():
+            if probe.deadline < self.deadline:
+                self.deadline = probe.deadline
+
     def _begun(self, member: Member, now: float) -> Probe:
         return Probe(
             member.node_id,
             member.incarnation,
-            indirect_at=now + self._config.probe_timeout_s,
+            deadline=now + self._config.probe_timeout_s,
             ends_at=now + self._config.probe_interval_s,
         )
 
@@ -129,8 +136,8 @@ class FailureDetector:
         effects.append(Send(member.address, ping))
 
     def _ask_others(self, sequence: int, probe: Probe, now: float, effects: list[Effect]) -> None:
-        probe.indirect_at = math.inf
-        probe.ends_at = max(probe.ends_at, now + self._config.probe_interval_s - self._config.probe_timeout_s)
+        probe.is_indirect = True
+        probe.deadline = max(probe.ends_at, now + self._config.probe_interval_s - self._config.probe_timeout_s)
         target = self._view.live(probe.target)
         if target is None:
             return

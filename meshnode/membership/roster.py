@@ -57,6 +57,8 @@ class Roster:
         self._expiries: dict[NodeId, float] = {}  # of tombstones, the oldest first
         self.live = 0
         """How many members are alive or suspect, this node included."""
+        self.deadline = math.inf
+        """When the oldest tombstone is to be forgotten."""
         self.members: Mapping[NodeId, Member] = MappingProxyType(self._members)
         """A live view of everyone, in the order in which they became known."""
         self.put(me, now=0.0)
@@ -70,7 +72,8 @@ class Roster:
         held = self._members.get(member.node_id)
         if held is not None:
             self._count(held, -1)
-            self._expiries.pop(member.node_id, None)
+            if self._expiries.pop(member.node_id, None) is not None:
+                self._plan()
         elif not self._has_room():
             return False
         else:
@@ -79,6 +82,7 @@ class Roster:
         self._count(member, 1)
         if not member.is_live and member.node_id != self._my_id:
             self._expiries[member.node_id] = now + self._retention_s
+            self._plan()
         return True
 
     def _has_room(self) -> bool:
@@ -91,15 +95,14 @@ class Roster:
             self.live += sign
             self._digests[member.node_id >> BUCKET_SHIFT] ^= _digest(member)
 
+    def _plan(self) -> None:
+        self.deadline = next(iter(self._expiries.values()), math.inf)
+
     def _forget(self, node_id: NodeId) -> None:
         del self._expiries[node_id]
+        self._plan()
         del self._members[node_id]
         del self._ids[bisect.bisect_left(self._ids, node_id)]
-
-    @property
-    def deadline(self) -> float:
-        """When the oldest tombstone is to be forgotten."""
-        return next(iter(self._expiries.values())) if self._expiries else math.inf
 
     def forget_due(self, now: float) -> None:
         """Forget the tombstones whose time is over."""

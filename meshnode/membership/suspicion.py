@@ -13,11 +13,13 @@ class Suspicions:
         self._deadlines: dict[NodeId, float] = {}
         # Has an entry for each running suspicion, and outdated ones that are dropped when they come up.
         self._by_deadline: list[tuple[float, NodeId]] = []
+        self.deadline = math.inf
+        """When the next suspicion ends: looked at after every datagram, and so kept rather than sought."""
 
     def __len__(self) -> int:
         return len(self._deadlines)
 
-    def __contains__(self, node_id: NodeId) -> bool:
+    def __contains__(self, node_id: object) -> bool:
         return node_id in self._deadlines
 
     def start(self, node_id: NodeId, deadline: float) -> None:
@@ -26,20 +28,12 @@ class Suspicions:
         heapq.heappush(self._by_deadline, (deadline, node_id))
         if len(self._by_deadline) > 2 * len(self._deadlines) + 16:
             self._rebuild()
+        self._plan()
 
     def stop(self, node_id: NodeId) -> None:
         """The member is not suspected any more."""
-        self._deadlines.pop(node_id, None)
-
-    @property
-    def deadline(self) -> float:
-        """When the next suspicion ends."""
-        while self._by_deadline:
-            at, node_id = self._by_deadline[0]
-            if self._deadlines.get(node_id) == at:
-                return at
-            heapq.heappop(self._by_deadline)
-        return math.inf
+        if self._deadlines.pop(node_id, None) is not None:
+            self._plan()
 
     def take_due(self, now: float) -> list[NodeId]:
         """Those whose time is over, the earliest first. They are not suspected any more: they are dead."""
@@ -48,12 +42,23 @@ class Suspicions:
             _, node_id = heapq.heappop(self._by_deadline)
             del self._deadlines[node_id]
             due.append(node_id)
+            self._plan()
         return due
 
     def extend(self, by_s: float) -> None:
         """Give every suspect ``by_s`` seconds more."""
         self._deadlines = {node_id: deadline + by_s for node_id, deadline in self._deadlines.items()}
         self._rebuild()
+        self._plan()
+
+    def _plan(self) -> None:
+        while self._by_deadline:
+            at, node_id = self._by_deadline[0]
+            if self._deadlines.get(node_id) == at:
+                self.deadline = at
+                return
+            heapq.heappop(self._by_deadline)
+        self.deadline = math.inf
 
     def _rebuild(self) -> None:
         self._by_deadline = [(deadline, node_id) for node_id, deadline in self._deadlines.items()]

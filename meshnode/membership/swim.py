@@ -53,6 +53,7 @@ class Swim:
         self._detector = FailureDetector(config, self._view, rng, self.counters, now)
         self._sync = Sync(config, self._view, rng, self.counters)
         self._seeds = Seeds(rng, probe_interval_s=config.probe_interval_s)
+        self._has_left = False
         self._gossip_at = math.inf
         self._sync_interval_s = min(config.probe_interval_s, config.sync_interval_s)
         self._sync_at = now + self._jittered(self._sync_interval_s)
@@ -75,7 +76,8 @@ class Swim:
             return math.inf
         return min(
             self._detector.deadline,
-            self._view.deadline,
+            self._view.suspicions.deadline,
+            self._view.roster.deadline,
             self._gossip_at,
             self._sync.deadline,
             self._sync_at,
@@ -102,12 +104,13 @@ class Swim:
             if isinstance(message, Ping):
                 self._detector.on_ping(message, sender, effects)
             return effects
-        self._notice_pause(now, effects)
+        if self._detector.period_ends_at < now:
+            self._notice_pause(now, effects)
         match message:
             case Ping():
                 self._merge(message.updates, sender, now, effects)
                 self._detector.on_ping(message, sender, effects)
-                if message.source not in self.members:
+                if self._view.roster.get(message.source) is None:
                     self._sync.begin(sender, now, effects)  # it knows this node from an earlier life
             case Ack():
                 self._merge(message.updates, sender, now, effects)
@@ -125,7 +128,8 @@ class Swim:
                 self._sync.on_push(message, sender, now, effects)
             case _:
                 assert_never(message)
-        self._plan_gossip(now)
+        if self._gossip_at == math.inf:
+            self._plan_gossip(now)
         return effects
 
     def wake(self, now: float) -> list[Effect]:
@@ -135,8 +139,10 @@ class Swim:
             return effects
         self._notice_pause(now, effects)
         self._view.declare_due(now, effects)
-        self._detector.wake(now, effects)
-        self._sync.wake(now, effects)
+        if self._detector.deadline <= now:
+            self._detector.wake(now, effects)
+        if self._sync.deadline <= now:
+            self._sync.wake(now, effects)
         if self._rejoin_at <= now:
             self._rejoin(now, effects)
         if self._seeds.knock_at <= now:
@@ -164,15 +170,14 @@ class Swim:
         copies = self._config.transmit_limit(self._view.roster.live)
         peers = self._view.sample(copies)
         self._view.depart(now)
+        self._has_left = True
         # In a small mesh each hears it several times: a lost datagram must not make a departure a failure.
         return [Send(peers[copy % len(peers)].address, Gossip((self.me,))) for copy in range(copies) if peers]
 
-    @property
-    def _has_left(self) -> bool:
-        return self.me.state is State.LEFT
-
     def _merge(self, updates: tuple[Member, ...], sender: Address, now: float, effects: list[Effect]) -> None:
         """Take in updates. Who spreads a death that was refuted missed the refutation, and is told at once."""
+        if not updates:
+            return
         missed: list[Member] = []
         for update in updates:
             self._view.merge(update, now, effects)
@@ -225,7 +230,7 @@ class Swim:
                 effects.append(Send(peer.address, Gossip(updates)))
 
     def _plan_gossip(self, now: float) -> None:
-        if self._gossip_at == math.inf and len(self._view.gossip) and not self._view.is_alone:
+        if self._gossip_at == math.inf and self._view.gossip and not self._view.is_alone:
             self._gossip_at = now + self._jittered(self._config.gossip_interval_s)
 
     def _jittered(self, interval_s: float) -> float:

@@ -51,11 +51,8 @@ class Sync:
         self._counters = counters
         self._sequence = rng.randint(0, SEQUENCE_MAX)
         self._sessions: dict[int, _Session] = {}
-
-    @property
-    def deadline(self) -> float:
+        self.deadline = math.inf
         """When an answer is overdue."""
-        return min([session.resend_at for session in self._sessions.values()], default=math.inf)
 
     def begin(self, to: Address, now: float, effects: list[Effect], *, again: bool = False) -> None:
         """Compare lists with the node at ``to``.
@@ -109,7 +106,7 @@ class Sync:
         self._push(self._lacking(page, session.after), session.to, effects)
         session.pages_left -= 1
         if page.upto >= NODE_ID_MAX or session.pages_left <= 0:
-            del self._sessions[page.sequence]
+            self._end(page.sequence)
             return
         if page.upto <= session.after:
             return  # the answer to a repeated request
@@ -131,12 +128,20 @@ class Sync:
     def _request(self, sequence: int, now: float, effects: list[Effect]) -> None:
         session = self._sessions[sequence]
         if session.sends_left <= 0:
-            del self._sessions[sequence]
+            self._end(sequence)
             return
         session.sends_left -= 1
         session.resend_at = now + self._config.probe_interval_s
+        self._plan()
         digests = self._view.roster.digests()
         effects.append(Send(session.to, SyncRequest(sequence, self._view.me, digests, session.after)))
+
+    def _end(self, sequence: int) -> None:
+        del self._sessions[sequence]
+        self._plan()
+
+    def _plan(self) -> None:
+        self.deadline = min([session.resend_at for session in self._sessions.values()], default=math.inf)
 
     def _lacking(self, page: SyncPage, after: int) -> Iterator[Member]:
         """What the page shows its sender not to know."""

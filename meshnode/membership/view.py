@@ -1,6 +1,7 @@
 """What one node believes of all, and how rumours change it."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 from meshnode.identity import NodeId
@@ -23,7 +24,7 @@ class View:
         self.roster = Roster(me, retention_s=config.dead_retention_s)
         self.order = ProbeOrder(rng)
         self.gossip = GossipQueue()
-        self._suspicions = Suspicions()
+        self.suspicions = Suspicions()
         self._counters = counters
         self.gossip.put(me)
 
@@ -32,11 +33,6 @@ class View:
         """Whether this node knows no other live member."""
         return self.roster.live <= 1
 
-    @property
-    def deadline(self) -> float:
-        """When a suspicion ends or a tombstone is forgotten."""
-        return min(self._suspicions.deadline, self.roster.deadline)
-
     def live(self, node_id: NodeId) -> Member | None:
         """The other member, if it is live."""
         member = self.roster.get(node_id)
@@ -44,25 +40,24 @@ class View:
 
     def sample(self, count: int, *, besides: NodeId | None = None, alive: bool = False) -> list[Member]:
         """Up to ``count`` other live members at random; with ``alive`` no suspects."""
-        chosen = self.order.sample(
-            count, lambda node_id: node_id != besides and not (alive and node_id in self._suspicions)
-        )
+        chosen = self.order.sample(count, besides=besides, without=self.suspicions if alive else ())
         return [self.roster.members[node_id] for node_id in chosen]
 
     def piggyback(self, *leads: Member) -> tuple[Member, ...]:
         """The updates for one message: ``leads`` first, then what gossip has to spread, as far as they fit."""
+        if not leads:  # as a rule, and then there is seldom anything else
+            return self._gossip(self.config.updates_bytes_max, ()) if self.gossip else ()
         bytes_max = self.config.updates_bytes_max
         fitting: list[Member] = []
         for lead in leads:
             if record_bytes(lead) <= bytes_max:
                 bytes_max -= record_bytes(lead)
                 fitting.append(lead)
-        taken = self.gossip.take(
-            bytes_max=bytes_max,
-            transmit_limit=self.config.transmit_limit(self.roster.live),
-            without=[lead.node_id for lead in fitting],
-        )
-        return (*fitting, *taken)
+        return (*fitting, *self._gossip(bytes_max, [lead.node_id for lead in fitting]))
+
+    def _gossip(self, bytes_max: int, without: Sequence[NodeId]) -> tuple[Member, ...]:
+        limit = self.config.transmit_limit(self.roster.live)
+        return self.gossip.take(bytes_max=bytes_max, transmit_limit=limit, without=without)
 
     def merge(self, rumour: Member, now: float, effects: list[Effect], *, spread: bool = True) -> None:
         """Take in a rumour, and pass it on if it was news.
@@ -76,6 +71,8 @@ class View:
             return
         held = self.roster.get(rumour.node_id)
         if held is not None:
+            if held is rumour or held == rumour:
+                return  # most are heard several times
             if held.incarnation == rumour.incarnation and held.address != rumour.address:
                 self._counters.conflicts += 1
             if not supersedes(rumour, held):
@@ -100,7 +97,7 @@ class View:
 
     def declare_due(self, now: float, effects: list[Effect]) -> None:
         """Declare dead who did not refute in time, and forget the tombstones whose time is over."""
-        for node_id in self._suspicions.take_due(now):
+        for node_id in self.suspicions.take_due(now):
             held = self.roster.members[node_id]
             assert held.state is State.SUSPECT, held
             self._adopt(replace(held, state=State.DEAD), held, now, effects)
@@ -108,7 +105,7 @@ class View:
 
     def extend_suspicions(self, by_s: float) -> None:
         """Give every suspect ``by_s`` seconds more to refute."""
-        self._suspicions.extend(by_s)
+        self.suspicions.extend(by_s)
 
     def depart(self, now: float) -> None:
         """This node leaves: from now on it claims so, and must not hear anything more."""
@@ -156,8 +153,8 @@ class View:
         """Start or stop the suspicion that belongs to the member's state."""
         if member.state is State.SUSPECT:
             self._counters.suspicions += 1
-            self._suspicions.start(member.node_id, now + self.config.suspicion_s(self.roster.live))
+            self.suspicions.start(member.node_id, now + self.config.suspicion_s(self.roster.live))
             return
-        self._suspicions.stop(member.node_id)
+        self.suspicions.stop(member.node_id)
         if member.state is State.DEAD:
             self._counters.deaths += 1

@@ -30,6 +30,11 @@ PROPOSAL_TIMEOUT_S = 5.0
 PAUSE_S = 0.2
 """Between two tries of a proposal that was dropped, as while there is no leader."""
 
+HEARTBEATS_PER_TIMEOUT = 5
+"""In the shortest time after which a follower stands for election. They are most of what an idle mesh sends, and each
+wakes two processes. Streams lose none while they last, so one that is late means a path or a process that stalls. What
+has to be far below the timeout is how long a message is under way (Raft paper 5.6), not the pause between two."""
+
 wire.register(0x20, Message)
 
 
@@ -56,7 +61,9 @@ class MetadataGroup:
         self._links = links
         self._log = log
         config = RaftConfig(
-            id=node_id, election_timeout_s=election_timeout_s, heartbeat_interval_s=election_timeout_s / 10
+            id=node_id,
+            election_timeout_s=election_timeout_s,
+            heartbeat_interval_s=election_timeout_s / HEARTBEATS_PER_TIMEOUT,
         )
         self._raft = RaftNode(
             config,
@@ -106,13 +113,17 @@ class MetadataGroup:
     @property
     def leader(self) -> NodeId | None:
         """Who leads, as far as this node knows."""
-        leader = self.status.leader
+        leader = self._raft.leader
         return NodeId(leader) if leader else None
 
     @property
     def is_leader(self) -> bool:
         """Whether this node leads."""
-        return self.status.role is Role.LEADER
+        return self._raft.role is Role.LEADER
+
+    async def until_leader(self) -> None:
+        """Wait until this node leads."""
+        await self._raft.until_leader()
 
     async def propose(self, command: Command) -> Outcome:
         """Have a command applied, on any node; what it did.

@@ -77,8 +77,11 @@ class Leadership:
                 await self._look()
             except Unavailable as error:
                 self._log.debug("leader's duty put off", reason=str(error))
-            with self._host.deadline(self._host.now() + INTERVAL_S):
-                await self._news.wait()
+            if self._group.is_leader:
+                with self._host.deadline(self._host.now() + INTERVAL_S):
+                    await self._news.wait()
+            else:
+                await self._group.until_leader()
 
     def look_soon(self) -> None:
         """A member changed."""
@@ -141,13 +144,14 @@ class Leadership:
     # ---- one look
 
     async def _look(self) -> None:
-        status = self._group.status
         if not self._group.is_leader:
             if self._allocator is not None:
+                status = self._group.status
                 leader = node_id_text(NodeId(status.leader))
                 self._log.info("leads the Raft group no more", term=status.term, leader=leader)
             self._allocator = None
             return
+        status = self._group.status
         if self._allocator is None or status.term != self._term:
             self._term = status.term
             self._since_s = self._host.now()

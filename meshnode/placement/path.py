@@ -43,6 +43,8 @@ def cheapest_path(*, sources: Collection[int], sinks: Iterable[int], givers: Giv
     Args:
         enough: a cost that no path goes below, as far as the caller knows: the first of that cost ends the search.
     """
+    if not sources:
+        return None  # the search would look at every pair of nodes to find it out
     best: dict[int, Hop | None] = dict.fromkeys(sinks)
     costs = dict.fromkeys(best, 0)
     # Each of the N nodes enters at most once a cheaper hop, N² at the worst and hardly more than once in practice. The

@@ -3,7 +3,7 @@
 1. The checkers know no trio and no world. A world tells an online checker what happens, in order, and it raises a
    `violation.Violation` at the first thing that must not be; each module's docstring lists the calls that it needs.
 2. Histories and tables are judged as a whole: `explanation.check_history`, `exactly_once.ExactlyOnce`,
-   `placement.check_table`, `liveness.LivenessChecker`.
+   `placement.check_table`, `tables.check_quality`, `moves.check_moves`, `liveness.LivenessChecker`.
 3. A verdict depends on what was told alone, not on the hash seed.
 
 The invariants, by names that stay the same (those of a user's workload are its own: ``app-`` and a name):
@@ -40,6 +40,15 @@ The invariants, by names that stay the same (those of a user's workload are its 
 
 - placement-same-table: everyone makes the same table of the same members and rows.
 - placement-minimal-movement: only what must move moves.
+- placement-row-sound: each row has as many replicas as there can be, all of them members.
+- placement-balance: each member holds its fair share of replicas, rounded down or up.
+- placement-zones: the rows are in as many zones as such loads permit.
+- placement-survivor-leads: who leads had the data, if anybody left had it.
+- placement-primaries: what each leads is as near to its fair share as handovers bring it.
+- placement-stays: a table that is right is its own successor.
+- placement-moves: the moves lead from one table to the other, for the reasons that they give.
+- placement-explanation: what is said of a partition is what can be counted.
+- placement-takeover: a living replica takes over, as evenly as there can be.
 
 - partitions-one-process: an epoch is served by one process, the one that its row names.
 - partitions-one-record: there is one record for each epoch and sequence.
@@ -66,6 +75,8 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - prediction-fresh: what was published in calm is soon what everybody uses.
 - prediction-tallies: the rows of an agent are those of all its classes together.
 
+- node-crash: no node ends by an error but one that its operator has to deal with.
+- client-crash: no client ends by an error, whatever the mesh does.
 - app-agent-error: no handler of a user's agents raises what the workload does not expect.
 
 - node-crash: no node ends by an error but one that its operator has to deal with.

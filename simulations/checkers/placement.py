@@ -78,9 +78,9 @@ def check_movement(
 ) -> None:
     """Judge what changes from one table to the next, whoever made the second.
 
-    Copies: no more than must be where all members are alike; a tenth and two more where weights differ; half as much
-    again and four where zones do, since `next_table` covers zones after it has evened loads. Primaries: a fifth and
-    three more, which their exact balance costs now and then. It takes partitions × replicas × nodes, times what could
+    Copies: no more than must be where all members are alike; a tenth and two more where weights differ; three tenths
+    and three where zones do, since `next_table` covers zones after it has evened loads. Primaries: a fifth and two
+    more, which their exact balance costs now and then. It takes partitions × replicas × nodes, times what could
     be saved.
 
     Raises:
@@ -92,14 +92,14 @@ def check_movement(
     copied = seen.copied - _saved_copies(previous, members, table, replication=replication)
     handed_over = seen.handed_over - _saved_handovers(previous, members, table)
     if len({spec.zone for spec in members.values()}) > 1:
-        allowed = ceil(1.5 * copied) + 4
+        allowed = ceil(1.3 * copied) + 3
     elif len({spec.weight for spec in members.values()}) > 1:
         allowed = ceil(1.1 * copied) + 2
     else:
         allowed = copied
     for what, count, least, most in (
         ("replicas copied", seen.copied, copied, allowed),
-        ("primaries handed over", seen.handed_over, handed_over, ceil(1.2 * handed_over) + 3),
+        ("primaries handed over", seen.handed_over, handed_over, ceil(1.2 * handed_over) + 2),
     ):
         if count > most:
             raise Violation(

@@ -4,6 +4,7 @@ import random
 from typing import Protocol
 
 from meshnode.identity import NodeId, PartitionId
+from simulations.checkers.history import History, Operation
 from simulations.cores.heap import Action, EventHeap, Timer
 from simulations.cores.network import Network
 from simulations.cores.partition_traffic import Reply, Request
@@ -14,6 +15,7 @@ class Surroundings(Protocol):
 
     heap: EventHeap
     network: Network
+    history: History
 
     def target(self, partition: PartitionId, rng: random.Random) -> NodeId | None:
         """Where a request for the partition may go; None if there is nowhere yet."""
@@ -26,6 +28,8 @@ class PartitionClient:
     Args:
         world: where it is.
         number: of the client in the network.
+        process: its number in the history, where an `append` returns the place of its record, and a `read` how many
+            records it saw.
         partitions: that it asks for.
         pause_s: between two requests, on average.
         patience_s: how long it waits for an answer before it tries again.
@@ -43,6 +47,7 @@ class PartitionClient:
         world: Surroundings,
         number: int,
         *,
+        process: int,
         partitions: int,
         pause_s: float,
         patience_s: float,
@@ -54,6 +59,8 @@ class PartitionClient:
         self.partition: PartitionId | None = None
         self._world = world
         self._number = number
+        self._process = process
+        self._operation: Operation | None = None
         self._partitions = partitions
         self._pause_s = pause_s
         self._patience_s = patience_s
@@ -89,6 +96,8 @@ class PartitionClient:
             return
         self.done += 1
         self.partition = None
+        assert self._operation is not None
+        self._world.history.ok(self._operation, reply.seen, time_ns=self._now_ns())
         if not self._is_stopping:
             self._rest()
 
@@ -103,6 +112,13 @@ class PartitionClient:
     def _begin(self, partition: PartitionId, *, is_read: bool) -> None:
         self.partition = partition
         self._key = b"" if is_read else b"%d.%d" % (self._number, self._attempt)
+        self._operation = self._world.history.invoke(
+            self._process,
+            op="read" if is_read else "append",
+            key=str(partition),
+            value=None if is_read else self._key.decode(),
+            time_ns=self._now_ns(),
+        )
         self._try(None)
 
     def _try(self, _: object) -> None:
@@ -113,6 +129,9 @@ class PartitionClient:
             request = Request(self.partition, self._attempt, self._key)
             self._world.network.send(self._number, target, request)
         self._timer = self._after(self._patience_s, self._try)
+
+    def _now_ns(self) -> int:
+        return round(self._world.heap.now * 1e9)
 
     def _after(self, delay_s: float, action: Action) -> Timer:
         heap = self._world.heap

@@ -24,6 +24,8 @@ WAITING_MAX = 256
 """Messages that wait for a process that stands still: its links' buffers hold no more."""
 
 _STARTED, _ENDED, _WOKEN, _SYNCED, _COMMITTED, _SERVING, _DEPOSED, _READ, _RECEIVED = range(9)
+NOTES = dict(enumerate(("started", "ended", "woken", "synced", "committed", "serves", "deposed", "read", "took of")))
+"""What its notes in the trace mean, for people."""
 
 
 class Surroundings(Protocol):
@@ -240,7 +242,7 @@ class PartitionNode:
             self._perform(core.read(partition, self._tokens, self.clock.now_s()))
             return
         if request.key in machine.applied:
-            self._reply(client, Reply(request.attempt, is_done=True))
+            self._reply(client, Reply(request.attempt, is_done=True, seen=machine.applied[request.key]))
             return
         pending = self._pending.setdefault(partition, {})
         if request.key in pending:
@@ -260,7 +262,7 @@ class PartitionNode:
             sequence, clients = pending.pop(key)
             self._world.checks.acknowledge(partition, copy.primary.epoch, sequence, key)
             for client, attempt in clients:
-                self._reply(client, Reply(attempt, is_done=True))
+                self._reply(client, Reply(attempt, is_done=True, seen=sequence))
 
     def _answer_read(self, partition: PartitionId, token: int) -> None:
         read = self._reads.pop(token)

@@ -46,4 +46,4 @@ class Reply:
     attempt: int
     is_done: bool
     seen: int = 0
-    """For a read: how many records of the partition it saw."""
+    """For a read: how many records of the partition it saw. For a write: which record of it this one is."""

@@ -1,5 +1,6 @@
 """Several partitions on nodes that crash, stand still and do not hear each other, and clients that try again."""
 
+import io
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from meshnode.metadata.config import AllocatorConfig
 from meshnode.metadata.rows import Phase
 from meshnode.partitions import primary, replica
 from meshnode.partitions.config import PartitionsConfig
+from simulations.checkers.history import History
 from simulations.checkers.violation import Violation
 from simulations.cores.faults import FOREVER, CoreFaults, Crash, Cut, Pause
 from simulations.cores.heap import Action, EventHeap
@@ -108,6 +110,7 @@ class PartitionWorld:
         self.heap = EventHeap()
         self.trace = Trace()
         self.checks = RequestsChecker(lambda: self.heap.now)
+        self.history = History(max(workload.clients, 1))
         self._rng = random.Random(f"partitions {seed}")
         self._is_calm = False
         numbers = range(1, workload.nodes + 1)
@@ -129,6 +132,7 @@ class PartitionWorld:
             number: PartitionClient(
                 self,
                 number,
+                process=number - FIRST_CLIENT,
                 partitions=workload.partitions,
                 pause_s=workload.pause_s,
                 patience_s=4 * settings.partitions.resend_after_s,
@@ -249,6 +253,21 @@ class PartitionWorld:
         senders, receivers = frozenset([alone]), frozenset([SERVICE, *unheard])
         self.network.plan(Cut(senders, receivers, self.heap.now, min(for_s, self.faults.calm_s - self.heap.now)))
 
+    def summary(self) -> tuple[str, ...]:
+        """A line a node."""
+        lines = []
+        for number, node in self.nodes.items():
+            if node.core is None:
+                lines.append(f"n{number}: down")
+                continue
+            copies = [
+                f"partition {partition} {'primary' if copy.is_serving else 'replica'}, promised"
+                f" {copy.replica.promised}, {copy.replica.committed} committed of {copy.replica.log.last.sequence}"
+                for partition, copy in sorted(node.core.partitions.items())
+            ]
+            lines.append(f"n{number}: boot {node.boot}; {'; '.join(copies) or 'no partition'}")
+        return tuple(lines)
+
     # ---- time
 
     def run_for(self, seconds: float) -> None:
@@ -364,4 +383,15 @@ def _run(
         "requests_answered": sum(client.done for client in world.clients.values()),
         "requests_refused": sum(client.refused for client in world.clients.values()),
     }
-    return Report(seed, world.heap.events, world.heap.now, tuple(violations), counters, world.trace.hexdigest())
+    history = io.StringIO()
+    world.history.write(history)
+    return Report(
+        seed,
+        world.heap.events,
+        world.heap.now,
+        tuple(violations),
+        counters,
+        world.trace.hexdigest(),
+        nodes=world.summary() if violations else (),
+        history=history.getvalue(),
+    )

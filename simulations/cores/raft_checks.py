@@ -4,7 +4,7 @@ Each is checked at the one moment at which it could break, in time that does not
 appended, a leader when it begins, an index when it is committed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from consensus.messages import Configuration, Entry, Message, MessageKind
 from consensus.quorum import majority
@@ -145,20 +145,20 @@ class RaftChecks:
         if not applied <= commit <= last:
             self._broken("raft-monotonic-commit", f"applied {applied}, committed {commit}, last {last}", node)
 
-    def applied(self, node: int, entry: Entry, leading: Mapping[int, Sequence[int]]) -> None:
+    def applied(self, node: int, entry: Entry, leading: Callable[[], Mapping[int, Sequence[int]]]) -> None:
         """State-machine safety: the same entries, in the same order, on all members.
 
         Args:
             node: where.
             entry: what.
-            leading: of each process that takes itself for a leader, the terms of its entries, by its own term.
+            leading: tells, of each process that takes itself for a leader, the terms of its entries, by its own term.
         """
         if entry.index != self._applied[node] + 1:
             self._broken("raft-state-machine", f"applies {entry.index} after {self._applied[node]}", node)
         self._applied[node] = entry.index
         if entry.index > len(self.chosen):
             self.chosen.append(entry)
-            for term, terms in leading.items():
+            for term, terms in leading().items():
                 if term > self._committed_in(entry) and (
                     entry.index > len(terms) or terms[entry.index - 1] != entry.term
                 ):

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from consensus.config import RaftConfig
 from consensus.errors import CorruptLog, ProposalDropped, UnknownPeer
-from consensus.messages import ConfChange, ConfChangeSet, Entry, EntryKind, Message, Role
+from consensus.messages import ConfChange, ConfChangeSet, Entry, EntryKind, Message, MessageKind, Role
 from consensus.raft import Raft, Ready
 from consensus.reconfiguration import decode_change
 from consensus.storage import DurableLog, open_log
@@ -28,6 +28,11 @@ DIRECTORY = "raft"
 
 _STARTED, _ENDED, _WOKEN, _SYNCED, _APPLIED, _LED = range(6)
 _MESSAGES = 16
+NOTES = {
+    **dict(enumerate(("started", "ended", "woken", "synced to", "applied", "led term"))),
+    **{_MESSAGES + kind: f"took {kind.name.lower()} of" for kind in MessageKind},
+}
+"""What its notes in the trace mean, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +263,6 @@ class RaftMember:
                 self._begin(self.raft, ready)
                 if not ready.must_sync:
                     self._finish()
-            self._look()
             self._plan()
         except ProcessKilled:
             self.end(power=True)
@@ -268,15 +272,19 @@ class RaftMember:
         assert raft is not None
         now_s = self.clock.now_s()
         while self._inbox:
-            with contextlib.suppress(UnknownPeer, ProposalDropped):
+            try:
                 raft.receive(self._inbox.popleft(), now_s)
+            except (UnknownPeer, ProposalDropped):
+                continue
             self._look()
         deadline_s = raft.next_deadline
         if deadline_s is not None and deadline_s <= now_s:
             self._note(_WOKEN, raft.term)
             raft.wake(now_s)
+            self._look()
         if raft.role is Role.FOLLOWER and raft.configuration.electorate == (raft.id,):
             raft.campaign(now_s)  # there is nobody to wait for
+            self._look()
 
     def _plan(self) -> None:
         if self.raft is None:
@@ -335,34 +343,34 @@ class RaftMember:
 
     def _apply(self, raft: Raft, entry: Entry) -> None:
         self._note(_APPLIED, entry.term << 32 ^ entry.index)
-        self._world.checks.applied(self.number, entry, self._world.leading())
+        self._world.checks.applied(self.number, entry, self._world.leading)
         if entry.kind is not EntryKind.NORMAL:
             raft.apply_change(decode_change(entry))
         elif entry.data:
             self.applied.append(entry.data)
 
     def _send(self, raft: Raft, messages: Iterable[Message]) -> None:
+        checks, network, term = self._world.checks, self._world.network, raft.term
         for message in messages:
             self.fuse.burn()
-            self._world.checks.sent(message, raft.term)
-            self._world.network.send(self.number, message.to, message)
+            checks.sent(message, term)
+            network.send(self.number, message.to, message)
 
     # ---- what is looked at after each step
 
     def _look(self) -> None:
         raft = self.raft
         assert raft is not None
-        world = self._world
-        commit = raft.commit_index
-        if raft.role is not self._role or raft.term != self._term:
-            self._role, self._term = raft.role, raft.term
-            if raft.role is Role.LEADER:
-                self._note(_LED, raft.term)
-                world.checks.led(self.number, raft.term, self._terms)
-        elif raft.role is Role.LEADER and commit > self._commit:
-            world.checks.committed(self.number, raft.term, commit, raft.configuration)
+        checks, role, term, commit = self._world.checks, raft.role, raft.term, raft.commit_index
+        if role is not self._role or term != self._term:
+            self._role, self._term = role, term
+            if role is Role.LEADER:
+                self._note(_LED, term)
+                checks.led(self.number, term, self._terms)
+        elif commit > self._commit and role is Role.LEADER:
+            checks.committed(self.number, term, commit, raft.configuration)
         self._commit = commit
-        world.checks.progressed(self.number, commit=commit, applied=raft.applied_index, last=raft.last_index)
+        checks.progressed(self.number, commit=commit, applied=raft.applied_index, last=raft.last_index)
 
     def _note(self, kind: int, value: int) -> None:
         self._world.trace.note(self._world.heap.now, self.number, kind, value)

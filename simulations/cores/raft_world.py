@@ -269,15 +269,18 @@ class RaftWorld:
             self.run_for(LOOK_INTERVAL_S)
             if self._has_recovered() or not self._can_recover():
                 return
-        states = [
-            f"{member.number}: down"
-            if member.raft is None
-            else f"{member.number}: {member.raft.role.name.lower()}"
-            f" in term {member.raft.term}, {member.raft.commit_index} of {member.raft.last_index}"
-            for member in self.members.values()
-        ]
-        message = f"no agreement {bound_s:.1f} s after the last fault: {'; '.join(states)}"
+        message = f"no agreement {bound_s:.1f} s after the last fault: {'; '.join(self.summary())}"
         raise Violation("liveness", virtual_s=self.heap.now, message=message)
+
+    def summary(self) -> tuple[str, ...]:
+        """A line a member."""
+        return tuple(
+            f"n{member.number}: {'its log is corrupt' if member.is_corrupt else 'down'}"
+            if member.raft is None
+            else f"n{member.number}: {member.raft.role.name.lower()} in term {member.raft.term},"
+            f" {member.raft.commit_index} committed of {member.raft.last_index}"
+            for member in self.members.values()
+        )
 
     def _has_recovered(self) -> bool:
         for leader in self.members.values():
@@ -349,7 +352,15 @@ def run(
         "changes": world.changed,
         "corrupt_logs": sum(member.is_corrupt for member in world.members.values()),
     }
-    return Report(seed, world.heap.events, world.heap.now, tuple(violations), counters, world.trace.hexdigest())
+    return Report(
+        seed,
+        world.heap.events,
+        world.heap.now,
+        tuple(violations),
+        counters,
+        world.trace.hexdigest(),
+        nodes=world.summary() if violations else (),
+    )
 
 
 def _check_logs_open(world: RaftWorld, disk_faults: DiskFaults | None) -> None:

@@ -19,6 +19,9 @@ INVARIANTS: Mapping[str, str] = {
     "partitions-at-most-once": "a request takes effect at most once",
     "partitions-state": "equal records make equal states",
     "partitions-read": "a read sees all that was acknowledged before it came",
+    "placement-same-rows": "equal commands make equal nodes and rows",
+    "placement-heir-lives": "a leader names processes that run, and asks for moves those that serve",
+    "placement-goal": "a leader changes replicas only to found what never was active, or on the way to the table",
 }
 """What is checked at this level beside the invariants of `simulations.checkers`: a world of cores sees more."""
 
@@ -54,6 +57,8 @@ class Report:
         violations: empty for a clean run; otherwise the one that ended it.
         counters: what happened how often; the names are the world's own.
         trace: a digest of everything that happened: equal for equal seeds and faults.
+        nodes: a line a node, as it was at a violation; empty for a clean run.
+        history: what clients saw, as JSON lines; empty where a world has none.
     """
 
     seed: int
@@ -62,6 +67,8 @@ class Report:
     violations: tuple[Violation, ...]
     counters: Mapping[str, int]
     trace: str
+    nodes: tuple[str, ...] = ()
+    history: str = ""
 
     @property
     def is_clean(self) -> bool:

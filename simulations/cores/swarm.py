@@ -4,6 +4,7 @@ Runs in which everything goes wrong a little are all alike. Where each kind of f
 has just the two that a mistake needs (Groce et al., "Swarm Testing", 2012).
 """
 
+import functools
 import math
 import random
 import time
@@ -13,9 +14,10 @@ from dataclasses import dataclass, field
 from meshnode.membership.config import SwimConfig
 from meshnode.metadata.config import AllocatorConfig
 from meshnode.partitions.config import PartitionsConfig
-from simulations.cores import partition_world, raft_world, swim_world
 from simulations.cores.faults import ClockRate, CoreFaults, Crash, Cut, Leave, LinkQuality, Pause, Slow
 from simulations.cores.partition_world import PartitionSettings, PartitionWorkload
+from simulations.cores.placement_settings import PlacementSettings, PlacementWorkload
+from simulations.cores.plans import CORE_KINDS, CorePlan, PartitionsPlan, PlacementPlan, RaftPlan, SwimPlan, only
 from simulations.cores.raft_member import RaftSettings
 from simulations.cores.raft_world import RaftWorkload
 from simulations.cores.report import Report
@@ -23,6 +25,37 @@ from simulations.disk import DiskFaults
 
 EFFECTS_MAX = 12
 """How many effects a process that is to die between two of them still performs: those of a batch of a busy node."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a drawn run is to be like. Whatever is left open is drawn, from the same numbers as without a wish.
+
+    Attributes:
+        nodes: how many.
+        duration_s: for how long there are faults.
+        kinds: those of `CORE_KINDS` that there may be.
+    """
+
+    nodes: int | None = None
+    duration_s: float | None = None
+    kinds: frozenset[str] = frozenset(CORE_KINDS)
+
+    def of_nodes(self, drawn: int) -> int:
+        """How many nodes there are."""
+        return drawn if self.nodes is None else self.nodes
+
+    def of_duration_s(self, drawn_s: float) -> float:
+        """How long faults go on."""
+        return drawn_s if self.duration_s is None else self.duration_s
+
+    def of_isolations(self, drawn_per_s: float) -> float:
+        """How many isolations there are."""
+        return drawn_per_s if "isolations" in self.kinds else 0.0
+
+
+ANY = Wish()
+"""Everything is drawn."""
 
 
 class _Draws:
@@ -117,10 +150,10 @@ class _Draws:
         )
 
 
-def swim(seed: int) -> Report:
+def draw_swim(seed: int, wish: Wish = ANY) -> SwimPlan:
     """One run of a small mesh."""
     rng = random.Random(f"swarm swim {seed}")
-    nodes = rng.choice((2, 3, 5, 5, 8, 8, 13))
+    nodes = wish.of_nodes(rng.choice((2, 3, 5, 5, 8, 8, 13)))
     scale = rng.choice((1.0, 1.0, 0.2))
     config = SwimConfig(
         probe_interval_s=1.0 * scale,
@@ -134,15 +167,16 @@ def swim(seed: int) -> Report:
         sync_interval_s=rng.choice((5.0, 30.0)) * scale,
         rejoin_interval_s=rng.choice((2.0, 15.0)) * scale,
     )
-    duration_s = rng.choice((20.0, 40.0)) * scale
+    duration_s = wish.of_duration_s(rng.choice((20.0, 40.0)) * scale)
     draws = _Draws(rng, nodes=range(nodes), duration_s=duration_s, scale_s=3.0 * scale)
-    return swim_world.run(seed, draws.faults(leaves=True), duration_s, nodes=nodes, config=config)
+    faults = only(draws.faults(leaves=True), wish.kinds)
+    return SwimPlan(seed=seed, nodes=nodes, duration_s=duration_s, config=config, faults=faults)
 
 
-def raft(seed: int) -> Report:
+def draw_raft(seed: int, wish: Wish = ANY) -> RaftPlan:
     """One run of a group."""
     rng = random.Random(f"swarm raft {seed}")
-    members = rng.choice((1, 2, 3, 3, 3, 4, 5, 5))
+    members = wish.of_nodes(rng.choice((1, 2, 3, 3, 3, 4, 5, 5)))
     has_changes = rng.random() < 0.4
     workload = RaftWorkload(
         members=members,
@@ -151,7 +185,7 @@ def raft(seed: int) -> Report:
         changes_per_s=rng.choice((0.3, 1.0)) if has_changes else 0.0,
         transfers_per_s=rng.choice((0.0, 0.0, 0.3)),
         campaigns_per_s=rng.choice((0.0, 0.0, 0.3, 1.5)),
-        isolations_per_s=rng.choice((0.0, 0.0, 0.3)),
+        isolations_per_s=wish.of_isolations(rng.choice((0.0, 0.0, 0.3))),
     )
     # Without these protections, a member that was removed and does not know it may stand for election for ever, and
     # those that still listen to it never return to their leader (thesis 4.2.3): nothing unsafe, but no recovery either.
@@ -165,17 +199,23 @@ def raft(seed: int) -> Report:
         apply_bytes_max=rng.choice((1, 1 << 20)),
         is_eager=rng.random() < 0.5,
     )
-    duration_s = rng.choice((6.0, 12.0))
+    duration_s = wish.of_duration_s(rng.choice((6.0, 12.0)))
     draws = _Draws(rng, nodes=range(1, members + 1), duration_s=duration_s, scale_s=1.0)
-    disk_faults = DiskFaults(in_order=True)
-    faults = draws.faults(ordered=True)
-    return raft_world.run(seed, faults, duration_s, settings=settings, workload=workload, disk_faults=disk_faults)
+    faults = only(draws.faults(ordered=True), wish.kinds)
+    return RaftPlan(
+        seed=seed,
+        duration_s=duration_s,
+        settings=settings,
+        workload=workload,
+        disk_faults=DiskFaults(in_order=True),
+        faults=faults,
+    )
 
 
-def partitions(seed: int) -> Report:
+def draw_partitions(seed: int, wish: Wish = ANY) -> PartitionsPlan:
     """One run of several partitions."""
     rng = random.Random(f"swarm partitions {seed}")
-    nodes = rng.choice((1, 2, 3, 3, 4, 5))
+    nodes = wish.of_nodes(rng.choice((1, 2, 3, 3, 4, 5)))
     scale = rng.choice((1.0, 1.0, 0.3))
     stall_s = rng.choice((0.5, 2.0)) * scale
     settings = PartitionSettings(
@@ -205,16 +245,65 @@ def partitions(seed: int) -> Report:
         read_share=rng.choice((0.0, 0.3, 0.6, 0.97)),
         meddling_per_s=rng.choice((0.0, 0.3, 2.0)) / scale,
         copies_per_s=rng.choice((0.0, 1.0)) / scale,
-        isolations_per_s=rng.choice((0.0, 0.0, 0.4)) / scale,
+        isolations_per_s=wish.of_isolations(rng.choice((0.0, 0.0, 0.4)) / scale),
     )
-    duration_s = rng.choice((4.0, 10.0)) * scale
+    duration_s = wish.of_duration_s(rng.choice((4.0, 10.0)) * scale)
     # With the metadata service among them, whose pause or cut means that nothing can be agreed on.
     draws = _Draws(rng, nodes=range(nodes + 1), duration_s=duration_s, scale_s=1.0 * scale)
-    return partition_world.run(seed, draws.faults(ordered=True), duration_s, settings=settings, workload=workload)
+    faults = only(draws.faults(ordered=True), wish.kinds)
+    return PartitionsPlan(seed=seed, duration_s=duration_s, settings=settings, workload=workload, faults=faults)
 
 
-WORLDS: Mapping[str, Callable[[int], Report]] = {"swim": swim, "raft": raft, "partitions": partitions}
-"""The worlds that `sweep` knows, by name."""
+def draw_placement(seed: int, wish: Wish = ANY) -> PlacementPlan:
+    """One run of a mesh whose members come and go."""
+    rng = random.Random(f"swarm placement {seed}")
+    nodes = wish.of_nodes(rng.choice((1, 2, 3, 4, 5, 6, 8, 12)))
+    scale = rng.choice((1.0, 1.0, 0.3))
+    settings = PlacementSettings(
+        allocator=AllocatorConfig(
+            settle_s=rng.choice((0.2, 1.0)) * scale,
+            replacement_delay_s=rng.choice((1.0, 5.0, 60.0)) * scale,
+            stuck_after_s=6.0 * scale,
+            stall_s=rng.choice((0.5, 3.0)) * scale,
+            moves_max=rng.choice((1, 4, 128)),
+        ),
+        look_interval_s=rng.choice((0.1, 0.5)) * scale,
+        seal_s=rng.choice((0.0, 0.2, 2.0)) * scale,
+        copy_s=rng.choice((0.0, 2.0, 8.0)) * scale,
+    )
+    workload = PlacementWorkload(
+        nodes=nodes,
+        founders=rng.randint(1, nodes),
+        partitions=rng.choice((1, 4, 16, 32)),
+        replication=rng.choice((1, 2, 3, 3, 3, 5)),
+        zones=rng.choice((0, 0, 2, 3)),
+        weights=rng.choice(((1,), (1,), (1, 2, 4))),
+        joins_per_s=rng.choice((0.2, 2.0)) / scale,
+        changes_per_s=rng.choice((0.0, 0.0, 0.1, 0.5)) / scale,
+        elections_per_s=rng.choice((0.0, 0.0, 0.1)) / scale,
+        lost=rng.choice((0.0, 0.0, 0.1, 0.5)),
+    )
+    duration_s = wish.of_duration_s(rng.choice((10.0, 30.0)) * scale)
+    draws = _Draws(rng, nodes=range(1, nodes + 1), duration_s=duration_s, scale_s=3.0 * scale)
+    faults = only(draws.faults(leaves=True), wish.kinds)
+    return PlacementPlan(seed=seed, duration_s=duration_s, settings=settings, workload=workload, faults=faults)
+
+
+DRAWS: Mapping[str, Callable[[int, Wish], CorePlan]] = {
+    "swim": draw_swim,
+    "raft": draw_raft,
+    "partitions": draw_partitions,
+    "placement": draw_placement,
+}
+"""The worlds, by name."""
+
+
+def _run_drawn(world: str, seed: int) -> Report:
+    return DRAWS[world](seed, ANY).run()
+
+
+WORLDS: Mapping[str, Callable[[int], Report]] = {name: functools.partial(_run_drawn, name) for name in DRAWS}
+"""What `sweep` runs, by the worlds' names."""
 
 
 @dataclass(slots=True)

@@ -39,6 +39,11 @@ _WOKEN, _CHANGED, _SILENT, _STARTED, _ENDED = range(5)
 _KINDS: dict[type[Message], int] = {
     kind: 8 + number for number, kind in enumerate((Ping, Ack, PingRequest, Gossip, SyncRequest, SyncPage, SyncPush))
 }
+NOTES = {
+    **dict(enumerate(("woken", "changed", "silent", "started", "ended"))),
+    **{number: f"took {kind.__name__} of" for kind, number in _KINDS.items()},
+}
+"""What its notes in the trace mean, for people."""
 
 _RUMOURS: dict[type[Message], Callable[[Any], tuple[Member, ...]]] = {
     Ping: operator.attrgetter("updates"),
@@ -82,6 +87,7 @@ class SwimNode:
     """
 
     __slots__ = (
+        "_claim",
         "_is_certain",
         "_local_s",
         "_paused_until_s",
@@ -115,6 +121,7 @@ class SwimNode:
         self._waiting: deque[tuple[Message, int]] = deque(maxlen=SOCKET_DATAGRAMS_MAX)
         self._wake_s = FOREVER
         self._is_certain = False
+        self._claim: Member | None = None  # the last that the checks know of
 
     # ---- its life
 
@@ -129,6 +136,7 @@ class SwimNode:
         self._wake_s = FOREVER
         self._paused_until_s = 0.0
         self.changes.clear()
+        self._claim = self.core.me
         self._world.checks.started(self.core.me)
         self._world.trace.note(self._world.heap.now, self.number, _STARTED, self.boot)
         return self.core
@@ -258,23 +266,26 @@ class SwimNode:
     def perform(self, effects: list[Effect]) -> None:
         """Do what the core wants done, unless the process dies in the middle of it."""
         world = self._world
+        me = self.running.me
+        dies = self.effects_left < len(effects)
+        if dies:
+            effects = effects[: int(self.effects_left)]
+        self.effects_left -= len(effects)
         for effect in effects:
-            if self.effects_left <= 0:
-                if self.core is not None:
-                    self.end()
-                return
-            self.effects_left -= 1
             if type(effect) is Send:  # nearly all are, and `match` would ask more slowly
-                target = world.numbers.get(effect.to)
                 message = effect.message
-                if self.core is not None and _RUMOURS[type(message)](message):
-                    world.checks.claimed(self.core.me)
+                if me is not self._claim and _RUMOURS[type(message)](message):
+                    world.checks.claimed(me)
+                    self._claim = me
                 if world.is_measured:
                     self._measure(effect)
+                target = world.numbers.get(effect.to)
                 if target is not None:
                     world.network.send(self.number, target, message)
             else:
                 self._note(effect)
+        if dies:
+            self.end()
 
     def _note(self, effect: Effect) -> None:
         world = self._world

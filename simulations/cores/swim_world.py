@@ -1,6 +1,7 @@
 """A mesh of SWIM cores: thousands of nodes that come, go, stand still and do not hear each other."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from meshnode.identity import Address, Boot, NodeId
@@ -243,6 +244,19 @@ class SwimWorld:
                 sums[name] += getattr(life, name)
         return sums
 
+    def summary(self) -> tuple[str, ...]:
+        """A line a node."""
+        lines = []
+        for node in self.nodes:
+            if node.core is None:
+                lines.append(f"n{node.number}: down")
+                continue
+            counts = Counter(member.state for member in node.core.members.values())
+            seen = ", ".join(f"{counts[state]} {state.name.lower()}" for state in State if counts[state])
+            incarnation = node.core.me.incarnation
+            lines.append(f"n{node.number}: boot {node.boot}, incarnation {incarnation}, sees {seen or 'nobody'}")
+        return tuple(lines)
+
     # ---- time
 
     def run_for(self, seconds: float) -> None:
@@ -305,4 +319,12 @@ def run(
         "messages_lost": world.network.lost + world.network.cut,
         "false_deaths": world.false_deaths,
     }
-    return Report(seed, world.heap.events, world.now, tuple(violations), counters, world.trace.hexdigest())
+    return Report(
+        seed,
+        world.heap.events,
+        world.now,
+        tuple(violations),
+        counters,
+        world.trace.hexdigest(),
+        nodes=world.summary() if violations else (),
+    )

@@ -1,16 +1,19 @@
 """How fast worlds of cores run: `python -m simulations.cores.throughput [NODES ...]`.
 
-Prints one line for each size of a SWIM mesh at rest and in the detection of a crash, and for each world of the swarm.
+Prints one line for each size of a SWIM mesh at rest and in the detection of a crash, for each world of the swarm, and
+for each size what a table of so many nodes costs. Times are of the processor: what one core needs if it has nothing
+else to do. The collector of cycles runs as it does in any run.
 """
 
-import contextlib
-import gc
+import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from meshnode.identity import NodeId
 from meshnode.membership.messages import State
+from meshnode.placement import MemberSpec, Table, next_table
 from simulations.cores.swarm import WORLDS, sweep
 from simulations.cores.swim_world import SwimWorld, bounds_of
 
@@ -19,6 +22,11 @@ WARM_UP_S = 1.0
 
 SEEDS = 100
 
+PARTITIONS = 16_384
+"""Of the table: the most that a mesh can have."""
+
+ZONES = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
@@ -26,70 +34,83 @@ class Throughput:
 
     Attributes:
         events: of the heap.
-        virtual_s, wall_s: how long it took there and here.
+        virtual_s, cpu_s: how long it took there and here.
     """
 
     events: int
     virtual_s: float
-    wall_s: float
+    cpu_s: float
 
     @property
     def events_per_s(self) -> float:
-        """By the clock on the wall."""
-        return self.events / self.wall_s
+        """Of the processor's seconds."""
+        return self.events / self.cpu_s
 
     @property
     def times_real(self) -> float:
-        """Virtual seconds per second."""
-        return self.virtual_s / self.wall_s
+        """Virtual seconds per second of the processor."""
+        return self.virtual_s / self.cpu_s
 
     def __str__(self) -> str:
         return f"{self.events_per_s:9,.0f} events/s, {self.times_real:7.1f} × real time"
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the cyclic collector, which would look through all tables of all nodes again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()
 
 
 def at_rest(nodes: int, virtual_s: float) -> Throughput:
     """A mesh whose nodes know each other and probe each other."""
     world = SwimWorld(1, nodes)
     world.start_converged()
-    with uncollected():
-        world.run_for(WARM_UP_S)
-        return _measured(world, virtual_s)
+    world.run_for(WARM_UP_S)
+    return _measured(world, virtual_s)
 
 
 def with_crash(nodes: int) -> Throughput:
     """A mesh of which one node crashes, from the crash until all others know."""
     world = SwimWorld(1, nodes)
     world.start_converged()
-    with uncollected():
-        world.run_for(WARM_UP_S)
-        world.crash(nodes // 2)
-        bound_s = bounds_of(world).known_to_all_s
-        events, virtual_s, wall_s = 0, 0.0, 0.0
-        while any(world.state(node.number, nodes // 2) is not State.DEAD for node in world.running):
-            assert virtual_s < bound_s, f"not known to all after {bound_s} s"
-            second = _measured(world, 1.0)
-            events, virtual_s = events + second.events, virtual_s + second.virtual_s
-            wall_s += second.wall_s
-        return Throughput(events, virtual_s, wall_s)
+    world.run_for(WARM_UP_S)
+    world.crash(nodes // 2)
+    bound_s = bounds_of(world).known_to_all_s
+    events, virtual_s, cpu_s = 0, 0.0, 0.0
+    while any(world.state(node.number, nodes // 2) is not State.DEAD for node in world.running):
+        assert virtual_s < bound_s, f"not known to all after {bound_s} s"
+        second = _measured(world, 1.0)
+        events, virtual_s, cpu_s = events + second.events, virtual_s + second.virtual_s, cpu_s + second.cpu_s
+    return Throughput(events, virtual_s, cpu_s)
 
 
 def _measured(world: SwimWorld, virtual_s: float) -> Throughput:
-    events, began_s = world.heap.events, time.perf_counter()
+    events, began_s = world.heap.events, time.process_time()
     world.run_for(virtual_s)
-    return Throughput(world.heap.events - events, virtual_s, time.perf_counter() - began_s)
+    return Throughput(world.heap.events - events, virtual_s, time.process_time() - began_s)
+
+
+def in_swarm(world: str) -> tuple[float, Throughput]:
+    """Seeds per second of a world of the swarm, and what was measured."""
+    began_s = time.process_time()
+    swept = sweep(1, SEEDS, world)
+    cpu_s = time.process_time() - began_s
+    return swept.seeds / cpu_s, Throughput(swept.events, swept.virtual_s, cpu_s)
+
+
+def tables(nodes: int) -> dict[str, float]:
+    """Seconds that tables take: the first of a mesh, and those after some have gone or come."""
+    rng = random.Random(nodes)
+    members = {NodeId(rng.getrandbits(62) + 1): MemberSpec(zone=f"z{number % ZONES}") for number in range(nodes)}
+    without_tenth = dict(list(members.items())[nodes // 10 :])
+    without_one = dict(list(members.items())[1:])
+    took_s: dict[str, float] = {}
+    table: Table | None = None
+    steps: Mapping[str, Mapping[NodeId, MemberSpec]] = {
+        "founded": members,
+        "one gone": without_one,
+        "one back": members,
+        "a tenth gone": without_tenth,
+    }
+    for step, present in steps.items():
+        began_s = time.process_time()
+        table = next_table(table, present, partitions=PARTITIONS)
+        took_s[step] = time.process_time() - began_s
+    return took_s
 
 
 def main(sizes: list[int]) -> None:
@@ -98,9 +119,11 @@ def main(sizes: list[int]) -> None:
         for name, measured in (("at rest", at_rest(nodes, max(2.0, 20_000 / nodes))), ("crash", with_crash(nodes))):
             sys.stdout.write(f"{nodes:6} SWIM nodes, {name:8} {measured}\n")
     for name in WORLDS:
-        swept = sweep(1, SEEDS, name)
-        seen = Throughput(swept.events, swept.virtual_s, swept.wall_s)
-        sys.stdout.write(f"swarm {name:11} {swept.seeds / swept.wall_s:7.1f} seeds/s {seen}\n")
+        seeds_per_s, seen = in_swarm(name)
+        sys.stdout.write(f"swarm {name:11} {seeds_per_s:7.1f} seeds/s {seen}\n")
+    for nodes in sizes:
+        steps = ", ".join(f"{step} {took_s:.2f} s" for step, took_s in tables(nodes).items())
+        sys.stdout.write(f"{nodes:6} nodes, table of {PARTITIONS} partitions: {steps}\n")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ class Network:
         self.events = events
         self.trace = trace
         self.paths = Paths(seed)
+        self.is_private = False
+        """Whether what streams carry is random to all but the two ends, and only its size is the same in each run."""
         self.datagrams_sent = 0
         self.datagrams_lost = 0
         self._hosts: set[str] = set()

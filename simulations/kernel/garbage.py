@@ -30,6 +30,5 @@ def orderly_garbage() -> Iterator[None]:
 
 
 def collect_garbage(moments: int) -> None:
-    """Do so if it is time: no task could run for so many times by now."""
-    if not moments % YOUNG_MOMENTS:
-        gc.collect(2 if not moments % OLD_MOMENTS else 1)
+    """At each multiple of `YOUNG_MOMENTS`: so often has no task been able to run by now."""
+    gc.collect(2 if not moments % OLD_MOMENTS else 1)

@@ -2,13 +2,14 @@
 
 Trio schedules at random on purpose, and where order does not matter to it, it keeps tasks and cancel scopes in sets and
 breaks ties by `id`, so by addresses. All of that is replaced while a simulation runs: sets keep the order of insertion,
-`id` in trio's scheduler is a counter, its own switch for deterministic scheduling is on, and its generator is ours.
+`id` in trio's scheduler is a counter, and its loop is `run_tasks`, which draws the order of tasks from the seed.
 
 These are internals of trio, so only versions that were verified are accepted; `tests/simulations/kernel` is how one
 is verified.
 """
 
 import contextlib
+import functools
 import itertools
 import random
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,8 @@ import trio._core._run as scheduler
 import trio._sync as synchronization
 import wsproto.frame_protocol
 import wsproto.utilities
+
+from simulations.kernel.scheduling import run_tasks
 
 VERIFIED_VERSIONS = ("0.35.0",)
 
@@ -45,14 +48,6 @@ def ordered_set(items: Iterable[Any] = ()) -> OrderedSet:
     return made
 
 
-class _Chance(random.Random):
-    """Draws the order in which tasks run that can run at the same time; most often there is but one."""
-
-    def shuffle(self, x: Any) -> None:
-        if len(x) > 1:
-            super().shuffle(x)
-
-
 class _Entropy:
     """Stands in for the module `os` where a library draws bytes that go over the wire."""
 
@@ -77,8 +72,7 @@ def ordered(seed: int) -> Iterator[None]:
         )
     counter = itertools.count(1)
     patches: list[tuple[Any, str, Any]] = [
-        (scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
-        (scheduler, "_r", _Chance(seed)),
+        (scheduler, "unrolled_run", functools.partial(run_tasks, random.Random(seed))),
         (scheduler, "id", lambda _object: next(counter)),
         (scheduler, "set", ordered_set),
         (scheduler, "frozenset", ordered_set),

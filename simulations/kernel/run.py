@@ -8,7 +8,7 @@ import trio
 import trio._core._run as scheduler
 
 from simulations.kernel.events import Events
-from simulations.kernel.garbage import collect_garbage, orderly_garbage
+from simulations.kernel.garbage import YOUNG_MOMENTS, collect_garbage, orderly_garbage
 from simulations.kernel.ordering import ordered
 from simulations.kernel.process import processes
 
@@ -37,14 +37,13 @@ class VirtualClock(trio.abc.Clock):
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Let things happen until a task can run; trio never waits for real."""
         events, runner = self._events, self._runner
+        entries = runner.entry_queue
         self._moments += 1
-        collect_garbage(self._moments)
+        if not self._moments % YOUNG_MOMENTS:
+            collect_garbage(self._moments)
         while not runner.runq:
-            if runner.entry_queue.size():
+            if entries.queue or entries.idempotent_queue or runner.waiting_for_idle:
                 break  # trio has something to do by itself, as at the end of a run
-            if runner.waiting_for_idle:
-                cushion, _ = runner.waiting_for_idle.keys()[0]
-                return math.nextafter(cushion, math.inf)  # which tells trio that nothing else is to be done
             at_s = events.next_at()
             if deadline <= at_s:
                 if deadline == math.inf:

@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 from meshnode import Client, MeshError, OutcomeUnknown, TurnTimeout, Unavailable
 from meshnode.host import Host
 from meshnode.identity import Address
+from meshnode.links import Tls
 from simulations.checkers.history import History, Json
 
 T = TypeVar("T", bound=Json)
@@ -35,8 +36,9 @@ class SimClient(Client):
         rng: random.Random,
         history: History,
         now_ns: Callable[[], int],
+        tls: Tls | None = None,
     ) -> None:
-        super().__init__(nodes, host=host)
+        super().__init__(nodes, host=host, tls=tls)
         self.number = number
         self.rng = rng
         self._history = history

@@ -9,7 +9,7 @@ from typing import Any
 import outcome
 import trio
 
-from meshnode import Agent, Node, NodeConfig, OperatorError
+from meshnode import Agent, Node, NodeConfig, OperatorError, Tls
 from meshnode.errors import DataDirectoryError, StorageFailed
 from meshnode.host import Host
 from meshnode.identity import Address
@@ -45,6 +45,7 @@ class Cluster:
     Args:
         agents: the agent types that the nodes offer.
         fail: told of a violation.
+        tls: what makes their links private, if they are.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Cluster:
         *,
         agents: tuple[type[Agent[Any]], ...],
         fail: Callable[[Violation], None],
+        tls: Tls | None = None,
     ) -> None:
         self.plan = plan
         self.events = events
         self.trace = trace
         self.network = Network(events, trace, seed=plan.seed)
+        self.network.is_private = tls is not None
         self.fired: Counter[str] = Counter()
         self.devices = Devices(self.fired)
         self.nodes: dict[int, Node] = {}
@@ -75,6 +78,7 @@ class Cluster:
         self._nursery = nursery
         self._agents = agents
         self._fail = fail
+        self._tls = tls
         self._atlas = FaultAtlas(copies=plan.nodes, replication=plan.replication) if plan.atlas else None
         self._spares = 0
         skews = {clock.node: clock.rate for clock in plan.faults.clocks}
@@ -146,7 +150,7 @@ class Cluster:
         self.disk(number).faults = faults
 
     async def _run(self, number: int, host: Host) -> None:
-        node = Node(self.config(number), agents=self._agents, host=host)
+        node = Node(self.config(number), agents=self._agents, host=host, tls=self._tls)
         async with node:
             self.nodes[number] = node
             await node.left.wait()

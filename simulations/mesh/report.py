@@ -14,9 +14,11 @@ class Report:
     Attributes:
         violation: the first thing that did not hold; None if everything did.
         digest: of the trace.
+        begun_s: when the mesh was formed: time 0 of the plan; infinity if it never was.
         virtual_s: how much time passed in the world.
         events: how many events happened.
-        operations: how many calls the clients made; ``acknowledged`` of them were answered.
+        operations: how many steps the clients began under faults, in most workloads a call each; ``acknowledged`` of
+            them ended without an error.
         fired: how often each kind of fault struck.
         nodes: a line a node, at the end.
         lines: the last things that happened.
@@ -26,6 +28,7 @@ class Report:
     plan: Plan
     violation: Violation | None
     digest: str
+    begun_s: float
     virtual_s: float
     events: int
     operations: int

@@ -27,10 +27,6 @@ from simulations.plan import (
 Draw = Callable[["_Drawing"], dict[str, object]]
 
 
-class UnknownFault(ValueError):
-    """There is no such kind of fault."""
-
-
 class _Drawing:
     """One plan in the making.
 
@@ -238,19 +234,10 @@ DESTROYING = frozenset({"failing-disks", "rotten-disks", "new-disks"})
 """Kinds that may cost a node what it had synced."""
 
 
-def kinds_of(text: str) -> tuple[str, ...]:
-    """Read ``all``, ``none`` or names with commas between.
-
-    Raises:
-        UnknownFault: a name is none.
-    """
-    if text in ("all", "none"):
-        return tuple(KINDS) if text == "all" else ()
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    for name in names:
-        if name not in KINDS:
-            raise UnknownFault(f"there is no fault {name!r}: choose all, none, or from {', '.join(KINDS)}")
-    return names
+def _has_effect(kind: str, workload: str) -> bool:
+    """Whether there is anything in the workload that the fault could strike."""
+    is_own = ":" in workload
+    return (kind != "outside" or is_own) and (kind != "bad-devices" or is_own or workload == "predict")
 
 
 def draw_plan(
@@ -260,12 +247,14 @@ def draw_plan(
     duration_s: float = 30.0,
     kinds: Iterable[str] = KINDS,
     workload: str = "counter",
+    app: tuple[str, ...] = (),
     calls_per_s: float = 20.0,
 ) -> Plan:
     """The plan of a seed: a random subset of these kinds of faults, and other sizes each time."""
     rng = random.Random(f"plan {seed}")
     drawing = _Drawing(rng, nodes, duration_s)
     replication = min(nodes, rng.choice((3, 3, 3, 2, 5)))
+    kinds = [kind for kind in kinds if _has_effect(kind, workload)]
     present = [kind for kind in kinds if rng.random() < rng.choice((0.15, 0.35))]
     if replication < 3:  # the loss of one copy for good is the loss of a majority
         present = [kind for kind in present if kind not in DESTROYING]
@@ -280,6 +269,7 @@ def draw_plan(
         clients=rng.randint(1, 5),
         duration_s=duration_s,
         workload=workload,
+        app=app,
         keys=rng.choice((1, 3, 8, 20)),
         calls_per_s=calls_per_s,
         partitions=rng.choice((1, 4, 16)),

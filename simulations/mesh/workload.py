@@ -8,7 +8,7 @@ A workload is an async function of the `World`, in three parts: what it prepares
             await client.ref(Counter, f"k{client.rng.randrange(5)}").add(1)
 
         await world.under_faults(step)
-        total = sum([await world.client.ref(Counter, f"k{key}").read() for key in range(5)])
+        total = sum([await world.client.ref(Counter, f"k{key}").add(0) for key in range(5)])
         world.check(total <= world.steps, "counted-twice", f"{total} of {world.steps}")
 
 1. It runs anew for each seed, so it makes anew whatever it needs; what modules keep would pass from run to run.

@@ -151,6 +151,6 @@ def find_workload(name: str, app: Sequence[str] = ()) -> Workload:
     except Exception as error:
         told = traceback.format_exception(error, limit=-1)
         raise UnknownWorkload(f"workload {name}: module {module} can't be imported: {''.join(told)}") from error
-    if not inspect.iscoroutinefunction(program):
+    if not (inspect.isfunction(program) and inspect.iscoroutinefunction(program)):
         raise UnknownWorkload(f"workload {name}: module {module} has no 'async def {function}(world)'")
     return Workload(agents, program)

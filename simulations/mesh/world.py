@@ -3,11 +3,13 @@
 import contextlib
 import functools
 import io
+import math
 import random
 import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import outcome
@@ -32,6 +34,7 @@ from simulations.mesh.injector import Injector
 from simulations.mesh.observer import Observer
 from simulations.mesh.replication import Replication
 from simulations.mesh.report import Report
+from simulations.mesh.secrecy import traced_tls
 from simulations.mesh.storage import Storage
 from simulations.mesh.workload import MisusedWorld, Step, World
 from simulations.mesh.workloads import find_workload
@@ -77,12 +80,14 @@ class _Run:
         self._workload = find_workload(plan.workload, plan.app)
         self._events = Events()
         self._trace = Trace()
+        self._tls = traced_tls(self._trace, self._events) if plan.tls else None
         self._history = History(plan.clients)
         self._violation: Violation | None = None
         self._mistake: WorkloadFailed | None = None
         self._over = trio.CancelScope()
         self._patience = trio.CancelScope()
         self._is_loaded = False
+        self._begun_s = math.inf
         self._clients: list[SimClient] = []
         self._client_processes: list[Process] = []
         self._replication = Replication(self._now, self._fail)
@@ -125,6 +130,7 @@ class _Run:
             plan=self._plan,
             violation=self._violation,
             digest=self._trace.digest,
+            begun_s=self._begun_s,
             virtual_s=self._events.now,
             events=self._events.happened,
             operations=self._world.steps,
@@ -149,7 +155,7 @@ class _Run:
         plan, events = self._plan, self._events
         async with trio.open_nursery() as nursery:
             self._cluster = cluster = Cluster(
-                plan, events, self._trace, nursery, agents=self._workload.agents, fail=self._fail
+                plan, events, self._trace, nursery, agents=self._workload.agents, fail=self._fail, tls=self._tls
             )
             self._observer = Observer(cluster, self._fail)
             with cluster.devices.installed(), self._over:
@@ -206,15 +212,16 @@ class _Run:
         try:
             with self._patience:
                 await self._workload.program(self._world)
-            if self._patience.cancelled_caught:
-                raise trio.TooSlowError(f"it did not end within {self._plan.recovery_s:g} s of calm")
-            if not self._world.steps:
-                raise MisusedWorld("it never called under_faults, or gave it no time: nothing was put to the test")
+            if not self._world.steps and not self._patience.cancelled_caught:
+                raise MisusedWorld("it never called under_faults: nothing was put to the test")
         except BaseException as error:
             causes = [leaf for leaf in leaves(error) if not isinstance(leaf, trio.Cancelled)]
             if not causes:
                 raise
             self._blame(causes[0])
+        if self._patience.cancelled_caught:
+            calm_s = patience_s if not self._world.steps else self._plan.recovery_s
+            self._fail(self._silence(f"the workload did not end within {calm_s:g} s of calm"))
 
     def _blame(self, error: BaseException) -> None:
         """Whose mistake it is that the workload ended like this."""
@@ -225,19 +232,22 @@ class _Run:
             self._fail(error)
         elif isinstance(error, AgentError):
             self._fail(Violation("app-agent-error", virtual_s=self._events.now, message=told))
-        elif isinstance(error, (*CAUSED_BY_FAULTS, trio.TooSlowError)):
-            self._fail(Violation("liveness-agents", virtual_s=self._events.now, message=f"in calm, {told}"))
+        elif isinstance(error, CAUSED_BY_FAULTS) and not self._is_loaded:
+            self._fail(self._silence(f"in calm, {told}"))
         else:
             self._mistake = WorkloadFailed(f"workload {self._plan.workload}: {told}")
             self._mistake.__cause__ = error
             self._over.cancel()
+
+    def _silence(self, message: str) -> Violation:
+        return Violation("liveness-agents", virtual_s=self._events.now, message=message)
 
     async def _under_faults(self, step: Step) -> None:
         plan, events = self._plan, self._events
         if self._world.steps:
             raise MisusedWorld("under_faults was called before: a plan's faults happen once in a run")
         injector = Injector(self._cluster)
-        self._patience.deadline = float("inf")
+        self._patience.deadline = math.inf
         self._is_loaded = True
         self._ways_out.default = replace(LAN, late=plan.faults.outside.late, late_s=plan.faults.outside.late_s)
         async with trio.open_nursery() as nursery:
@@ -245,7 +255,8 @@ class _Run:
                 process.main.spawn(nursery, functools.partial(self._repeat, client, step), f"{process.name} steps")
             injector.begin()
             self._beliefs.begin()
-            await self._look_until(events.now + plan.duration_s)
+            self._begun_s = events.now
+            await self._look_until(self._begun_s + plan.duration_s)
             self._is_loaded = False
             injector.end()
             self._ways_out.calm()
@@ -258,9 +269,11 @@ class _Run:
         pause_s = plan.clients / plan.calls_per_s
         while self._is_loaded:
             world.steps += 1
-            with contextlib.suppress(*CAUSED_BY_FAULTS):
+            try:
                 await step(client)
                 world.done += 1
+            except* CAUSED_BY_FAULTS:
+                pass
             await trio.sleep(client.rng.expovariate(1.0) * pause_s)
 
     # ---- clients
@@ -285,6 +298,7 @@ class _Run:
             rng=rng,
             history=self._history,
             now_ns=lambda: round(self._events.now * 1e9),
+            tls=self._tls,
         )
         self._clients.append(client)
         process.start(nursery, functools.partial(self._live, client))
@@ -311,4 +325,4 @@ def _place_of(error: BaseException, program: Any) -> str:
     """The line of the workload's own at which the error came up: "my_agents.py:12: ", or nothing."""
     own = program.__code__.co_filename
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
-    return f"{own}:{lines[-1]}: " if lines else ""
+    return f"{Path(own).name}:{lines[-1]}: " if lines else ""

@@ -32,7 +32,7 @@ BAD = [
     ("open('x')", FILES),
     ("read = open", FILES),
     ("import socket", NETWORK),
-    ("from ssl import SSLContext", NETWORK),
+    ("from ssl import create_default_context", NETWORK),
     ("import select", NETWORK),
     ("from trio_websocket import open_websocket", NETWORK),
     ("import random\nrandom.random()", CHANCE),

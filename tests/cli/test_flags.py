@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from simulations.certificates import Authority
 from tests.cli.command import meshnode
 
 
@@ -27,12 +28,30 @@ from tests.cli.command import meshnode
         (("--log-level", "loud", "--found"), "'loud' is not one of"),
         ((), "belongs to no mesh yet: give --found on the first node of a new mesh, --join HOST:PORT on the others"),
         (("--found", "--join", "127.0.0.1:7946"), "--found and --join exclude each other"),
+        (("--found", "--tls-ca", "ca.crt"), "--tls-ca, --tls-cert and --tls-key belong together: give all three"),
+        (("--found", "--tls-cert", "a.crt", "--tls-key", "a.key"), "give all three, or none"),
+        (
+            ("--found", "--tls-ca", "no.crt", "--tls-cert", "a.crt", "--tls-key", "a.key"),
+            "no.crt can't be read: No such file or directory. docs/security.md shows how to make one",
+        ),
     ],
 )
 def test_flags_that_cannot_be_meant_are_explained(tmp_path: Path, flags: tuple[str, ...], hint: str) -> None:
     outcome = meshnode("run", "--name", "a", "--data", tmp_path / "a", *flags)
     assert hint in outcome.hint()
     assert not (tmp_path / "a" / "raft").exists()
+
+
+def test_tls_for_links_is_no_leave_to_listen_beyond_loopback(tmp_path: Path) -> None:
+    ca = Authority(tmp_path)
+    certificate, key = ca.issue("a")
+    flags = ("--bind", "192.0.2.1:7946", "--found", "--tls-ca", ca.ca, "--tls-cert", certificate, "--tls-key", key)
+    outcome = meshnode("run", "--name", "a", "--data", tmp_path / "a", *flags)
+    assert "192.0.2.1:7946 is not a loopback address, and datagrams are not sealed yet" in outcome.hint()
+
+
+def test_an_asking_command_with_half_of_its_tls_options_is_explained() -> None:
+    assert "give all three, or none" in meshnode("members", "--tls-key", "a.key").hint()
 
 
 def test_the_name_and_the_data_directory_are_required(tmp_path: Path) -> None:

@@ -184,6 +184,28 @@ class TestAgreement:
             assert await node.propose(b"a", timeout_s=1.0) == (b"a", 1)
             assert (status.voters, status.learners) == ((1,), ())
 
+    async def test_who_waits_to_lead_is_woken_by_each_election_that_the_node_wins(self) -> None:
+        async with three() as here:
+            led: list[int] = []
+
+            async def wait(number: int) -> None:
+                await here.nodes[number].until_leader()
+                led.append(number)
+
+            for number in here.nodes:
+                here.nursery.start_soon(wait, number)
+            leader = (await here.leader()).status().id
+            await trio.sleep(0.1)
+            assert led == [leader]
+            other = next(number for number in here.nodes if number != leader)
+            here.nodes[leader].transfer_leadership(other)
+            await here.until(other, lambda status: status.role is Role.LEADER)
+            await trio.sleep(0.1)
+            assert led == [leader, other]
+            with trio.move_on_after(1.0) as waited:
+                await here.nodes[leader].until_leader()
+            assert waited.cancelled_caught
+
     async def test_every_proposer_gets_the_result_of_its_own_proposal(self) -> None:
         async with three() as here:
             await here.leader()

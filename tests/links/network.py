@@ -12,10 +12,11 @@ import trio.testing
 from meshnode import wire
 from meshnode.host import RealHost
 from meshnode.identity import Address, Boot, MeshId, NodeId
-from meshnode.links import Channel, Hello, Links, LinksConfig, Role
+from meshnode.links import Channel, Hello, Links, LinksConfig, Role, Tls
 from meshnode.links.handshake import INTRODUCTION_BYTES_MAX
-from meshnode.links.socket import FrameSocket, Stream, open_client
+from meshnode.links.socket import FrameSocket, open_client
 
+Stream = trio.abc.HalfCloseableStream
 MESH = MeshId(b"m" * 16)
 GUARD_S = 20.0
 
@@ -73,7 +74,13 @@ class Network:
         self.boots: dict[NodeId, Boot] = {}
 
     async def start(
-        self, number: int, *, mesh_id: MeshId = MESH, role: Role = Role.NODE, config: LinksConfig | None = None
+        self,
+        number: int,
+        *,
+        mesh_id: MeshId = MESH,
+        role: Role = Role.NODE,
+        config: LinksConfig | None = None,
+        tls: Tls | None = None,
     ) -> End:
         node_id = NodeId(number)
         hello = Hello(mesh_id, node_id, Boot(1), role, f"node-{number}")
@@ -83,6 +90,7 @@ class Network:
             local=hello,
             address_of=self.addresses.get,
             boot_of=lambda peer: self.boots.get(peer, Boot(0)),
+            tls=tls,
         )
         listener, address = await self.host.listen(Address("127.0.0.1", 0))
         self.addresses[node_id] = address
@@ -114,6 +122,7 @@ async def socket_over(nursery: trio.Nursery, stream: Stream) -> FrameSocket:
         stream,
         authority="x",
         now=trio.current_time,
+        entropy=RealHost().fresh_id,
         first_bytes_max=INTRODUCTION_BYTES_MAX,
         frame_bytes_max=INTRODUCTION_BYTES_MAX,
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
-from meshnode.links.heads import CONTROLS_MAX, FrameHeads
+from meshnode.links.heads import CONTROLS_MAX, FrameHeads, frame_of
 from meshnode.wire import WireError
 from tests.links.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 
@@ -15,67 +15,88 @@ FIRST_BYTES_MAX = 20
 FRAME_BYTES_MAX = 300
 
 payloads = st.binary(max_size=30) | st.integers(0, 400).map(bytes) | st.just(bytes(70_000))
+sizes = st.integers(0, 10) | st.integers(120, 130) | st.integers(1020, 1030) | st.integers(65_530, 65_540)
 opcodes = st.sampled_from([BINARY, BINARY, BINARY, PING, CONTINUATION, TEXT, CLOSE, 3, 11])
+masks = st.binary(min_size=4, max_size=4)
 finals = st.booleans() | st.just(True)
 
 
 def some_frames(*, masked: bool) -> st.SearchStrategy[list[bytes]]:
-    return st.lists(st.builds(frame, payloads, opcode=opcodes, final=finals, masked=st.just(masked)), max_size=8)
+    return st.lists(
+        st.builds(frame, payloads, opcode=opcodes, final=finals, masked=st.just(masked), mask=masks), max_size=8
+    )
 
 
 either_sides = st.booleans().flatmap(lambda masked: st.tuples(some_frames(masked=masked), st.just(masked)))
 
 
-def new_heads() -> FrameHeads:
-    return FrameHeads(first_bytes_max=FIRST_BYTES_MAX, frame_bytes_max=FRAME_BYTES_MAX)
+def new_heads(*, masked: bool = True) -> FrameHeads:
+    return FrameHeads(masked=masked, first_bytes_max=FIRST_BYTES_MAX, frame_bytes_max=FRAME_BYTES_MAX)
 
 
-def verdict(pieces: list[bytes]) -> str:
-    heads = new_heads()
+def verdict(pieces: list[bytes], *, masked: bool = True) -> tuple[str, list[bytes]]:
+    """What is refused, and the messages of the pieces before that."""
+    heads = new_heads(masked=masked)
+    found: list[bytes] = []
     try:
         for piece in pieces:
-            heads.follow(piece)
+            found += heads.follow(piece)[0]
     except WireError as error:
-        return str(error)
-    return ""
+        return str(error), found
+    return "", found
 
 
-def verdict_of_the_library(data: bytes, *, masked: bool) -> tuple[str, bool]:
-    """The first thing that is not allowed among the frames that the library reads; whether it reads all there is."""
+def verdict_of_the_library(data: bytes, *, masked: bool) -> tuple[str, list[bytes], bool]:
+    """The first thing that is not allowed among the frames that the library reads, and the messages before it.
+
+    Also whether it reads all that there is.
+    """
     protocol = FrameProtocol(client=not masked, extensions=[])
     bytes_max = FIRST_BYTES_MAX
     message = b""
+    found: list[bytes] = []
     protocol.receive_bytes(data)
     try:
         for part in protocol.received_frames():
             if part.opcode is Opcode.TEXT:
-                return "the peer sent text", True
+                return "the peer sent text", found, True
             if part.opcode is not Opcode.BINARY:
                 if part.opcode is Opcode.CLOSE:
-                    return "", False
+                    return "", found, False
                 continue
             assert isinstance(part.payload, bytes)
             message += part.payload
             if part.frame_finished and not part.message_finished:
-                return "a fragmented message", True
+                return "a fragmented message", found, True
             if len(message) > bytes_max:
-                return f"a frame of more than {bytes_max} bytes", True
+                return f"a frame of more than {bytes_max} bytes", found, True
             if part.message_finished:
+                found.append(message)
                 message = b""
                 bytes_max = FRAME_BYTES_MAX
     except ParseFailed:
-        return "", False
-    return "", True
+        return "", found, False
+    return "", found, True
 
 
 @given(either_sides, st.integers(1, 40))
-def test_what_is_refused_is_what_the_library_would_have_delivered(sent: tuple[list[bytes], bool], piece: int) -> None:
+def test_what_is_taken_and_what_is_refused_is_what_the_library_reads(
+    sent: tuple[list[bytes], bool], piece: int
+) -> None:
     frames, masked = sent
     data = b"".join(frames)
-    found = verdict([data[start : start + piece] for start in range(0, len(data), piece)])
-    expected, is_read = verdict_of_the_library(data, masked=masked)
+    # A byte at a time shows each message that stands before what is refused.
+    refused, found = verdict([data[at : at + 1] for at in range(min(len(data), 2000))], masked=masked)
+    refused_in_pieces, found_in_pieces = verdict(
+        [data[start : start + piece] for start in range(0, len(data), piece)], masked=masked
+    )
+    expected, messages, is_read = verdict_of_the_library(data, masked=masked)
+    assert found_in_pieces == messages[: len(found_in_pieces)]
+    if len(data) <= 2000:
+        assert found == messages
     if is_read:
-        assert found == expected
+        assert refused_in_pieces == expected
+        assert len(data) > 2000 or refused == expected
     # Otherwise the library stops somewhere, and what stands behind does not matter.
 
 
@@ -84,6 +105,37 @@ def test_how_the_bytes_are_cut_does_not_matter(sent: list[bytes], cuts: list[int
     data = b"".join(sent)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     assert verdict([data[start:end] for start, end in pairwise(edges)]) == verdict([data])
+
+
+@given(sizes, st.none() | masks, st.integers(0, 255))
+def test_the_library_reads_the_message_of_a_frame_of_ours(size: int, mask: bytes | None, first: int) -> None:
+    message = bytes([(first + 7 * place) % 256 for place in range(size)])
+    library = FrameProtocol(client=mask is None, extensions=[])
+    library.receive_bytes(frame_of(message, mask or b""))
+    parts = list(library.received_frames())
+    assert b"".join(bytes(part.payload) for part in parts if isinstance(part.payload, bytearray | bytes)) == message
+    assert [part.opcode for part in parts] == [Opcode.BINARY] * len(parts)
+    assert parts[-1].message_finished
+    assert frame_of(message, mask or b"") == frame(message, masked=mask is not None, mask=mask or bytes(4))
+
+
+def test_a_frame_is_masked_for_who_accepts_and_only_for_them() -> None:
+    for masked in (False, True):
+        with pytest.raises(WireError, match="a frame that begins with"):
+            new_heads(masked=masked).follow(frame(b"x", masked=not masked))
+
+
+def test_what_stands_behind_the_end_is_passed_over() -> None:
+    heads = new_heads()
+    messages, controls = heads.follow(frame(b"a") + frame(opcode=PING) + frame(opcode=CLOSE) + frame(b"b"))
+    assert (messages, controls) == ([b"a"], frame(opcode=PING) + frame(opcode=CLOSE))
+    assert heads.has_ended
+    assert heads.follow(frame(b"c")) == ([], b"")
+
+
+def test_a_large_frame_of_control_is_refused_by_the_head_alone() -> None:
+    with pytest.raises(WireError, match="a frame of control of more than 125 bytes"):
+        new_heads().follow(b"\x8a\xff" + (2**62).to_bytes(8) + bytes(4))
 
 
 def test_a_size_is_refused_by_the_head_alone() -> None:

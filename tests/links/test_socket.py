@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnode import wire
+from meshnode.host import RealHost
 from meshnode.identity import Address, Boot, MeshId, NodeId
 from meshnode.links import Channel, Hello, LinkRefused, Role
 from meshnode.links.handshake import INTRODUCTION_BYTES_MAX
@@ -84,6 +85,7 @@ async def dial(nursery: trio.Nursery, stream: Stream) -> FrameSocket:
         stream,
         authority="node:7000",
         now=trio.current_time,
+        entropy=RealHost().fresh_id,
         first_bytes_max=FIRST_BYTES_MAX,
         frame_bytes_max=FRAME_BYTES_MAX,
     )
@@ -426,7 +428,7 @@ async def test_an_error_of_the_library_that_nobody_foresaw_closes_the_socket(
 
     async with against(side) as (socket, stream):
         monkeypatch.setattr(wsproto.WSConnection, "receive_data", stumble)
-        await stream.send_all(frame(b"abc", masked=side[2]))
+        await stream.send_all(frame(b"abc", opcode=PING, masked=side[2]))
         with pytest.raises(SocketClosed, match=r"no WebSocket: LookupError.*over b'abc'"):
             await socket.receive()
         await socket.aclose()
@@ -461,6 +463,20 @@ async def test_a_ping_is_answered_and_a_close_too(side: Side) -> None:
             await socket.send(b"x")
         await socket.aclose()
         assert await stream.receive_some() == b""
+
+
+async def test_nothing_more_is_read_while_much_waits_to_be_taken() -> None:
+    async with against(SIDES[0]) as (socket, stream):
+        sent = [b"first", *(bytes([number]) * 10_000 for number in range(100))]
+        for payload in sent:  # one at a time: what arrives in one piece is taken as a whole
+            await stream.send_all(frame(payload))
+            await trio.testing.wait_all_tasks_blocked()
+        heard_at = socket.heard_at
+        await stream.send_all(frame(b"last"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert socket.heard_at == heard_at
+        assert [await socket.receive() for _ in sent] == sent
+        assert await socket.receive() == b"last"
 
 
 async def test_a_beat_is_heard_and_is_no_frame() -> None:

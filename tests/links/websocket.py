@@ -17,15 +17,19 @@ RESPONSE = b"HTTP/1.1 101 Fine\r\n%sConnection: Upgrade\r\nUpgrade: websocket\r\
 HOST = b"Host: x\r\n"
 
 
-def frame(payload: bytes = b"", *, opcode: int = BINARY, final: bool = True, masked: bool = True) -> bytes:
+def frame(
+    payload: bytes = b"", *, opcode: int = BINARY, final: bool = True, masked: bool = True, mask: bytes = bytes(4)
+) -> bytes:
     """A frame, as clients send them; or a server's, which is not masked."""
     length = len(payload)
     if length < 126:
         size = bytes([length])
     else:
         size = b"\x7e" + length.to_bytes(2) if length < 2**16 else b"\x7f" + length.to_bytes(8)
-    mask = bytes([0x80 | size[0]]) + size[1:] + bytes(4) if masked else size
-    return bytes([(0x80 if final else 0) | opcode]) + mask + payload
+    if masked:
+        size = bytes([0x80 | size[0]]) + size[1:] + mask
+        payload = bytes([byte ^ mask[place % 4] for place, byte in enumerate(payload)])
+    return bytes([(0x80 if final else 0) | opcode]) + size + payload
 
 
 def accept_token(request: bytes) -> bytes:

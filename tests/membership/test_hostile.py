@@ -32,7 +32,7 @@ def check(swim: Swim, now: float, effects: list[Effect]) -> None:
     live = [held for held in swim.members.values() if held.is_live]
     assert swim.me == swim.members[swim.me.node_id]
     assert view.roster.live == len(live)
-    assert {held.node_id for held in live if held.state is State.SUSPECT} == view._suspicions._deadlines.keys()
+    assert {held.node_id for held in live if held.state is State.SUSPECT} == view.suspicions._deadlines.keys()
     assert len(view.order) == len(live) - swim.me.is_live
     assert len(swim._detector._probes) <= PROBES_MAX
     assert len(swim._detector._relays) <= RELAYS_MAX

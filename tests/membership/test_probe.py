@@ -56,11 +56,12 @@ class OrderAgainstSet(RuleBasedStateMachine):
         target = self.order.next()
         assert (target in self.live) if self.live else (target is None)
 
-    @rule(count=st.integers(1, 5), odd=st.booleans())
-    def sample(self, count: int, odd: bool) -> None:
-        chosen = self.order.sample(count, lambda node_id: node_id % 2 == odd)
+    @rule(count=st.integers(1, 5), odd=st.booleans(), besides=st.none() | st.integers(1, 60).map(NodeId))
+    def sample(self, count: int, odd: bool, besides: NodeId | None) -> None:
+        without = {node_id for node_id in self.live if node_id % 2 != odd}
+        chosen = self.order.sample(count, besides=besides, without=without)
         assert len(set(chosen)) == len(chosen) <= count
-        accepted = {node_id for node_id in self.live if node_id % 2 == odd}
+        accepted = self.live - without - {besides}
         assert set(chosen) <= accepted
         if len(self.order._round) <= 48:
             assert len(chosen) == min(count, len(accepted))

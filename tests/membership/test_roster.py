@@ -99,8 +99,8 @@ def test_counts_suspicions_and_probe_order_follow_from_the_table(heard: list[Mem
         assert believer.roster.live == len(live)
         assert len(believer.order) == len(live) - 1
         suspects = {held.node_id for held in live if held.state is State.SUSPECT}
-        assert {held.node_id for held in live if held.node_id in believer._suspicions} == suspects
-        assert len(believer._suspicions) == len(suspects)
+        assert {held.node_id for held in live if held.node_id in believer.suspicions} == suspects
+        assert len(believer.suspicions) == len(suspects)
         tombstones = {held.node_id for held in believer.roster.tombstones()}
         assert tombstones == believer.roster.members.keys() - {held.node_id for held in live}
 

@@ -278,7 +278,7 @@ def test_a_suspect_that_refutes_is_alive() -> None:
     swim.receive(Gossip((member(3, state=State.SUSPECT),)), address(2), 0.0)
     effects = swim.receive(Gossip((member(3, claim=1),)), address(2), 2.9)
     assert changes(effects) == [Changed(member(3, claim=1), State.SUSPECT)]
-    assert not len(swim._view._suspicions)
+    assert not len(swim._view.suspicions)
 
 
 def test_an_alive_claim_of_the_same_incarnation_refutes_nothing() -> None:
@@ -560,7 +560,7 @@ def test_a_departure_overrides_suspicion_and_death() -> None:
 
 def test_news_leave_within_a_gossip_interval_and_silence_costs_nothing() -> None:
     swim = core(1, *range(2, 12))
-    swim._detector.period_ends_at = 60.0
+    swim._detector.period_ends_at = swim._detector.deadline = 60.0
     assert swim.next_deadline == 60.0
     swim.receive(Gossip((member(12),)), address(2), 1.0)
     assert swim.next_deadline <= 1.25
@@ -597,7 +597,7 @@ def test_a_pause_extends_running_suspicions_by_the_lateness() -> None:
     due = swim._detector.period_ends_at
     swim.wake(due + 100.0)
     assert state(swim, 3) is State.SUSPECT
-    assert swim._view._suspicions.deadline == pytest.approx(3.0 + 100.0)
+    assert swim._view.suspicions.deadline == pytest.approx(3.0 + 100.0)
 
 
 def test_a_pause_is_noticed_by_whichever_call_comes_first() -> None:

@@ -48,6 +48,13 @@ def test_the_path_found_is_a_path_and_none_is_cheaper(
     assert sooner.cost == path.cost
 
 
+def test_where_nobody_gives_no_hop_is_asked_for() -> None:
+    def givers(taker: int) -> list[Hop]:
+        raise AssertionError(f"asked who could give to {taker}")
+
+    assert cheapest_path(sources=set(), sinks=range(NODES), givers=givers) is None
+
+
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, NODES - 1), min_size=1, max_size=3, unique=True), max_size=12), st.data())
 def test_levelling_ends_where_no_handoff_leads_closer_to_the_bounds(rows: list[list[int]], data: st.DataObject) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import trio
 
 from meshnode import Client, MeshError
+from simulations.certificates import Authority
 from tests.process.processes import NodeProcess
 
 POLL_S = 0.1
@@ -26,10 +27,13 @@ class Cluster:
 
     Args:
         root: a folder of its own, for data directories and logs.
+        authority: who signs certificates for everybody, so that links are over TLS.
     """
 
-    def __init__(self, root: Path, *, partitions: int = PARTITIONS) -> None:
+    def __init__(self, root: Path, *, partitions: int = PARTITIONS, authority: Authority | None = None) -> None:
         self.root = root
+        self.authority = authority
+        self._tls = None if authority is None else authority.tls("client")
         self.partitions = partitions
         self.nodes: list[NodeProcess] = []
 
@@ -41,9 +45,17 @@ class Cluster:
             belonging = [word for node in self.nodes for word in ("--join", str(node.address))]
         else:
             belonging = ["--found", "--partitions", str(self.partitions)]
-        node = NodeProcess(self.root, f"n{len(self.nodes)}", *belonging, *options, **settings)
+        name = f"n{len(self.nodes)}"
+        node = NodeProcess(self.root, name, *belonging, *self.tls_options(name), *options, **settings)
         self.nodes.append(node)
         return node
+
+    def tls_options(self, name: str) -> tuple[str, ...]:
+        """Of a command that has a certificate in that name; none without TLS."""
+        if self.authority is None:
+            return ()
+        certificate, key = self.authority.issue(name)
+        return ("--tls-ca", str(self.authority.ca), "--tls-cert", str(certificate), "--tls-key", str(key))
 
     async def form(self, size: int) -> None:
         """Start that many nodes at once and wait until they are one settled mesh."""
@@ -68,11 +80,11 @@ class Cluster:
 
     def client(self, nodes: Iterable[NodeProcess] | None = None) -> Client:
         """A client that knows these nodes, or all."""
-        return Client([node.address for node in (self.nodes if nodes is None else nodes)])
+        return Client([node.address for node in (self.nodes if nodes is None else nodes)], tls=self._tls)
 
     async def view(self, node: NodeProcess, name: str, *, timeout_s: float = 10.0, **arguments: Any) -> Any:
         """Ask exactly this node."""
-        async with Client([node.address]) as client:
+        async with self.client([node]) as client:
             return await client.view(name, at=node.address, timeout_s=timeout_s, **arguments)
 
     async def leader(self, asked: NodeProcess | None = None) -> NodeProcess:

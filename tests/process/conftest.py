@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from simulations.certificates import Authority
 from tests.process.cluster import Cluster
 
 FAILED = pytest.StashKey[bool]()
@@ -23,10 +24,10 @@ def clusters(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callabl
     """Makes clusters; all of their processes are gone after the test, and so are their logs unless it failed."""
     made: list[Cluster] = []
 
-    def make(*, partitions: int = 64) -> Cluster:
+    def make(*, partitions: int = 64, authority: Authority | None = None) -> Cluster:
         root = tmp_path / f"mesh{len(made)}"
         root.mkdir()
-        cluster = Cluster(root, partitions=partitions)
+        cluster = Cluster(root, partitions=partitions, authority=authority)
         made.append(cluster)
         return cluster
 

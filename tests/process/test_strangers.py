@@ -3,14 +3,17 @@
 import contextlib
 import random
 import socket
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import trio
 import trio_websocket
 
-from meshnode import Address, Client, wire
+from meshnode import Address, wire
 from meshnode.identity import Boot, MeshId, NodeId
 from meshnode.links import Hello, Role
+from simulations.certificates import Authority
 from tests.process.cluster import Cluster
 from tests.process.counters import Counter
 
@@ -22,11 +25,15 @@ PATIENCE_S = 2.0
 """How long a stranger waits to be thrown out; a node that does not do so yet has others to serve meanwhile."""
 
 
-async def test_garbage_of_every_kind_leaves_a_node_serving(cluster: Cluster) -> None:
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_garbage_of_every_kind_leaves_a_node_serving(
+    clusters: Callable[..., Cluster], tmp_path: Path, with_tls: bool
+) -> None:
+    cluster = clusters(authority=Authority(tmp_path) if with_tls else None)
     await cluster.form(1)
     node = cluster.nodes[0]
     rng = random.Random(0)
-    async with Client([node.address]) as client:
+    async with cluster.client() as client:
         counter = client.ref(Counter, "42")
         await counter.add(1)
         _send_datagrams(node.address, rng)

@@ -1,27 +1,40 @@
-"""Many runs, and plans made smaller."""
+"""Many runs, side by side or not."""
 
-import dataclasses
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from simulations import campaign
-from simulations.campaign import HARNESS, LIVENESS_LOST, OK, SAFETY, Result, Totals, run_all, run_plan, shrink
-from simulations.cores.faults import Crash, Pause
-from simulations.plan import Faults, Plan, Reset
+from simulations.campaign import (
+    HARNESS,
+    LIVENESS_LOST,
+    OK,
+    SAFETY,
+    Totals,
+    run_all,
+    run_and_explain,
+)
+from simulations.checkers.violation import Violation
+from simulations.cores.plans import PartitionsPlan, SwimPlan
+from simulations.plan import Plan
+from tests.simulations.work import TO_INTERRUPT, die_at_seed_1, double, result_of
 
-
-def result_of(plan: Plan, invariant: str = "") -> Result:
-    return Result(
-        seed=plan.seed, plan=plan, invariant=invariant, violation_s=1.0, story="", digest="", virtual_s=2.0, events=3,
-        operations=4, faults={"crash": 1},
-    )  # fmt: skip
+ROOT = Path(__file__).parents[2]
 
 
 def test_totals_add_up_and_the_worst_failure_decides_the_exit_code() -> None:
     totals = Totals()
     assert totals.exit_code == OK
     for seed, (invariant, code) in enumerate(
-        [("", OK), ("liveness-agents", LIVENESS_LOST), ("linearizability", SAFETY), ("harness", HARNESS)]
+        [("", OK), ("liveness", LIVENESS_LOST), ("linearizability", SAFETY), ("harness", HARNESS)]
     ):
         totals.add(result_of(Plan(seed=seed), invariant))
         assert totals.exit_code == code
@@ -30,13 +43,53 @@ def test_totals_add_up_and_the_worst_failure_decides_the_exit_code() -> None:
     assert [failure.seed for failure in totals.failures] == [1, 2, 3]
 
 
-def double(number: int) -> Result:
-    return result_of(Plan(seed=2 * number))
+def test_a_seed_of_several_worlds_is_one_seed() -> None:
+    totals = Totals()
+    for plan in (SwimPlan(seed=4), PartitionsPlan(seed=4), SwimPlan(seed=5)):
+        totals.add(result_of(plan, "liveness"))
+    assert (totals.seeds, totals.failed_seeds, len(totals.failures)) == (2, 2, 3)
 
 
-def test_work_is_done_in_order_by_as_many_processes_as_wanted() -> None:
-    for jobs in (1, 3):
-        assert [result.seed for result in run_all(double, range(5), jobs=jobs)] == [0, 2, 4, 6, 8]
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_work_is_done_in_order_by_as_many_processes_as_wanted(jobs: int) -> None:
+    plans = [Plan(seed=seed) for seed in range(20)]
+    assert [result.seed for result in run_all(double, plans, jobs=jobs)] == [2 * seed for seed in range(20)]
+
+
+def test_a_run_whose_process_dies_has_failed_and_the_others_go_on() -> None:
+    results = list(run_all(die_at_seed_1, [Plan(seed=seed) for seed in range(5)], jobs=2))
+    assert [(result.seed, result.invariant) for result in results] == [
+        (seed, "harness" if seed == 1 else "") for seed in range(5)
+    ]
+    assert results[1].message == "the process that ran it was ended by SIGKILL"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupt_ends_a_campaign_at_once_with_what_was_seen_and_leaves_no_process(jobs: int) -> None:
+    script = (
+        "from simulations import campaign; from simulations.cli import simulate; from tests.simulations import work;"
+        "campaign.run_plan = work.interrupt_at_seed_2;"
+        f"simulate(['run', '--seeds', '0:50', '--jobs', '{jobs}', '--json'])"
+    )
+    code = f"import os; os.environ.update({{'{TO_INTERRUPT}': str(os.getpid())}}); {script}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    said, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGINT
+    # With two processes, seed 1 may be under way yet.
+    assert json.loads(said)["seeds"] in ((2,) if jobs == 1 else (1, 2))
+    while _members(process.pid):  # the server that makes processes ends a moment after its user
+        time.sleep(0.05)
+
+
+def _members(group: int) -> list[int]:
+    """The processes of a group."""
+    members = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with contextlib.suppress(ProcessLookupError):
+            members += [pid] * (os.getpgid(pid) == group)
+    return members
 
 
 def test_a_harness_that_fails_is_a_result_with_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,53 +97,17 @@ def test_a_harness_that_fails_is_a_result_with_its_trace(monkeypatch: pytest.Mon
         raise ZeroDivisionError("a bug of the harness")
 
     monkeypatch.setattr(campaign, "run_mesh", fail)
-    result = run_plan(Plan(seed=5))
+    result = run_and_explain(Plan(seed=5))
     assert (result.seed, result.invariant) == (5, "harness")
     assert "ZeroDivisionError: a bug of the harness" in result.story
 
 
-def test_a_plan_is_shrunk_to_what_the_failure_needs() -> None:
-    crashes = tuple(Crash(node, 1.0 + node, 1.0) for node in (4, 2, 0))
-    faults = Faults(crashes=crashes, pauses=(Pause(3, 1.0, 1.0), Pause(1, 5.0, 1.0)), resets=(Reset(3, 4, 2.0),))
-    plan = Plan(nodes=5, clients=4, keys=8, calls_per_s=80.0, duration_s=40.0, faults=faults)
-
-    def run(tried: Plan) -> Result:
-        """Fails while node 2 crashes, node 1 is paused and there are ten calls a second."""
-        fails = (
-            any(crash.node == 2 for crash in tried.faults.crashes)
-            and any(pause.node == 1 for pause in tried.faults.pauses)
-            and tried.calls_per_s >= 10.0
-            and tried.duration_s >= 20.0
-        )
-        return result_of(tried, "linearizability" if fails else "liveness-agents")
-
-    steps: list[str] = []
-    smaller = shrink(plan, "linearizability", run=run, tell=steps.append)
-    assert smaller.faults == Faults(crashes=(crashes[1],), pauses=(Pause(1, 5.0, 1.0),))
-    assert (smaller.nodes, smaller.clients, smaller.keys, smaller.partitions) == (3, 1, 1, 1)
-    assert (smaller.calls_per_s, smaller.duration_s) == (10.0, 20.0)
-    assert "without resets" in steps
-    assert run(smaller).invariant == "linearizability"
-
-
-def test_a_plan_that_needs_everything_stays_as_it_is() -> None:
-    plan = Plan(faults=Faults(pauses=(Pause(3, 1.0, 1.0),)))
-
-    def run(tried: Plan) -> Result:
-        return result_of(tried, "linearizability" if tried == plan else "")
-
-    assert shrink(plan, "linearizability", run=run) == plan
-
-
-def test_no_fault_is_left_that_names_a_node_that_is_gone() -> None:
-    plan = Plan(nodes=5, faults=Faults(resets=(Reset(0, 3, 1.0),)))
-    smaller = shrink(plan, "linearizability", run=lambda tried: result_of(tried, "linearizability"))
-    assert smaller.nodes == 3
-    kept = Plan(nodes=5, faults=Faults(resets=(Reset(0, 3, 1.0),)))
-    smaller = shrink(
-        kept,
-        "linearizability",
-        run=lambda tried: result_of(tried, "linearizability" if tried.faults == kept.faults else ""),
+def test_a_run_that_goes_another_way_the_second_time_is_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    violation = Violation("liveness", virtual_s=1.0, message="nobody leads")
+    digests = iter(["a", "b"])
+    monkeypatch.setattr(
+        campaign, "_run_cores", lambda plan: (replace(result_of(plan, "liveness"), digest=next(digests)), violation, ())
     )
-    assert smaller.nodes == 4
-    assert dataclasses.replace(smaller.faults) == kept.faults
+    result = run_and_explain(SwimPlan())
+    assert result.invariant == "liveness"
+    assert "It went another way when it was run again" in result.story

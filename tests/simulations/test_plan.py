@@ -7,15 +7,19 @@ from typing import Any
 import pytest
 
 from simulations.cores.faults import Cut
+from simulations.cores.plans import CORE_KINDS, PartitionsPlan, RaftPlan, SwimPlan, struck
+from simulations.cores.raft_world import RaftWorkload
+from simulations.cores.swarm import ANY, DRAWS, Wish
 from simulations.disk import DiskFaults
-from simulations.mesh.swarm import DESTROYING, KINDS, UnknownFault, draw_plan, kinds_of
-from simulations.plan import BadDisk, Faults, MalformedPlan, Plan
+from simulations.mesh.swarm import DESTROYING, KINDS, draw_plan
+from simulations.plan import AnyPlan, BadDisk, Faults, MalformedPlan, Plan, read_plan
 
 
 def test_a_plan_comes_back_from_its_text() -> None:
     for seed in range(200):
-        plan = draw_plan(seed)
-        assert Plan.from_json(plan.to_json()) == plan
+        plans: list[AnyPlan] = [draw_plan(seed), *(draw(seed, ANY) for draw in DRAWS.values())]
+        for plan in plans:
+            assert read_plan(plan.to_json()) == plan
 
 
 def test_what_lasts_for_ever_comes_back_too() -> None:
@@ -29,6 +33,51 @@ def test_what_lasts_for_ever_comes_back_too() -> None:
 def test_a_text_that_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(MalformedPlan, match="not a plan"):
         Plan.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"pace": 1}', "it knows no field pace"),
+        ('{"faults": {"crashes": [{"node": 1, "at_s": 1}, {"node": 1, "at_s": 1, "why": 2}]}}', "crashes.1..why"),
+        ('{"level": 1, "world": "raft", "workload": {"members": 3, "founders": 3, "speed": 1}}', "workload.speed"),
+        ('{"level": 3}', "level is 3: choose 1 or 2"),
+        ('{"level": 1, "world": "moon"}', "world is 'moon': choose from swim, raft, partitions, placement"),
+        ('{"level": 1}', "world is None"),
+        ('{"nodes": 3, "faults": {"crashes": [{"node": 3, "at_s": 1}]}}', "faults name the node 3: choose from 0 to 2"),
+        (
+            '{"level": 1, "world": "raft", "faults": {"crashes": [{"node": 0, "at_s": 1}]}}',
+            "the node 0: choose from 1 to 5",
+        ),
+        ('{"level": 1, "world": "swim", "nodes": 0}', "nodes is 0: choose 1 or more"),
+    ],
+)
+def test_a_plan_that_can_not_be_run_is_refused_by_the_field(text: str, reason: str) -> None:
+    with pytest.raises(MalformedPlan, match=reason):
+        read_plan(text)
+
+
+def test_cores_have_the_kinds_of_faults_that_are_asked_for_and_no_other_draw_changes() -> None:
+    for kind in CORE_KINDS:
+        found: set[str] = set()
+        for draw in DRAWS.values():
+            for seed in range(20):
+                drawn, whole = draw(seed, Wish(kinds=frozenset({kind}))), draw(seed, ANY)
+                found |= struck(drawn.faults, math.inf).keys()
+                name = CORE_KINDS[kind]
+                if name:
+                    assert getattr(drawn.faults, name) == getattr(whole.faults, name)
+                if isinstance(drawn, RaftPlan | PartitionsPlan) and drawn.workload.isolations_per_s:
+                    found.add("isolations")
+        assert found == {kind}
+
+
+def test_fewer_nodes_are_still_a_whole_world() -> None:
+    raft = RaftPlan(workload=RaftWorkload(members=5, founders=4)).with_nodes(2, RaftPlan().faults)
+    assert (raft.nodes, raft.workload.founders, list(raft.numbers)) == (2, 2, [1, 2])
+    assert list(PartitionsPlan().with_nodes(2, RaftPlan().faults).numbers) == [0, 1, 2]
+    assert list(SwimPlan().with_nodes(2, RaftPlan().faults).numbers) == [0, 1]
+    assert Plan().with_nodes(2, Faults()).replication == 2
 
 
 @pytest.mark.parametrize("name", ["nodes", "clients", "keys", "duration_s", "recovery_s", "calls_per_s", "tempo"])
@@ -47,7 +96,7 @@ def test_every_kind_of_fault_is_drawn_and_is_over_before_the_run_is() -> None:
     drawn = set()
     for name in KINDS:
         for seed in range(60):
-            plan = draw_plan(seed, kinds=(name,))
+            plan = draw_plan(seed, kinds=(name,), workload="own:workload")  # to which everything can happen
             faults = plan.faults
             if faults == Faults():
                 continue
@@ -63,17 +112,20 @@ def test_every_kind_of_fault_is_drawn_and_is_over_before_the_run_is() -> None:
     assert drawn == set(KINDS)
 
 
+def test_no_fault_is_drawn_that_the_workload_can_not_notice() -> None:
+    def drawn(workload: str) -> set[str]:
+        plans = [draw_plan(seed, kinds=("bad-devices", "outside"), workload=workload) for seed in range(60)]
+        kinds = {kind for plan in plans for kind in plan.faults.kinds()}
+        return kinds | {"outside" for plan in plans if plan.faults.outside != Faults().outside}
+
+    assert drawn("counter") == set()
+    assert drawn("predict") == {"bad_devices"}
+    assert drawn("own:workload") == {"bad_devices", "outside"}
+
+
 def test_only_one_node_may_lose_what_it_had_synced_and_none_where_that_is_a_majority() -> None:
     for seed in range(300):
         plan = draw_plan(seed, kinds=sorted(DESTROYING))
         burnt = {new.node for new in plan.faults.new_disks}
         spoilt = {bad.node for bad in plan.faults.bad_disks}
         assert len(burnt | spoilt) <= (1 if plan.replication >= 3 else 0)
-
-
-def test_kinds_are_asked_for_by_name() -> None:
-    assert kinds_of("all") == tuple(KINDS)
-    assert kinds_of("none") == ()
-    assert kinds_of("cuts, pauses") == ("cuts", "pauses")
-    with pytest.raises(UnknownFault, match="there is no fault 'rain': choose all, none, or from links"):
-        kinds_of("cuts,rain")

@@ -12,11 +12,15 @@ import pytest
 import consensus.core
 import consensus.log
 import meshnode.membership.view
+import meshnode.metadata.allocator
 import meshnode.partitions.primary
 import meshnode.partitions.replica
+import meshnode.placement.table
+import meshnode.placement.takeover
 from consensus.messages import NO_NODE, HardState
 from meshnode.membership.messages import Member, State
 from meshnode.membership.roster import supersedes
+from meshnode.placement import Reason
 from simulations.cores.swarm import WORLDS, sweep
 
 SEEDS = int(os.environ.get("CORE_SEEDS", "40"))
@@ -26,6 +30,7 @@ BLOCK = 20
 REACHED = {
     "swim": ("refutations", "deaths", "pauses", "false_deaths", "messages_lost"),
     "raft": ("terms_led", "entries_chosen", "changes", "messages_lost"),
+    "placement": ("tables", "copies_begun", "rows_proposed", "handed_over", "nodes_registered"),
     "partitions": ("rows_changed", "records_committed", "requests_answered", "requests_refused", "messages_lost"),
 }
 
@@ -41,7 +46,7 @@ def test_no_drawn_run_breaks_an_invariant_or_fails_to_recover(world: str, first:
 
 
 def test_a_world_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="no world 'moon': choose one of swim, raft, partitions"):
+    with pytest.raises(ValueError, match="no world 'moon': choose one of swim, raft, partitions, placement"):
         sweep(1, 2, "moon")
 
 
@@ -110,6 +115,36 @@ def commit_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(meshnode.partitions.primary, "majority", lambda _members: 1)
 
 
+def make_tables_anew(patch: pytest.MonkeyPatch) -> None:
+    made_of = meshnode.placement.table._layout
+    patch.setattr(meshnode.placement.table, "_layout", lambda _previous, *rest: made_of(None, *rest))
+
+
+def overlook_zones(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(meshnode.placement.table, "spread_over_zones", lambda *_: None)
+
+
+def take_over_without_exchanges(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(meshnode.placement.takeover._Evening, "relieve_all", lambda _: False)
+
+
+def give_up_who_failed_at_once(patch: pytest.MonkeyPatch) -> None:
+    def members_that_count(self: Any, live: Any, _now: float) -> Any:
+        return meshnode.metadata.allocator._specs({key: node for key, node in live.items() if not node.is_leaving})
+
+    patch.setattr(meshnode.metadata.allocator.Allocator, "_members_that_count", members_that_count)
+
+
+def name_heirs_that_failed(patch: pytest.MonkeyPatch) -> None:
+    def heirs(self: Any, row: Any, *_: Any) -> Any:
+        return meshnode.metadata.allocator._Vacancy(row.replicas, row.replicas, Reason.NODE_FAILED)
+
+    everyone = meshnode.metadata.allocator.Allocator
+    patch.setattr(everyone, "_vacancy", heirs)
+    fill = everyone._fill
+    patch.setattr(everyone, "_fill", lambda self, vacancies, _live: fill(self, vacancies, self._metadata.nodes))
+
+
 MISTAKES: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     forget_votes: "raft",
     vote_for_anyone: "raft",
@@ -118,6 +153,11 @@ MISTAKES: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     ignore_incarnations: "swim",
     promise_without_writing: "partitions",
     commit_alone: "partitions",
+    make_tables_anew: "placement",
+    overlook_zones: "placement",
+    take_over_without_exchanges: "placement",
+    give_up_who_failed_at_once: "placement",
+    name_heirs_that_failed: "placement",
 }
 
 

@@ -65,8 +65,7 @@ def test_the_order_of_a_run_does_not_depend_on_who_drew_random_numbers_before() 
 def patched() -> dict[str, Any]:
     """Everything that `ordered` exchanges, and the class attribute that `processes` exchanges."""
     found: dict[str, Any] = {
-        name: vars(scheduler).get(name, "absent")
-        for name in ("_ALLOW_DETERMINISTIC_SCHEDULING", "id", "set", "frozenset")
+        name: vars(scheduler).get(name, "absent") for name in ("unrolled_run", "id", "set", "frozenset")
     }
     for cls in (scheduler.CancelStatus, scheduler.Runner, synchronization.Event):
         for name, value in cls.__init__.__globals__.items():
@@ -75,7 +74,6 @@ def patched() -> dict[str, Any]:
     found["reschedule"] = scheduler.Runner.reschedule
     found["frames"] = vars(wsproto.frame_protocol)["os"]
     found["utilities"] = vars(wsproto.utilities)["os"]
-    found["chance"] = (id(scheduler._r), scheduler._r.getstate())
     found["unraisable"] = sys.unraisablehook
     return found
 
@@ -92,9 +90,7 @@ def test_everything_is_as_it_was_after_a_run() -> None:
     assert patched() == before
     changed = {name for name, value in during[0].items() if value != before[name]}
     others = {name for name, value in before.items() if "__attr_factory" in name and value is not set}
-    switch = {"_ALLOW_DETERMINISTIC_SCHEDULING"}  # tests may have it on already
-    assert changed - switch == before.keys() - others - switch - {"unraisable"}
-    assert during[0]["_ALLOW_DETERMINISTIC_SCHEDULING"] is True
+    assert changed == before.keys() - others - {"unraisable"}
 
 
 def test_everything_is_as_it_was_after_an_error() -> None:

@@ -1,7 +1,9 @@
 """Runs in virtual time."""
 
+import asyncio
 import functools
 import math
+import signal
 
 import pytest
 import trio
@@ -175,6 +177,32 @@ def test_what_was_handed_to_the_run_comes_before_the_next_event() -> None:
 
     simulate(main, events=events, seed=1)
     assert seen == ["handed over", "next event"]
+
+
+def test_who_interrupts_a_run_ends_it_at_that_moment() -> None:
+    events = Events()
+    cleaned_up: list[float] = []
+
+    async def main() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            cleaned_up.append(trio.current_time())
+
+    events.at(1.0, lambda: signal.raise_signal(signal.SIGINT))
+    events.at(2.0, lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(main, events=events, seed=1)
+    assert cleaned_up == [1.0]
+
+
+def test_what_the_world_awaits_of_another_library_breaks_the_run() -> None:
+    async def main() -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(trio.TrioInternalError) as raised:
+        simulate(main, events=Events(), seed=1)
+    assert isinstance(raised.value.__cause__, AssertionError)
 
 
 def test_the_clock_of_a_run_is_that_of_its_events() -> None:

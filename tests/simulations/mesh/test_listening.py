@@ -10,6 +10,7 @@ import pytest
 from consensus.records import RecordScan
 from meshnode.agents.ledger import Turn
 from meshnode.agents.service import Agents
+from meshnode.membership.messages import Member
 from meshnode.membership.view import View
 from meshnode.metadata.allocator import Allocator
 from meshnode.partitions.confirmation import Rounds
@@ -38,7 +39,10 @@ CRASHES = dataclasses.replace(
 
 # What is said on such links arrives late, and in another order.
 LOSSY = dataclasses.replace(
-    CALM, faults=Faults(quality=LinkQuality(delay_s=0.01, jitter_s=0.1, loss=0.2, late=0.2, late_s=0.5), calm_s=4.0)
+    CALM,
+    nodes=5,
+    tempo=0.25,
+    faults=Faults(quality=LinkQuality(delay_s=0.01, jitter_s=0.1, loss=0.2, late=0.2, late_s=0.5), calm_s=4.0),
 )
 
 GONE = dataclasses.replace(CALM, duration_s=10.0, tempo=0.25, faults=Faults(crashes=(Crash(2, 1.0, 9.0),)))
@@ -184,7 +188,10 @@ def sync_again_after_an_error(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_rumours_win(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("meshnode.membership.view.supersedes", lambda rumour, held: rumour != held)
+    def supersedes(rumour: Member, held: Member) -> bool:
+        return rumour.incarnation >= held.incarnation and rumour != held
+
+    patch.setattr("meshnode.membership.view.supersedes", supersedes)
 
 
 def suspect_nobody(patch: pytest.MonkeyPatch) -> None:
