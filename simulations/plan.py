@@ -163,12 +163,14 @@ class Plan(Written):
         nodes: how many; they are numbered from 0, and 0 founds the mesh.
         clients: how many call agents.
         duration_s: how long faults and calls go on, in virtual seconds from when the mesh was formed.
-        recovery_s: how long the mesh then has to be whole again.
+        recovery_s: how long the workload has to end once the mesh is whole again, which has a bound of its own.
         workload: its name, such as `counter`, or where it is: `my_agents:workload`.
         app: modules with the agents that such a workload calls; its own if empty.
         keys: how many agents are called.
         calls_per_s: of all clients together; each waits for its answer, so it may be fewer.
         tempo: by what the nodes' timeouts are multiplied.
+        atlas: a `FaultAtlas` keeps a majority of each set of disks sound. Without it any disk may lose what was synced;
+            see `simulations.mesh` for what must still hold.
         tls: whether links are over TLS.
         faults: what goes wrong, in virtual seconds from when the mesh was formed.
     """
@@ -186,6 +188,7 @@ class Plan(Written):
     partitions: int = 16
     replication: int = 3
     tempo: float = 1.0
+    atlas: bool = True
     tls: bool = False
     faults: Faults = field(default_factory=Faults)
 

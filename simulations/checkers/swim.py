@@ -50,7 +50,8 @@ class SwimChecker:
 
     Args:
         config: the same on all nodes.
-        bounds: how long things may take once there are no faults; None to check none of that.
+        bounds: how long things may take once there are no faults; None to check none of that, or by the bounds that
+            `check` is given.
         clock: virtual seconds.
         remember_beliefs: whether to check the order in which beliefs follow each other: an entry for each pair of
             nodes.
@@ -118,6 +119,11 @@ class SwimChecker:
         """The last fault has ended."""
         self._calm_since_s = self._clock()
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether no fault goes on."""
+        return self._calm_since_s is not None
+
     # ---- what is said and held
 
     def claimed(self, me: Member) -> None:
@@ -175,9 +181,14 @@ class SwimChecker:
 
     # ---- what must have become true
 
-    def check(self, views: Sequence[View]) -> None:
-        """What every live node holds, against what is so. Costs a look-up for each pair of a node and a crashed one."""
-        bounds, calm_since_s = self._bounds, self._calm_since_s
+    def check(self, views: Sequence[View], bounds: SwimBounds | None = None) -> None:
+        """What every live node holds, against what is so. Costs a look-up for each pair of a node and a crashed one.
+
+        Args:
+            views: of all nodes that run.
+            bounds: for as many as there are now; None for those of all times.
+        """
+        bounds, calm_since_s = bounds or self._bounds, self._calm_since_s
         if bounds is None or calm_since_s is None:
             return
         now = self._clock()
@@ -188,20 +199,20 @@ class SwimChecker:
         }
         live = [view for view in views if view.observer in since_s]
         for node_id, crash in self._crashes.items():
-            self._check_crash(node_id, crash, live, since_s, now)
+            self._check_crash(node_id, crash, live, since_s, bounds)
         settled = [view for view in live if now - since_s[view.observer] > bounds.healing_s]
         self._check_nobody_live_is_dead(settled)
 
     def _check_crash(
-        self, node_id: NodeId, crash: _Crash, live: list[View], since_s: Mapping[NodeId, float], now: float
+        self, node_id: NodeId, crash: _Crash, live: list[View], since_s: Mapping[NodeId, float], bounds: SwimBounds
     ) -> None:
-        assert self._bounds is not None
+        now = self._clock()
         fooled = {
             view.observer: now - max(crash.at_s, since_s[view.observer])
             for view in live
             if (held := view.members.get(node_id)) is not None and held.is_live and held.incarnation <= crash.claim
         }
-        bound_s = self._bounds.detection_s
+        bound_s = bounds.detection_s
         if fooled and len(fooled) == len(live) and min(fooled.values()) > bound_s:
             raise self._violation(
                 "swim-detection-bound",
@@ -209,12 +220,12 @@ class SwimChecker:
                 node_id,
                 *fooled,
             )
-        late = [observer for observer, waited_s in fooled.items() if waited_s > self._bounds.known_to_all_s]
+        late = [observer for observer, waited_s in fooled.items() if waited_s > bounds.known_to_all_s]
         if late:
             raise self._violation(
                 "swim-spread-bound",
                 f"{node_id} crashed {now - crash.at_s:.3f} s ago and {len(late)} of {len(live)} still hold it live; the"
-                f" bound is {self._bounds.known_to_all_s:.3f} s",
+                f" bound is {bounds.known_to_all_s:.3f} s",
                 node_id,
                 *late,
             )

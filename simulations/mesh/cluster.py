@@ -79,7 +79,7 @@ class Cluster:
         self._agents = agents
         self._fail = fail
         self._tls = tls
-        self._atlas = FaultAtlas(copies=plan.nodes, replication=plan.replication)
+        self._atlas = FaultAtlas(copies=plan.nodes, replication=plan.replication) if plan.atlas else None
         self._spares = 0
         skews = {clock.node: clock.rate for clock in plan.faults.clocks}
         for number in range(plan.nodes):
@@ -150,7 +150,7 @@ class Cluster:
         self.disk(number).faults = faults
 
     async def _run(self, number: int, host: Host) -> None:
-        node = Node(self._config(number), agents=self._agents, host=host, tls=self._tls)
+        node = Node(self.config(number), agents=self._agents, host=host, tls=self._tls)
         async with node:
             self.nodes[number] = node
             await node.left.wait()
@@ -192,7 +192,8 @@ class Cluster:
             )
         )
 
-    def _config(self, number: int) -> NodeConfig:
+    def config(self, number: int) -> NodeConfig:
+        """How a node is set up."""
         plan, tempo = self.plan, self.plan.tempo
         return NodeConfig(
             name=f"n{number}",

@@ -71,7 +71,9 @@ def breaks(invariant: str, report: MeshReport, message: str) -> None:
     clock.now_s = 70.0
     assert checker.check(report)
     clock.now_s = 70.5
-    with violates(invariant, match=rf"not converged 60\.500 s after the last fault: {message}"):
+    with violates(
+        invariant, match=rf"not converged 60\.500 s after the last fault, with a bound of 60\.000 s: {message}"
+    ):
         checker.check(report)
 
 
@@ -96,6 +98,8 @@ def test_each_thing_that_is_missing_is_named() -> None:
     )
     breaks("liveness-partitions", mesh(node(A, serving={})), "partition 0 is not served by 1")
     breaks("liveness-partitions", mesh(node(A, serving={P: Epoch(3)})), "partition 0 is not served by 1")
+    breaks("liveness-replicas", mesh(replication=3), r"partition 1 has replicas on \[2, 3\], 3 should be")
+    assert unmet(mesh(replication=2)) == ()
     breaks("liveness-agents", mesh(silent={"tally/k": "timed out"}), "tally/k does not answer: timed out")
 
 
