@@ -252,6 +252,7 @@ class Node(Access):
             log,
             node_id=self.node_id,
             election_timeout_s=config.election_timeout_s,
+            config=config.group,
             links=self.links,
         )
         journal = Journal(host, disk, config.partition, identity.owner)

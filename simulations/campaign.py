@@ -14,8 +14,9 @@ from typing import Any
 from simulations.checkers import LIVENESS
 from simulations.checkers.violation import Violation
 from simulations.cores.swarm import WORLDS as CORE_WORLDS
+from simulations.faults import Faults
 from simulations.mesh import run as run_mesh
-from simulations.plan import Faults, Plan
+from simulations.plan import Plan
 
 OK = 0
 SAFETY = 10

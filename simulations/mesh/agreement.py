@@ -55,6 +55,9 @@ class Agreement:
             yield
 
     def _begin(self, group: MetadataGroup) -> None:
+        process = current_process()
+        if process is not None and process.is_stray:
+            return
         node = group.status.id
         self._lives[node] = life = self._lives.get(node, 0) + 1
         self._processes[group.metadata] = (node, life)
@@ -71,8 +74,8 @@ class Agreement:
 
     def _tell(self, what: Callable[[], None]) -> None:
         process = current_process()
-        if process is None or not process.is_alive:
-            return  # the last step of a process that has been killed
+        if process is None or not process.is_alive or process.is_stray:
+            return  # the last step of a process that has been killed, or an impostor
         try:
             what()
         except Violation as violation:

@@ -49,10 +49,12 @@ class Observer:
         """What keeps the mesh from being whole; None if nothing does."""
         cluster, plan = self._cluster, self._cluster.plan
         nodes = cluster.nodes
-        absent = [number for number in range(plan.nodes) if number not in nodes]
+        absent = [number for number in range(plan.nodes) if number not in nodes and number not in cluster.absent]
         if absent:
             return f"{_names(absent)} run not or belong to no mesh"
         ids = {node.node_id: number for number, node in nodes.items()}
+        if not nodes:
+            return "no node runs"
         newest = max(node.metadata.version for node in nodes.values())
         for number, node in sorted(nodes.items()):
             live = {member.node_id for member in node.membership.members.values() if member.state is State.ALIVE}
@@ -67,8 +69,8 @@ class Observer:
 
     def _unfinished_rows(self, ids: Mapping[NodeId, int]) -> str | None:
         plan = self._cluster.plan
-        node = self._cluster.nodes[0]
-        wanted = min(plan.replication, plan.nodes)
+        node = self._cluster.nodes[min(self._cluster.nodes)]
+        wanted = min(plan.replication, plan.nodes - len(self._cluster.absent))
         for partition in range(plan.partitions):
             row = node.metadata.rows.get(PartitionId(partition))
             if row is None or row.phase is not Phase.ACTIVE:

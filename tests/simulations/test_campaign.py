@@ -7,7 +7,8 @@ import pytest
 from simulations import campaign
 from simulations.campaign import HARNESS, LIVENESS_LOST, OK, SAFETY, Result, Totals, run_all, run_plan, shrink
 from simulations.cores.faults import Crash, Pause
-from simulations.plan import Faults, Plan, Reset
+from simulations.faults import Faults, Reset
+from simulations.plan import Plan
 
 
 def result_of(plan: Plan, invariant: str = "") -> Result:

@@ -8,8 +8,9 @@ import pytest
 
 from simulations.cores.faults import Cut
 from simulations.disk import DiskFaults
+from simulations.faults import BadDisk, Faults
 from simulations.mesh.swarm import DESTROYING, KINDS, UnknownFault, draw_plan, kinds_of
-from simulations.plan import BadDisk, Faults, MalformedPlan, Plan
+from simulations.plan import MalformedPlan, Plan
 
 
 def test_a_plan_comes_back_from_its_text() -> None:
