@@ -7,6 +7,7 @@ that neither a mild nor a wild mixture does (Groce, Zhang, Eide, Chen, Regehr, "
 import random
 from collections.abc import Iterable
 
+from meshnode.metadata.config import COMMAND_BYTES_MAX
 from simulations.mesh.drawing import Draw, Drawing
 from simulations.mesh.link_draws import LINK_KINDS
 from simulations.mesh.machine_draws import DESTROYING, MACHINE_KINDS
@@ -103,10 +104,10 @@ def _bounds(rng: random.Random) -> Bounds:
         state_bytes_max=rng.choice((2**20, usual.state_bytes_max)),
         idle_s=rng.choice((0.5, 5.0, usual.idle_s)),
         session_s=rng.choice((20.0, usual.session_s)),
-        append_bytes_max=rng.choice((1, 500, usual.append_bytes_max)),
+        append_bytes_max=rng.choice((COMMAND_BYTES_MAX, usual.append_bytes_max)),
         inflight_messages_max=rng.choice((1, 4, usual.inflight_messages_max)),
         inflight_bytes_max=rng.choice((1000, usual.inflight_bytes_max)),
-        uncommitted_bytes_max=rng.choice((20_000, usual.uncommitted_bytes_max)),
+        uncommitted_bytes_max=rng.choice((COMMAND_BYTES_MAX, usual.uncommitted_bytes_max)),
         apply_bytes_max=rng.choice((1, 500, usual.apply_bytes_max)),
         datagram_bytes_max=rng.choice((1232, usual.datagram_bytes_max, 8000)),
         indirect_probes=rng.choice((0, 1, usual.indirect_probes)),
