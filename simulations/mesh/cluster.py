@@ -66,6 +66,8 @@ class Cluster:
         """Those that belong to a mesh and run."""
         self.processes: dict[int, Process] = {}
         self.machines: dict[int, Machine] = {}
+        self.disks: list[SimDisk] = []
+        """All that there ever were, but for copies."""
         self.down: set[int] = set()
         """Nodes that are to stay down until `start`."""
         self.absent: set[int] = {late.node for late in plan.faults.late_starts}
@@ -96,7 +98,9 @@ class Cluster:
         self._put_aside.pop(number, None)
 
         def make_disk(root: str) -> SimDisk:
-            return SimDisk(f"{host} {root} {spare}", seed=self.plan.seed, atlas=self._atlas)
+            disk = SimDisk(f"{host} {root} {spare}", seed=self.plan.seed, atlas=self._atlas)
+            self.disks.append(disk)
+            return disk
 
         self.network.add_machine(host)
         self.machines[number] = Machine(self.events, host, seed=self.plan.seed + spare, make_disk=make_disk, skew=skew)

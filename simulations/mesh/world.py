@@ -68,8 +68,7 @@ class _World:
         if self._violation is None:
             self._violation = check_history(operations, self._workload.model).violation()
         cluster = self._cluster
-        disks = [disk for machine in cluster.machines.values() for disk in machine.disks.values()]
-        for disk in disks:
+        for disk in cluster.disks:
             cluster.fired.update({f"disk {name}": count for name, count in disk.fired.items()})
         return Report(
             plan=self._plan,
