@@ -11,7 +11,7 @@ from meshnode.errors import AddressInUse, OperatorError
 from meshnode.identity import Address
 from simulations.hosts.damage import damaged
 from simulations.hosts.datagrams import SimDatagrams
-from simulations.hosts.quality import Paths
+from simulations.hosts.quality import Fate, Paths
 from simulations.hosts.streams import SimListener, SimStream
 from simulations.hosts.trace import Trace
 from simulations.kernel import Events
@@ -229,24 +229,24 @@ class Network:
                 self.datagrams_lost += 1
                 return
             self.fired["damaged datagram"] += 1
-
-        def leave() -> None:
-            wait_s = self.paths.leaves_at(*path, len(data), self.events.now) - self.events.now
-            if wait_s > QUEUE_S:
-                self.fired["datagram past a narrow link"] += 1
-                self.datagrams_lost += 1
-                return
-            self.events.after(wait_s + fate.delay_s, lambda: self._arrive(source, target, data))
-            if fate.copy_delay_s is not None:
-                self.events.after(wait_s + fate.copy_delay_s, lambda: self._arrive(source, target, data))
-
         if path in self._clogged:
             self.fired["clogged datagram"] += 1
-            self._clogged[path].append(leave)
+            self._clogged[path].append(functools.partial(self._pass_on, source, target, data, fate))
         elif self.paths.is_cut(*path):
             self.datagrams_lost += 1
         else:
-            leave()
+            self._pass_on(source, target, data, fate)
+
+    def _pass_on(self, source: Address, target: Address, data: bytes, fate: Fate) -> None:
+        """Nothing is in the way of a datagram but those before it."""
+        wait_s = self.paths.leaves_at(source.host, target.host, len(data), self.events.now) - self.events.now
+        if wait_s > QUEUE_S:
+            self.fired["datagram past a narrow link"] += 1
+            self.datagrams_lost += 1
+            return
+        self.events.after(wait_s + fate.delay_s, lambda: self._arrive(source, target, data))
+        if fate.copy_delay_s is not None:
+            self.events.after(wait_s + fate.copy_delay_s, lambda: self._arrive(source, target, data))
 
     def _arrive(self, source: Address, target: Address, data: bytes) -> None:
         endpoint = self._endpoints.get(target)

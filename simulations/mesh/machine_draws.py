@@ -18,7 +18,7 @@ def _slow_disks(draw: Drawing) -> dict[str, object]:
 
 
 def _stuck_disks(draw: Drawing) -> dict[str, object]:
-    faults = DiskFaults(stuck_sync_rate=draw.rng.choice((0.01, 0.2)))
+    faults = DiskFaults(stuck_sync_rate=draw.rng.choice((0.02, 0.2, 1.0)))
     return {"bad_disks": tuple(BadDisk(draw.node(), faults, at_s, draw.span(at_s, 10.0)) for at_s in draw.times(2))}
 
 
@@ -35,7 +35,7 @@ def _torn_disks(draw: Drawing) -> dict[str, object]:
 
 
 def _failing_disks(draw: Drawing) -> dict[str, object]:
-    faults = DiskFaults(sync_error_rate=draw.rng.choice((0.01, 0.2)), read_error_rate=draw.rng.choice((0.0, 0.01)))
+    faults = DiskFaults(sync_error_rate=draw.rng.choice((0.01, 0.2)), read_error_rate=draw.rng.choice((0.0, 0.05)))
     return {"bad_disks": tuple(BadDisk(draw.victim, faults, at_s, draw.span(at_s, 8.0)) for at_s in draw.times(2))}
 
 
@@ -43,10 +43,10 @@ def _rotten(draw: Drawing, node: int) -> dict[str, tuple[BadDisk | Crash, ...]]:
     rng = draw.rng
     faults = DiskFaults(
         bit_rot_rate=rng.choice((0.0, 0.2)),
-        read_bit_rot_rate=rng.choice((0.0, 0.0, 0.02)),
+        read_bit_rot_rate=rng.choice((0.0, 0.0, 0.2)),
         torn_sector_rate=rng.choice((0.0, 0.5)),
-        stale_rate=rng.choice((0.0, 0.02)),
-        misdirected_rate=rng.choice((0.0, 0.02)),
+        stale_rate=rng.choice((0.0, 0.05)),
+        misdirected_rate=rng.choice((0.0, 0.05)),
     )
     (at_s,) = draw.times(1)
     again_s = round(min(at_s + rng.uniform(0.0, 10.0), 0.85 * draw.duration_s), 3)
