@@ -27,6 +27,9 @@ from simulations.plan import Plan
 FORMATION_S = 120.0
 """Within this time a mesh without faults is there, whatever its tempo."""
 
+SAFETY_S = 20.0
+"""How long a mesh that may never be whole again is looked at: several elections and takeovers."""
+
 LOOK_S = 0.25
 """How often the world looks whether it is what it should be."""
 
@@ -132,7 +135,7 @@ class _World:
 
     async def _until_recovered(self) -> None:
         """The mesh becomes whole, and every agent answers."""
-        end_s = self._events.now + self._plan.recovery_s
+        end_s = self._events.now + (self._plan.recovery_s if self._plan.atlas else SAFETY_S)
         missing: str | None = ""
         while self._events.now < end_s and missing is not None:
             self._observer.look()
