@@ -24,7 +24,7 @@ from meshnode.data_directory import Identity, Standing, load_identity, save_iden
 from meshnode.directory import NodeDirectory
 from meshnode.errors import MeshError, OldCopy, OperatorError, StorageFailed, Unavailable
 from meshnode.host import Host, RealHost
-from meshnode.identity import Address, MeshId, NodeId, PartitionId, node_id_text
+from meshnode.identity import Address, MeshId, NodeId, PartitionId, Start, node_id_text
 from meshnode.joining import NoMesh, check_mesh, join_mesh, literal_addresses
 from meshnode.links import Channel, Hello, Links, Requests, Role
 from meshnode.log import get_logger
@@ -91,6 +91,8 @@ class Node(Access):
         for cls in (*agents, ModelShelf):
             self.application.add(cls)
         self._has_duties = False
+        self._out_of_date = ""
+        self._is_out_of_date = trio.Event()
         self.left = trio.Event()
         """Set when the node has left the mesh."""
         self._log = get_logger()
@@ -182,14 +184,14 @@ class Node(Access):
 
     def _open_links(self, identity: Identity) -> None:
         role = Role.NODE if identity.mesh_id else Role.GUEST
-        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, role, self.config.name)
+        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, role, self.config.name, nonce=self._nonce)
         self.metadata = Metadata(on_row=self._row_changed, on_node=self._node_changed)
         self.links = Links(
             self.host,
             self.config.links,
             local=hello,
             address_of=lambda _node_id: None,  # who is to be joined is found by address
-            boot_of=self.metadata.boot_of,
+            start_of=self.metadata.start_of,
         )
         self.directory = NodeDirectory(self.metadata)
         self.agents = Agents(
@@ -283,7 +285,7 @@ class Node(Access):
         )
         at = Address(bound.host, bound.port)
         self.membership = Membership(host, config.swim, me, mesh_id=identity.mesh_id, bind=at, seeds=seeds)
-        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name)
+        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name, nonce=self._nonce)
         self.links.introduce_as(hello, self._address_of)
         founding = None
         if identity.partitions:  # the founder may have ended before its first command was committed
@@ -304,6 +306,7 @@ class Node(Access):
         identity = self.identity
         self.links.on(Channel.RAFT, self.group.receive)
         self.links.on_end(self._link_ended)
+        self.links.on_refusal(self._link_refused)
         await nursery.start(self.agents.run)
         nursery.start_soon(self.partitions.run)
         await nursery.start(self.group.run)
@@ -314,6 +317,7 @@ class Node(Access):
         nursery.start_soon(self._follow_membership)
         nursery.start_soon(self._show_alive)
         nursery.start_soon(self._stay_registered)
+        nursery.start_soon(self._end_when_out_of_date)
         self._log.info(
             "node runs",
             node_id=node_id_text(self.node_id),
@@ -352,6 +356,11 @@ class Node(Access):
         self.group.link_ended(peer)
         if peer in self.membership.members:
             self.membership.probe_now(peer)
+
+    def _link_refused(self, refusal: MeshError) -> None:
+        if isinstance(refusal, OldCopy):
+            self._out_of_date = str(refusal)
+            self._is_out_of_date.set()
 
     def _take_call(self, peer: NodeId, message: Any) -> None:
         def respond(answer: Answer) -> None:
@@ -406,10 +415,19 @@ class Node(Access):
         )
 
     def _is_superseded(self) -> bool:
-        record = self.metadata.nodes.get(self.node_id)
-        if record is None:
-            return False
-        return (record.boot, record.nonce) != (self.identity.boot, self._nonce) and record.boot >= self.identity.boot
+        return Start(self.identity.boot, self._nonce).is_over(self.metadata.start_of(self.node_id))
+
+    async def _end_when_out_of_date(self) -> None:
+        """Others may know of a later start before this one hears of it, and then want nothing to do with this one.
+
+        Raises:
+            OldCopy: one of them says so.
+        """
+        await self._is_out_of_date.wait()
+        raise OldCopy(
+            "the data directory is an old copy, or another node runs on a copy of it: a member of the mesh says: "
+            f"{self._out_of_date} Start with another one than {self.config.data}, an empty one"
+        )
 
     async def _propose_rows(self, command: ChangeRows) -> None:
         try:
