@@ -53,6 +53,9 @@ ALIVE_INTERVAL_S = 1.0
 
 LEAVE_POLL_S = 0.1
 
+REGISTRATION_PATIENCE_S = 10.0
+"""Several elections: a start that is not registered by then may be of a node that the mesh has let go."""
+
 REMOVAL_TIMEOUT_S = 15.0
 """Several elections, after which a leader has removed the node or none will."""
 
@@ -401,7 +404,10 @@ class Node(Access):
         Raises:
             OldCopy: the data directory is an old copy, or another process runs on a copy of it.
         """
-        await self.group.register(self._registration(self.identity))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ask_back_in)
+            await self.group.register(self._registration(self.identity))
+            nursery.cancel_scope.cancel()
         if not self._is_superseded():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._leave_when_forgotten)
@@ -413,6 +419,19 @@ class Node(Access):
             f"start {self.metadata.boot_of(self.node_id)}: the data directory {self.config.data} is an old copy, or "
             "another process runs on a copy of it. Start with an empty one"
         )
+
+    async def _ask_back_in(self) -> None:
+        """A node that was let go while it was down is sent no more, so that it can propose nothing: a member has to let
+        it in as if it were new.
+
+        Raises:
+            OperatorError: the mesh never will, as when another node has its name by now.
+        """
+        await self.host.sleep_until(self.host.now() + REGISTRATION_PATIENCE_S)
+        members = self.membership.members.values()
+        known = [member.address for member in members if member.is_live and member.node_id != self.node_id]
+        join = Join(0, self._registration(self.identity))
+        await join_mesh(self.host, self.links, self.reception.joined, join, (*self.config.join, *known))
 
     def _is_superseded(self) -> bool:
         return Start(self.identity.boot, self._nonce).is_over(self.metadata.start_of(self.node_id))

@@ -2,10 +2,13 @@
 
 import dataclasses
 import time
+from typing import Any
 
 import pytest
 
+from meshnode.control import Join
 from meshnode.errors import DataDirectoryError
+from meshnode.joining import join_mesh
 from meshnode.partitions.journal import Journal
 from simulations import campaign
 from simulations.campaign import HARNESS, Totals, run_plan
@@ -97,6 +100,24 @@ def test_a_node_that_leaves_for_good_is_followed_by_a_new_one() -> None:
     report = suffer(Faults(departures=(Departure(1, 1.0),)), nodes=4, duration_s=8.0)
     assert report.fired["left for good"] == 1
     assert "boot 1," in report.nodes[1]
+
+
+def test_a_node_that_was_let_go_while_it_was_down_is_let_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a word from the group that it is no part of any more, it could propose nothing."""
+    returned: list[int] = []
+
+    async def join(*arguments: Any) -> Any:
+        returned.extend(argument.registration.boot for argument in arguments if isinstance(argument, Join))
+        return await join_mesh(*arguments)
+
+    monkeypatch.setattr("meshnode.node.join_mesh", join)
+    for at_s in (2.2, 2.1, 2.3, 2.0):  # after the group has let it go, and before it knows
+        faults = Faults(departures=(Departure(1, 1.0),), crashes=(Crash(1, at_s, 0.3, power=False),))
+        report = suffer(faults, nodes=4, duration_s=4.0, keys=1, partitions=1)
+        if 2 in returned:
+            assert "boot 2" in report.nodes[1]
+            return
+    pytest.fail("it was not killed at the right moment")
 
 
 def test_a_machine_may_be_cut_off_from_its_power_at_any_operation_of_its_disk() -> None:
