@@ -153,7 +153,7 @@ class DiskKill:
 
     Attributes:
         operations: how many it may still do from ``at_s`` on.
-        power: the whole machine goes at that moment, with what was not synced.
+        power: the whole machine goes, when a file is to be synced next, with what was not synced by then.
     """
 
     node: int

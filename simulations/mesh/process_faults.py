@@ -3,6 +3,7 @@
 import functools
 
 from simulations.cores.faults import FOREVER, Crash, Leave
+from simulations.disk import Operation
 from simulations.faults import DiskKill, Faults, RollingRestart
 from simulations.kernel import Killed
 from simulations.mesh.cluster import Cluster
@@ -84,10 +85,10 @@ class _Processes:
         disk = cluster.disk(kill.node)
         left = kill.operations
 
-        def count(_operation: str, _path: str) -> None:
+        def count(operation: str, _path: str) -> None:
             nonlocal left
             left -= 1
-            if left < 0:
+            if left < 0 and (operation == Operation.SYNC or not kill.power):  # then there is something to lose
                 disk.on_operation = None
                 self._schedule.count("power cut at disk" if kill.power else "kill at disk")
                 cluster.down.add(kill.node)

@@ -124,6 +124,7 @@ def test_a_machine_may_be_cut_off_from_its_power_at_any_operation_of_its_disk() 
     kills = tuple(DiskKill(node, 7 * node, 1.0 + node, 0.5, power=node != 1) for node in range(3))
     report = suffer(Faults(disk_kills=kills))
     assert (report.fired["kill at disk"], report.fired["power cut at disk"]) == (1, 2)
+    assert report.fired["disk lost_sector"]
 
 
 def test_exchanged_disks_lose_nothing() -> None:
