@@ -7,7 +7,7 @@ slow are no such faults: the bounds allow for them.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from simulations.plan import Faults
 HARMLESS = frozenset(
     {
         "crashes", "leaves", "disk_kills", "bad_disks", "new_disks", "resets", "hangs", "stuck_loops", "wall_jumps",
-        "clocks", "bad_devices",
+        "clocks", "bad_devices", "strangers", "half_opens", "rolling_restarts",
     }
 )  # fmt: skip
 """Kinds of faults that let datagrams of those that run pass in time."""
@@ -78,6 +78,8 @@ class Beliefs(Listener):
         # The last life of each node that ever took part, and of which of them the end is known.
         self._lives: dict[NodeId, _Life] = {}
         self._ended: dict[NodeId, None] = {}
+        # Nodes of which an impostor ran on an old copy of their disk: what is said of them is not theirs alone.
+        self._forged: set[NodeId] = set()
         self._bounds = functools.lru_cache(self._bounds_of)
 
     def wrappings(self) -> tuple[Wrapping, ...]:
@@ -100,9 +102,11 @@ class Beliefs(Listener):
         def heard(swim: Swim, config: SwimConfig, me: Member, *arguments: Any) -> None:
             process = current_process()
             assert process is not None
+            if process.is_stray:
+                self._forged.add(me.node_id)
             self.tell(self._checker.started, me)
             original(swim, config, me, *arguments)
-            if process.is_alive:
+            if process.is_alive and not process.is_stray:
                 self._lives[me.node_id] = _Life(process, swim, config)
                 self._ended.pop(me.node_id, None)
 
@@ -111,6 +115,8 @@ class Beliefs(Listener):
     def _put(self, roster: Roster, member: Member) -> None:
         if roster.members.get(member.node_id) is not member:
             return  # there was no room for it
+        if member.node_id in self._forged:
+            return
         if member.node_id == roster._my_id:
             self._checker.claimed(member)
         else:
@@ -137,10 +143,15 @@ class Beliefs(Listener):
                 life.is_responsive = life.runs
                 (self._checker.resumed if life.runs else self._checker.paused)(node_id)
             if life.is_responsive:
-                views.append(View(node_id, life.swim.members))
+                views.append(View(node_id, self._judged(life.swim.members)))
         if views:
             config = next(iter(self._lives.values())).config  # all have the same
             self._checker.check(views, self._bounds(config, len(views), len(self._lives) - len(views)))
+
+    def _judged(self, members: Mapping[NodeId, Member]) -> Mapping[NodeId, Member]:
+        if not self._forged:
+            return members
+        return {node_id: member for node_id, member in members.items() if node_id not in self._forged}
 
     def _note_end(self, node_id: NodeId, life: _Life) -> None:
         if node_id not in self._ended:

@@ -44,9 +44,10 @@ class Listener:
             yield
 
     def tell(self, judge: Callable[..., object], *what: Any) -> None:
-        """Tell a checker, unless it is the last step of a process that has been killed, which nobody sees."""
+        """Tell a checker, unless it is the last step of a process that has been killed, which nobody sees, or of an
+        impostor, which nobody answers for."""
         process = current_process()
-        if process is not None and not process.is_alive:
+        if process is not None and (process.is_stray or not process.is_alive):
             return
         try:
             judge(*what)

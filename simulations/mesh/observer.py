@@ -52,13 +52,14 @@ class Observer:
         nodes = tuple(_report_of(node) for _, node in sorted(cluster.nodes.items()))
         for number, node in cluster.nodes.items():
             self._ids[number] = node.node_id
+        numbers = [number for number in range(plan.nodes) if number not in cluster.absent]
         newest = max(cluster.nodes.values(), key=lambda node: node.metadata.version, default=None)
         return MeshReport(
             nodes=nodes,
-            expected={self._ids.get(number, NodeId(number)) for number in range(plan.nodes)},
+            expected={self._ids.get(number, NodeId(number)) for number in numbers},
             voters=() if newest is None else tuple(map(NodeId, newest.group.status.voters)),
             partitions=plan.partitions,
-            replication=plan.replication,
+            replication=min(plan.replication, len(numbers)),
             silent={},
         )
 

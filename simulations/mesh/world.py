@@ -29,12 +29,13 @@ from simulations.mesh.agreement import Agreement
 from simulations.mesh.allocation import Allocation
 from simulations.mesh.beliefs import Beliefs
 from simulations.mesh.client import CAUSED_BY_FAULTS, SimClient
-from simulations.mesh.cluster import PORT, Cluster, host_of, leaves
+from simulations.mesh.cluster import Cluster, leaves
 from simulations.mesh.injector import Injector
 from simulations.mesh.observer import Observer
 from simulations.mesh.replication import Replication
 from simulations.mesh.report import Report
 from simulations.mesh.secrecy import traced_tls
+from simulations.mesh.settings import PORT, host_of
 from simulations.mesh.storage import Storage
 from simulations.mesh.workload import MisusedWorld, Step, World
 from simulations.mesh.workloads import find_workload
@@ -123,8 +124,7 @@ class _Run:
         if self._violation is None and self._world.model is not None:
             self._violation = check_history(operations, self._world.model).violation()
         cluster = self._cluster
-        disks = [disk for machine in cluster.machines.values() for disk in machine.disks.values()]
-        for disk in disks:
+        for disk in cluster.disks:
             cluster.fired.update({f"disk {name}": count for name, count in disk.fired.items()})
         return Report(
             plan=self._plan,

@@ -5,8 +5,8 @@ from math import inf
 import pytest
 
 from simulations.cores.faults import ClockRate, Crash, Cut, LinkQuality, Pause, Slow
+from simulations.faults import Faults, NewDisk, StuckLoop, WallJump
 from simulations.mesh.beliefs import AFTERMATH_S, disturbances
-from simulations.plan import Faults, NewDisk, StuckLoop, WallJump
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ from meshnode.placement import next_table
 from simulations.checkers import LIVENESS
 from simulations.cores.faults import Crash, LinkQuality, Pause
 from simulations.disk import DiskFaults
+from simulations.faults import BadDisk, Faults, NewDisk
 from simulations.mesh import run
-from simulations.plan import BadDisk, Faults, NewDisk, Plan
+from simulations.plan import Plan
 
 Mistake = Callable[[pytest.MonkeyPatch], None]
 

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from simulations.cores.faults import Crash, Cut, LinkQuality, Pause
+from simulations.faults import DiskKill, Faults, NewDisk, Reset, StuckLoop
 from simulations.mesh import run
 from simulations.mesh.swarm import draw_plan
-from simulations.plan import DiskKill, Faults, NewDisk, Plan, Reset, StuckLoop
+from simulations.plan import Plan
 
 SMALL = Plan(nodes=3, clients=2, duration_s=8.0, keys=4, partitions=4, tempo=0.5)
 
