@@ -121,6 +121,8 @@ def swim(seed: int) -> Report:
     """One run of a small mesh."""
     rng = random.Random(f"swarm swim {seed}")
     nodes = rng.choice((2, 3, 5, 5, 8, 8, 13))
+    if rng.random() < 0.03:
+        nodes = 48  # so many that what spreads by gossip is known long before everyone could find it out alone
     scale = rng.choice((1.0, 1.0, 0.2))
     config = SwimConfig(
         probe_interval_s=1.0 * scale,
@@ -148,10 +150,11 @@ def raft(seed: int) -> Report:
         members=members,
         founders=rng.randint(1, members) if has_changes else members,
         proposals_per_s=rng.choice((1.0, 4.0, 16.0)),
-        changes_per_s=rng.choice((0.3, 1.0)) if has_changes else 0.0,
+        changes_per_s=rng.choice((0.3, 1.0, 3.0)) if has_changes else 0.0,
+        single_share=rng.choice((0.9, 0.5, 0.1)),
         transfers_per_s=rng.choice((0.0, 0.0, 0.3)),
-        campaigns_per_s=rng.choice((0.0, 0.0, 0.3, 1.5)),
-        isolations_per_s=rng.choice((0.0, 0.0, 0.3)),
+        campaigns_per_s=rng.choice((0.0, 0.3, 1.5)),
+        isolations_per_s=rng.choice((0.0, 0.3, 1.0)),
     )
     # Without these protections, a member that was removed and does not know it may stand for election for ever, and
     # those that still listen to it never return to their leader (thesis 4.2.3): nothing unsafe, but no recovery either.
@@ -167,8 +170,13 @@ def raft(seed: int) -> Report:
     )
     duration_s = rng.choice((6.0, 12.0))
     draws = _Draws(rng, nodes=range(1, members + 1), duration_s=duration_s, scale_s=1.0)
-    disk_faults = DiskFaults(in_order=True)
     faults = draws.faults(ordered=True)
+    disk_faults = DiskFaults(
+        in_order=rng.random() < 0.5,
+        torn_sector_rate=rng.choice((0.0, 0.3)),
+        sync_error_rate=rng.choice((0.0, 0.0, 0.0, 0.02, 0.1)),
+        bit_rot_rate=rng.choice((0.0, 0.0, 0.0, 0.3)),
+    )
     return raft_world.run(seed, faults, duration_s, settings=settings, workload=workload, disk_faults=disk_faults)
 
 

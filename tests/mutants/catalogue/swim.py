@@ -148,21 +148,12 @@ SWIM = (
         ),
     ),
     _swim(
-        "deaths-not-gossiped",
-        "Who learns of a death does not pass it on.",
+        "doubts-not-gossiped",
+        "Who learns of a suspicion or a death does not pass it on.",
         Edit(
             "meshnode/membership/view.py",
             "        self.gossip.put(member, once=not spread)\n",
-            "        if member.is_live:\n            self.gossip.put(member, once=not spread)\n",
-        ),
-    ),
-    _swim(
-        "nothing-gossiped-but-suspicion",
-        "Only what casts doubt is passed on; that a member is alive after all is not.",
-        Edit(
-            "meshnode/membership/view.py",
-            "        self.gossip.put(member, once=not spread)\n",
-            "        if member.state is not State.ALIVE:\n            self.gossip.put(member, once=not spread)\n",
+            "        if member.state is State.ALIVE:\n            self.gossip.put(member, once=not spread)\n",
         ),
     ),
     _swim(
@@ -185,24 +176,32 @@ SWIM = (
         ),
     ),
     _swim(
-        "suspects-not-probed",
-        "A suspect is not probed again, nor asked to refute.",
-        Edit(
-            "meshnode/membership/probe.py",
-            "            if node_id not in self._gone:\n                self._turn += 1\n                return node_id\n",
-            "            if node_id not in self._gone:\n                self._turn = len(self._round)\n                return node_id\n",
-        ),
-    ),
-    _swim(
-        "any-answer-will-do",
-        "An answer ends a probe whoever gave it, and under whatever number.",
+        "relay-vouches-unasked",
+        "Who is asked to ping another says at once that it is alive.",
         Edit(
             "meshnode/membership/detector.py",
-            "        probe = self._probes.get(ack.sequence)\n"
-            "        if probe is not None and probe.target == ack.source:\n"
-            "            del self._probes[ack.sequence]\n"
-            "            return\n",
-            "        if self._probes:\n            self._probes.popitem()\n            return\n",
+            "        if request.target == self._view.me.node_id:\n",
+            "        if self._view.roster.get(request.target) is not None:\n",
+        ),
+        easy=True,
+    ),
+    _swim(
+        "departure-claimed-for-others",
+        "A member that did not refute in time is taken to have left.",
+        Edit(
+            "meshnode/membership/view.py",
+            "self._adopt(replace(held, state=State.DEAD), held, now, effects)",
+            "self._adopt(replace(held, state=State.LEFT), held, now, effects)",
+        ),
+        easy=True,
+    ),
+    _swim(
+        "suspicion-outlives-a-new-life",
+        "A member that has restarted is still suspected for its earlier life.",
+        Edit(
+            "meshnode/membership/view.py",
+            "            if not supersedes(rumour, held):\n",
+            "            if not supersedes(rumour, held) or (held.state is State.SUSPECT and rumour.boot > held.boot):\n",
         ),
     ),
 )
