@@ -10,9 +10,10 @@ from meshnode.metadata.commands import RowChange
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.core import PartitionsCore
 from meshnode.partitions.effects import AfterSync, Committed, Deposed, Effect, Propose, ReadReady, Send, Serving, Write
-from meshnode.partitions.messages import Confirm, Confirmed, Entry
+from meshnode.partitions.messages import Append, Confirm, Confirmed, Entry
 from simulations.cores.faults import FOREVER
 from simulations.cores.heap import EventHeap
+from simulations.cores.leases import Leases
 from simulations.cores.network import Network
 from simulations.cores.partition_journal import Journal
 from simulations.cores.partition_traffic import SERVICE, Pulse, Reply, Request, Rows
@@ -32,6 +33,7 @@ class Surroundings(Protocol):
     heap: EventHeap
     network: Network
     checks: RequestsChecker
+    leases: Leases
     trace: Trace
     config: PartitionsConfig
     pulse_interval_s: float
@@ -156,6 +158,11 @@ class PartitionNode:
         copy = None if self.core is None else self.core.partitions.get(partition)
         return copy is not None and copy.is_serving
 
+    def is_idle(self, partition: PartitionId) -> bool:
+        """Whether all that its copy holds is committed."""
+        copy = None if self.core is None else self.core.partitions.get(partition)
+        return copy is not None and copy.replica.log.last.sequence == copy.replica.committed
+
     # ---- events
 
     def receive(self, envelope: tuple[Any, int]) -> None:
@@ -174,8 +181,22 @@ class PartitionNode:
                 self._learn(core, after, changes)
             case Request():
                 self._asked(core, message, sender)
+            case Append():
+                self._append(core, message, sender)
             case _:
+                if isinstance(message, Confirmed):
+                    self._world.leases.answered(self.node_id, NodeId(sender), message)
                 self._perform(core.receive(NodeId(sender), message, self.clock.now_s()))
+
+    def _append(self, core: PartitionsCore, message: Append, sender: int) -> None:
+        """It commits no more than it has compared (rule 5), whatever else the log has."""
+        before = core.partitions.get(message.partition)
+        committed = 0 if before is None else before.replica.committed
+        effects = core.receive(NodeId(sender), message, self.clock.now_s())
+        compared = message.previous.sequence + len(message.records)
+        if core.partitions[message.partition].replica.committed > max(committed, compared):
+            raise self._world.checks.committed_unseen(message.partition, self.node_id, compared)
+        self._perform(effects)
 
     def _learn(self, core: PartitionsCore, after: int, changes: tuple[Any, ...]) -> None:
         for partition, row in changes[max(self._rows_known - after, 0) :] if after <= self._rows_known else ():
@@ -227,7 +248,10 @@ class PartitionNode:
     def _asked(self, core: PartitionsCore, request: Request, client: int) -> None:
         partition = request.partition
         copy = core.partitions.get(partition)
-        is_allowed = not self._world.requires_lease or core.holds_lease(partition, self.clock.now_s())
+        holds_lease = core.holds_lease(partition, self.clock.now_s())
+        if holds_lease and copy is not None and copy.primary is not None:
+            self._world.leases.check(self.node_id, copy.primary, self.clock.now_s())
+        is_allowed = not self._world.requires_lease or holds_lease
         if copy is None or copy.primary is None or not copy.is_serving or not is_allowed:
             self._reply(client, Reply(request.attempt, is_done=False))
             return
@@ -329,6 +353,8 @@ class PartitionNode:
 
     def _send(self, core: PartitionsCore, send: Send, touched: set[PartitionId]) -> list[Effect]:
         message = send.message
+        if isinstance(message, Confirm):
+            self._world.leases.asked(self.node_id, send.to, message, self.clock.now_s())
         if send.to != self.node_id:
             self._world.network.send(self.number, send.to, message)
             return []

@@ -19,6 +19,8 @@ INVARIANTS: Mapping[str, str] = {
     "raft-log-opens": "a power failure leaves a log that can be opened",
     "partitions-at-most-once": "a request takes effect at most once",
     "partitions-state": "equal records make equal states",
+    "partitions-commit-verified": "an append commits no more than it has compared",
+    "partitions-lease": "a turn starts only while a majority of the replicas confirmed the epoch of late",
     "partitions-read": "a read sees all that was acknowledged before it came",
 }
 """What is checked at this level beside the invariants of `simulations.checkers`: a world of cores sees more."""

@@ -97,6 +97,11 @@ class RequestsChecker(PartitionsChecker):
             return True
         return log.contains(Position(self.committed[partition][last - 1].epoch, last))
 
+    def committed_unseen(self, partition: PartitionId, node: NodeId, compared: int) -> Violation:
+        """What it is if an append commits more than it has compared."""
+        message = f"it commits more than an append has compared, which is up to {compared}"
+        return self._violation("partitions-commit-verified", partition, message, node)
+
     def answered_stale(self, partition: PartitionId, node: NodeId) -> Violation:
         """What it is if a read is answered that could not see everything."""
         message = "it answers a read that misses a write which was acknowledged before it"

@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshnode.membership.config import SwimConfig
 from meshnode.metadata.config import AllocatorConfig
@@ -216,6 +216,23 @@ def partitions(seed: int) -> Report:
         isolations_per_s=rng.choice((0.0, 0.0, 0.4)) / scale,
     )
     duration_s = rng.choice((4.0, 10.0)) * scale
+    storm = random.Random(f"swarm partitions storm {seed}")
+    if storm.random() < 0.4:
+        # Primaries that are replaced again and again without noticing it, while somebody still asks them.
+        duration_s = 10.0 * scale
+        nodes = storm.choice((3, 3, 4, 5))
+        workload = replace(
+            workload,
+            nodes=nodes,
+            replication=storm.choice((3, 3, 5)),
+            partitions=storm.choice((1, 1, 2)),
+            meddling_per_s=storm.choice((0.0, 0.0, 0.3, 3.0)) / scale,
+            isolations_per_s=storm.choice((0.6, 1.5)) / scale,
+            read_share=storm.choice((0.0, 0.3, 0.9)),
+            pause_s=storm.choice((0.02, 0.1, 0.1)) * scale,
+            clients=8,
+            readers=storm.choice((0, 5, 5)),
+        )
     # With the metadata service among them, whose pause or cut means that nothing can be agreed on.
     draws = _Draws(rng, nodes=range(nodes + 1), duration_s=duration_s, scale_s=1.0 * scale)
     return partition_world.run(seed, draws.faults(ordered=True), duration_s, settings=settings, workload=workload)

@@ -87,11 +87,11 @@ def _entry(mutant: Mutant, *, clean: Path, levels: tuple[int, ...], seeds: dict[
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of the scoreboard.")
 def main(patterns: tuple[str, ...], levels: str, seeds: int, seeds_2: int, jobs: int, as_json: bool) -> None:
     """Hunt the mutants whose names fit PATTERNS, or all. Exits with 1 below the goal."""
-    mutants = chosen(patterns)
-    if not mutants:
-        raise click.UsageError(f"no mutant is named {' or '.join(patterns)}")
-    entries = []
     wanted = tuple(sorted({int(level) for level in levels.split(",")}))
+    mutants = [mutant for mutant in chosen(patterns) if mutant.level <= wanted[-1]]
+    if not mutants:
+        raise click.UsageError(f"no mutant of level {levels} is named {' or '.join(patterns) or 'anything'}")
+    entries = []
     for entry in scoreboard(mutants, levels=wanted, seeds={1: seeds, 2: seeds_2}, jobs=jobs):
         entries.append(entry)
         if not as_json:

@@ -68,7 +68,7 @@ METADATA = (
         Edit(
             _STATE,
             "        if (change.epoch, change.phase) != held:\n",
-            "        if (change.epoch, change.phase) > held:\n",
+            "        if change.epoch > held[0]:\n",
         ),
         Edit(
             _STATE,

@@ -39,16 +39,21 @@ RAFT = (
         "A vote leaves before it is on disk.",
         Edit(
             "consensus/raft.py",
-            "promised = (hard_state.term, hard_state.vote) != (self._hard_state.term, self._hard_state.vote)",
-            "promised = hard_state.term != self._hard_state.term",
+            "            messages=() if promised else early,\n            messages_after_sync=(*early, *late) if promised else late,\n",
+            "            messages=tuple([one for one in (*early, *late) if one.kind is MessageKind.VOTE_RESPONSE]),\n"
+            "            messages_after_sync=tuple(\n"
+            "                [one for one in (*early, *late) if one.kind is not MessageKind.VOTE_RESPONSE]\n"
+            "            ),\n",
         ),
+        easy=True,
+    ),
+    _raft(
+        "term-named-before-sync",
+        "Messages of a new term leave before the term is on disk.",
         Edit(
             "consensus/raft.py",
-            "late = tuple([message for message in core.after_sync if message.to != core.id])",
-            "late = tuple([message for message in core.after_sync if message.to != core.id])\n"
-            "        if not promised:\n"
-            "            early += tuple([message for message in late if message.kind is MessageKind.VOTE_RESPONSE])\n"
-            "            late = tuple([message for message in late if message.kind is not MessageKind.VOTE_RESPONSE])",
+            "            messages=() if promised else early,\n            messages_after_sync=(*early, *late) if promised else late,\n",
+            "            messages=early,\n            messages_after_sync=late,\n",
         ),
     ),
     _raft(
@@ -164,15 +169,6 @@ RAFT = (
             "consensus/following.py",
             "conflict = log.first_conflict(message.entries)",
             "conflict = 0 if message.entries else None",
-        ),
-    ),
-    _raft(
-        "acknowledges-more-than-matched",
-        "A follower acknowledges its whole log, and not only what the append has compared.",
-        Edit(
-            "consensus/following.py",
-            "_answer(core, message, index=last_new)",
-            "_answer(core, message, index=log.last_index())",
         ),
     ),
     _raft(
