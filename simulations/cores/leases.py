@@ -1,4 +1,4 @@
-"""Whether a lease is what rule 12 of partition replication says, told by the messages alone."""
+"""Whether leases and reads are confirmed as rules 11 and 12 of partition replication say, told by messages alone."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,20 +45,49 @@ class Leases:
                 known = self._confirmed.setdefault((node, claim.partition, claim.epoch), {})
                 known[sender] = max(known.get(sender, question.asked_at_s), question.asked_at_s)
 
-    def check(self, node: NodeId, primary: Primary, now_s: float) -> None:
+    def check_turn(self, node: NodeId, primary: Primary, now_s: float) -> None:
         """The primary takes itself to have a lease: a majority of its replicas confirmed its epoch within it.
 
         Raises:
             Violation: partitions-lease.
         """
-        confirmed = self._confirmed.get((node, primary.partition, primary.epoch), {})
-        held = [one for one in primary.replicas if one == node or self._is_recent(confirmed, one, now_s)]
+        held = self._confirmed_since(node, primary, now_s - self._lease_s)
         if len(held) < majority(len(primary.replicas)):
-            message = (
-                f"partition {primary.partition} on node {node}: it starts a turn in epoch {primary.epoch}, which of"
-                f" {primary.replicas} only {held} confirmed within {self._lease_s} s"
-            )
-            raise Violation("partitions-lease", virtual_s=self._clock(), message=message, nodes=[node])
+            raise self._violation("partitions-lease", node, primary, f"starts a turn, though only {held} confirmed it")
 
-    def _is_recent(self, confirmed: Mapping[NodeId, float], one: NodeId, now_s: float) -> bool:
-        return one in confirmed and confirmed[one] + self._lease_s > now_s
+    def check_read(self, node: NodeId, primary: Primary, came_s: float) -> None:
+        """The primary answers a read: a majority was asked after it came, and confirmed the epoch.
+
+        Raises:
+            Violation: partitions-read.
+        """
+        held = self._confirmed_since(node, primary, came_s)
+        if len(held) < majority(len(primary.replicas)):
+            raise self._violation("partitions-read", node, primary, f"answers a read that only {held} confirmed")
+
+    def check_answer(
+        self, node: NodeId, question: Confirm, promised: Mapping[PartitionId, Epoch], answer: Confirmed
+    ) -> None:
+        """A replica confirms no epoch below the one that it has promised.
+
+        Raises:
+            Violation: partitions-below-promise.
+        """
+        denied = {denial.partition for denial in answer.denied}
+        for claim in question.claims:
+            if claim.partition not in denied and claim.epoch < promised.get(claim.partition, 0):
+                message = (
+                    f"partition {claim.partition} on node {node}: it confirms epoch {claim.epoch} and has promised"
+                )
+                message += f" {promised[claim.partition]}"
+                raise Violation("partitions-below-promise", virtual_s=self._clock(), message=message, nodes=[node])
+
+    def _confirmed_since(self, node: NodeId, primary: Primary, since_s: float) -> list[NodeId]:
+        confirmed = self._confirmed.get((node, primary.partition, primary.epoch), {})
+        return [one for one in primary.replicas if one == node or confirmed.get(one, float("-inf")) >= since_s]
+
+    def _violation(self, invariant: str, node: NodeId, primary: Primary, what: str) -> Violation:
+        message = (
+            f"partition {primary.partition} on node {node}: the primary of {primary.epoch} on {primary.replicas} {what}"
+        )
+        return Violation(invariant, virtual_s=self._clock(), message=message, nodes=[node])

@@ -50,10 +50,11 @@ class Surroundings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A read that waits for its confirmation: whose, what it saw, and whether that was all it had to see."""
+    """A read that waits for its confirmation: whose, when it came, what it saw, and whether that was all it had to."""
 
     client: int
     attempt: int
+    came_s: float
     seen: int
     sees_all: bool
 
@@ -183,10 +184,24 @@ class PartitionNode:
                 self._asked(core, message, sender)
             case Append():
                 self._append(core, message, sender)
+            case Confirm():
+                self._confirm(core, message, sender)
             case _:
                 if isinstance(message, Confirmed):
                     self._world.leases.answered(self.node_id, NodeId(sender), message)
                 self._perform(core.receive(NodeId(sender), message, self.clock.now_s()))
+
+    def _confirm(self, core: PartitionsCore, question: Confirm, sender: int) -> None:
+        promised = {
+            claim.partition: core.partitions[claim.partition].replica.promised
+            for claim in question.claims
+            if claim.partition in core.partitions
+        }
+        effects = core.receive(NodeId(sender), question, self.clock.now_s())
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.message, Confirmed):
+                self._world.leases.check_answer(self.node_id, question, promised, effect.message)
+        self._perform(effects)
 
     def _append(self, core: PartitionsCore, message: Append, sender: int) -> None:
         """It commits no more than it has compared (rule 5), whatever else the log has."""
@@ -250,7 +265,7 @@ class PartitionNode:
         copy = core.partitions.get(partition)
         holds_lease = core.holds_lease(partition, self.clock.now_s())
         if holds_lease and copy is not None and copy.primary is not None:
-            self._world.leases.check(self.node_id, copy.primary, self.clock.now_s())
+            self._world.leases.check_turn(self.node_id, copy.primary, self.clock.now_s())
         is_allowed = not self._world.requires_lease or holds_lease
         if copy is None or copy.primary is None or not copy.is_serving or not is_allowed:
             self._reply(client, Reply(request.attempt, is_done=False))
@@ -260,7 +275,7 @@ class PartitionNode:
         if not request.key:
             self._tokens += 1
             seen, sees_all = copy.replica.log.last.sequence, self._world.checks.must_see(copy)
-            self._reads[self._tokens] = _Read(client, request.attempt, seen, sees_all)
+            self._reads[self._tokens] = _Read(client, request.attempt, self.clock.now_s(), seen, sees_all)
             self._perform(core.read(partition, self._tokens, self.clock.now_s()))
             return
         if request.key in machine.applied:
@@ -286,10 +301,12 @@ class PartitionNode:
             for client, attempt in clients:
                 self._reply(client, Reply(attempt, is_done=True))
 
-    def _answer_read(self, partition: PartitionId, token: int) -> None:
+    def _answer_read(self, core: PartitionsCore, partition: PartitionId, token: int) -> None:
         read = self._reads.pop(token)
-        if not read.sees_all:
-            raise self._world.checks.answered_stale(partition, self.node_id)
+        self._world.checks.answers_read(core.partitions[partition], self.node_id, read.seen, sees_all=read.sees_all)
+        primary = core.primary(partition)
+        if primary is not None:  # else it was deposed a moment ago, and what was confirmed before stays so
+            self._world.leases.check_read(self.node_id, primary, read.came_s)
         self._note(_READ, read.seen)
         self._reply(read.client, Reply(read.attempt, is_done=True, seen=read.seen))
 
@@ -338,7 +355,7 @@ class PartitionNode:
                 self._note(_COMMITTED, partition << 32 ^ through)
                 self._acknowledge(core, partition, through)
             case ReadReady(partition, token):
-                self._answer_read(partition, token)
+                self._answer_read(core, partition, token)
             case Serving(partition, epoch):
                 self._note(_SERVING, partition << 32 ^ epoch)
                 committed = core.partitions[partition].replica.committed

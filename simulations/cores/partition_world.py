@@ -253,7 +253,8 @@ class PartitionWorld:
             return
         alone = self._rng.choice(serving).number
         others = [number for number in self.nodes if number != alone]
-        unheard = self._rng.sample(others, max(0, len(others) - self._rng.choice((0, 0, 1))))
+        friends = self._rng.choice((0, 1) if self.workload.readers else (0, 0, 1))
+        unheard = self._rng.sample(others, max(0, len(others) - friends))
         for_s = self.failed_after_s * self._rng.choice((self._rng.uniform(0.5, 3.0), self._rng.uniform(2.0, 8.0)))
         if self.workload.readers and self._rng.random() < 0.7:
             unheard += [number for number in self.clients if number >= FIRST_CLIENT + self.workload.readers]

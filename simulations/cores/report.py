@@ -21,7 +21,7 @@ INVARIANTS: Mapping[str, str] = {
     "partitions-state": "equal records make equal states",
     "partitions-commit-verified": "an append commits no more than it has compared",
     "partitions-lease": "a turn starts only while a majority of the replicas confirmed the epoch of late",
-    "partitions-read": "a read sees all that was acknowledged before it came",
+    "partitions-read": "a read sees all that was acknowledged before it came, and nothing that is not committed",
 }
 """What is checked at this level beside the invariants of `simulations.checkers`: a world of cores sees more."""
 

@@ -83,15 +83,6 @@ METADATA = (
         ),
     ),
     _metadata(
-        "stalled-takeovers-left",
-        "A takeover that stalls is waited for, for ever.",
-        Edit(
-            _ALLOCATOR,
-            "stall.has_stalled = stall.has_stalled or now >= stall.since_s + stall.patience_s",
-            "stall.has_stalled = False",
-        ),
-    ),
-    _metadata(
         "restarted-primary-not-replaced",
         "The leader takes a new process of a primary's node for the primary.",
         Edit(

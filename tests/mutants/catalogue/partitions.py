@@ -34,6 +34,7 @@ PARTITIONS = (
             "        self._own_matched = self._replica.log.last.sequence\n"
             "        return effects\n",
         ),
+        invariants=("liveness",),
     ),
     _partitions(
         "replicas-in-place-of-base",
