@@ -57,13 +57,10 @@ RAFT = (
         ),
     ),
     _raft(
-        "term-not-persisted",
-        "A node that learns of a higher term answers in it without having written it.",
-        Edit(
-            "consensus/raft.py",
-            "promised = (hard_state.term, hard_state.vote) != (self._hard_state.term, self._hard_state.vote)",
-            "promised = hard_state.vote != self._hard_state.vote",
-        ),
+        "term-not-synced",
+        "A batch that changes term or vote alone is not synced before its messages leave.",
+        Edit("consensus/raft.py", "must_sync=promised or bool(entries),", "must_sync=bool(entries),"),
+        easy=True,
     ),
     _raft(
         "acknowledged-before-sync",

@@ -43,8 +43,8 @@ SWIM = (
         "The timer of a suspicion is not stopped when the member refutes it.",
         Edit(
             "meshnode/membership/view.py",
-            "            return\n        self._suspicions.stop(member.node_id)\n",
-            "            return\n",
+            "suspicions.stop(member.node_id)\n",
+            "suspicions.__len__()\n",
         ),
         Edit("meshnode/membership/view.py", "            assert held.state is State.SUSPECT, held\n", ""),
         easy=True,
@@ -54,8 +54,8 @@ SWIM = (
         "The same, and the code that declares a death still asserts what it relies on.",
         Edit(
             "meshnode/membership/view.py",
-            "            return\n        self._suspicions.stop(member.node_id)\n",
-            "            return\n",
+            "suspicions.stop(member.node_id)\n",
+            "suspicions.__len__()\n",
         ),
         easy=True,
     ),
@@ -79,8 +79,8 @@ SWIM = (
         "A suspect is declared dead at once.",
         Edit(
             "meshnode/membership/view.py",
-            "self._suspicions.start(member.node_id, now + self.config.suspicion_s(self.roster.live))",
-            "self._suspicions.start(member.node_id, now)",
+            "suspicions.start(member.node_id, now + self.config.suspicion_s(self.roster.live))",
+            "suspicions.start(member.node_id, now)",
         ),
         easy=True,
     ),
@@ -89,8 +89,8 @@ SWIM = (
         "A suspect has half as long to refute as is set.",
         Edit(
             "meshnode/membership/view.py",
-            "self._suspicions.start(member.node_id, now + self.config.suspicion_s(self.roster.live))",
-            "self._suspicions.start(member.node_id, now + self.config.suspicion_s(self.roster.live) / 2)",
+            "suspicions.start(member.node_id, now + self.config.suspicion_s(self.roster.live))",
+            "suspicions.start(member.node_id, now + self.config.suspicion_s(self.roster.live) / 2)",
         ),
     ),
     _swim(
