@@ -31,18 +31,18 @@ def leases() -> Leases:
 
 
 def test_a_lease_counts_from_when_it_was_asked_for(leases: Leases, primary: Primary) -> None:
-    with pytest.raises(Violation, match="^partitions-lease "):
+    with pytest.raises(Violation, match=r"^partitions-lease "):
         leases.check_turn(ME, primary, 1.5)
     leases.answered(ME, ONE, Confirmed(7, ()))
     leases.check_turn(ME, primary, 3.9)
-    with pytest.raises(Violation, match="^partitions-lease "):
+    with pytest.raises(Violation, match=r"^partitions-lease "):
         leases.check_turn(ME, primary, 4.1)
 
 
 def test_a_read_rests_on_a_question_that_left_after_it_came(leases: Leases, primary: Primary) -> None:
     leases.answered(ME, ONE, Confirmed(7, ()))
     leases.check_read(ME, primary, 1.0)
-    with pytest.raises(Violation, match="^partitions-read "):
+    with pytest.raises(Violation, match=r"^partitions-read "):
         leases.check_read(ME, primary, 1.1)
 
 
@@ -51,12 +51,12 @@ def test_a_denial_and_an_answer_to_another_question_confirm_nothing(
     answer: Confirmed, leases: Leases, primary: Primary
 ) -> None:
     leases.answered(ME, ONE, answer)
-    with pytest.raises(Violation, match="^partitions-read "):
+    with pytest.raises(Violation, match=r"^partitions-read "):
         leases.check_read(ME, primary, 1.0)
 
 
 def test_who_has_promised_more_does_not_confirm(leases: Leases) -> None:
     leases.check_answer(ONE, QUESTION, {PartitionId(0): EPOCH}, Confirmed(7, ()))
     leases.check_answer(ONE, QUESTION, {PartitionId(0): Epoch(5)}, Confirmed(7, (Denial(PartitionId(0), Epoch(5)),)))
-    with pytest.raises(Violation, match="^partitions-below-promise "):
+    with pytest.raises(Violation, match=r"^partitions-below-promise "):
         leases.check_answer(ONE, QUESTION, {PartitionId(0): Epoch(5)}, Confirmed(7, ()))
