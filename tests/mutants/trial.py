@@ -20,6 +20,9 @@ RUN_CPU_S = 120.0
 
 ENDLESS = "endless-run"
 
+WORKLOADS = ("counter", "kv")
+"""Of whole nodes, in turns."""
+
 
 class _Endless(BaseException):
     """A run does not end. No code of the tree catches this."""
@@ -31,22 +34,28 @@ def _end_run(_signal: int, _frame: FrameType | None) -> None:
 
 def _tries(level: int, worlds: list[str], first: int, last: int) -> Iterator[tuple[int, str, str, str]]:
     """Seed, where, invariant and story of each run."""
-    from simulations import campaign
-    from simulations.cores.swarm import WORLDS
-    from simulations.mesh.swarm import draw_plan
-    from simulations.mesh.workload import WORKLOADS
+    seeds = range(first, last + 1)
+    return _of_cores(worlds, seeds) if level == 1 else _of_nodes(seeds)
 
-    workloads = sorted(WORKLOADS)
-    for seed in range(first, last + 1):
-        if level == 2:
-            workload = workloads[seed % len(workloads)]
-            result = campaign.run_plan(draw_plan(seed, workload=workload))
-            yield seed, workload, result.invariant, result.story
-            continue
+
+def _of_cores(worlds: list[str], seeds: range) -> Iterator[tuple[int, str, str, str]]:
+    from simulations.cores.swarm import WORLDS
+
+    for seed in seeds:
         for world in worlds:
             report = WORLDS[world](seed)
             violation = None if report.is_clean else report.violations[0]
             yield seed, world, "" if violation is None else violation.invariant, str(violation)
+
+
+def _of_nodes(seeds: range) -> Iterator[tuple[int, str, str, str]]:
+    from simulations.campaign import run_plan
+    from simulations.mesh.swarm import draw_plan
+
+    for seed in seeds:
+        workload = WORKLOADS[seed % len(WORKLOADS)]
+        result = run_plan(draw_plan(seed, workload=workload))
+        yield seed, workload, result.invariant, result.story
 
 
 def main(tree: str, level: int, worlds: list[str], first: int, last: int) -> dict[str, object]:
