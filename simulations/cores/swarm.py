@@ -121,7 +121,7 @@ def swim(seed: int) -> Report:
     """One run of a small mesh."""
     rng = random.Random(f"swarm swim {seed}")
     nodes = rng.choice((2, 3, 5, 5, 8, 8, 13))
-    if rng.random() < 0.03:
+    if random.Random(f"swarm swim size {seed}").random() < 0.03:
         nodes = 48  # so many that what spreads by gossip is known long before everyone could find it out alone
     scale = rng.choice((1.0, 1.0, 0.2))
     config = SwimConfig(
@@ -169,8 +169,27 @@ def raft(seed: int) -> Report:
         is_eager=rng.random() < 0.5,
     )
     duration_s = rng.choice((6.0, 12.0))
+    storm = random.Random(f"swarm raft storm {seed}")
+    is_storm = storm.random() < 0.4
+    if is_storm:
+        members = storm.choice((3, 4, 5, 5))
+        workload = replace(
+            workload,
+            members=members,
+            founders=storm.randint(2, members) if has_changes else members,
+            campaigns_per_s=storm.choice((1.5, 4.0)),
+            transfers_per_s=storm.choice((0.0, 0.5, 2.0)),
+            isolations_per_s=storm.choice((0.3, 1.5)),
+        )
+        is_eager = storm.random() < 0.7
+        is_protected = has_changes or storm.random() < 0.4
+        settings = replace(settings, is_eager=is_eager, pre_vote=is_protected, check_quorum=is_protected)
     draws = _Draws(rng, nodes=range(1, members + 1), duration_s=duration_s, scale_s=1.0)
     faults = draws.faults(ordered=True)
+    if is_storm and storm.random() < 0.7:
+        # One election after the other, with answers that come when theirs is long over.
+        quality = replace(faults.quality, late=storm.choice((0.1, 0.3)), late_s=storm.choice((1.0, 3.0)), duplicate=0.1)
+        faults = replace(faults, quality=quality, ordered=False, sync_s=(0.0005, storm.choice((0.02, 0.3))))
     disk_faults = DiskFaults(
         in_order=rng.random() < 0.5,
         torn_sector_rate=rng.choice((0.0, 0.3)),

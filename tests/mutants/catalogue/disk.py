@@ -49,7 +49,12 @@ DISK = (
         Edit(
             _STORAGE,
             "        except OSError as error:\n            self._failure = error\n            raise self._failed() from error\n",
-            "        except OSError:\n            self._file.sync()\n",
+            "        except OSError as error:\n"
+            "            try:\n"
+            "                self._file.sync()\n"
+            "            except OSError:\n"
+            "                self._failure = error\n"
+            "                raise self._failed() from error\n",
         ),
     ),
     _log(

@@ -275,15 +275,6 @@ RAFT = (
         ),
     ),
     _raft(
-        "stands-with-an-unapplied-change",
-        "A node stands for election although a committed change of its voters is not in force at it.",
-        Edit(
-            "consensus/election.py",
-            "if core.is_leader or not core.is_promotable or _has_unapplied_change(core):",
-            "if core.is_leader or not core.is_promotable:",
-        ),
-    ),
-    _raft(
         "stored-whatever-the-term",
         "Entries that were replaced while they were being written count as stored when the write is done.",
         Edit(
