@@ -82,6 +82,7 @@ RAFT = (
             "        self.log.append(placed)\n",
             "        self.log.append(placed)\n        self.tracker.progress[self.id].acknowledge(last + len(placed))\n",
         ),
+        invariants=("liveness",),
     ),
     _raft(
         "votes-for-shorter-logs",
@@ -273,6 +274,7 @@ RAFT = (
             "if change.transition is not Transition.AUTO or len(change.changes) > 1:",
             "if change.transition is not Transition.AUTO:",
         ),
+        invariants=("liveness",),
     ),
     _raft(
         "stored-whatever-the-term",

@@ -157,15 +157,6 @@ SWIM = (
         ),
     ),
     _swim(
-        "lists-not-pushed",
-        "Who compares lists tells the other nothing of what it lacks.",
-        Edit(
-            "meshnode/membership/sync.py",
-            "        self._push(self._lacking(page, session.after), session.to, effects)\n",
-            "",
-        ),
-    ),
-    _swim(
         "never-knocks-at-the-lost",
         "Two halves of a mesh that hold each other dead never speak to each other again.",
         Edit("meshnode/membership/swim.py", "        if lost:\n", "        if lost and self._view.is_alone:\n"),
@@ -194,14 +185,5 @@ SWIM = (
             "self._adopt(replace(held, state=State.LEFT), held, now, effects)",
         ),
         easy=True,
-    ),
-    _swim(
-        "suspicion-outlives-a-new-life",
-        "A member that has restarted is still suspected for its earlier life.",
-        Edit(
-            "meshnode/membership/view.py",
-            "            if not supersedes(rumour, held):\n",
-            "            if not supersedes(rumour, held) or (held.state is State.SUSPECT and rumour.boot > held.boot):\n",
-        ),
     ),
 )
