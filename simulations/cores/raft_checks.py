@@ -140,6 +140,13 @@ class RaftChecks:
             if self._committed_in(entry) < term and (entry.index > len(terms) or terms[entry.index - 1] != entry.term):
                 self._broken("raft-leader-completeness", f"leads term {term} without {entry}", node)
 
+    def elected(self, node: int, term: int, configuration: Configuration) -> None:
+        """Who begins to lead has the votes of a majority, its own included; of two in a joint configuration."""
+        for voters in filter(None, (configuration.voters, configuration.voters_outgoing)):
+            votes = [voter for voter in voters if voter == node or self._votes.get((voter, term)) == node]
+            if len(votes) < majority(len(voters)):
+                self._broken("raft-elected", f"leads term {term} with the votes of {votes} among {voters}", node)
+
     def _committed_in(self, entry: Entry) -> int:
         """The term whose leader committed the entry, which may be later than its own; the founders' are of the first.
 

@@ -377,6 +377,7 @@ class RaftMember:
             if raft.role is Role.LEADER:
                 self._note(_LED, raft.term)
                 world.checks.led(self.number, raft.term, self._terms)
+                world.checks.elected(self.number, raft.term, raft.configuration)
         elif raft.role is Role.LEADER and commit > self._commit:
             world.checks.committed(self.number, raft.term, commit, raft.configuration)
         self._commit = commit

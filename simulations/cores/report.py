@@ -14,6 +14,7 @@ INVARIANTS: Mapping[str, str] = {
     "swim-no-blame": "without faults, nobody holds a node that runs dead",
     "raft-durable-ack": "what a member acknowledges is on its disk",
     "raft-durable-commit": "what a leader commits is on the disks of a majority",
+    "raft-elected": "who leads has the votes of a majority",
     "raft-commit-verified": "an append commits no more than it has compared",
     "raft-commit-term": "a leader commits by counting only what is of its own term",
     "raft-log-opens": "a power failure leaves a log that can be opened",

@@ -82,6 +82,16 @@ def test_a_message_names_a_term_and_a_vote_only_when_they_are_on_disk() -> None:
         made.sent(vote(2, 3, 6), 6)
 
 
+def test_who_leads_has_the_votes_of_a_majority_of_each_half() -> None:
+    made = checks([], [], [], [])
+    made.sent(vote(2, 1, 5), 5)
+    made.elected(1, 5, VOTERS)
+    with broken("raft-elected"):
+        made.elected(1, 5, Configuration(voters=(1, 2), voters_outgoing=(1, 3, 4)))
+    with broken("raft-elected"):
+        made.elected(3, 5, VOTERS)
+
+
 def test_an_append_commits_no_more_than_it_has_compared() -> None:
     made = checks([1, 1, 1])
     sent = tuple(entries(1, first=2))
