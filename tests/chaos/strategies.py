@@ -190,7 +190,9 @@ def mixups(sizes: Sizes) -> st.SearchStrategy[tuple[Mixup, ...]]:
     pair = pairs(sizes)
     if pair is None:
         return st.just(())
-    mixup = st.builds(lambda both, at_s, for_s: Mixup(both[0], both[1], at_s, for_s), pair, sizes.at_s, seconds(0.05, SPAN_MAX_S))
+    mixup = st.builds(
+        lambda both, at_s, for_s: Mixup(both[0], both[1], at_s, for_s), pair, sizes.at_s, seconds(0.05, SPAN_MAX_S)
+    )
     return some(mixup.map(lambda fault: ended(fault, sizes.duration_s)), 1)
 
 
