@@ -70,6 +70,8 @@ def test_cores_have_the_kinds_of_faults_that_are_asked_for_and_no_other_draw_cha
                     assert getattr(drawn.faults, name) == getattr(whole.faults, name)
                 if isinstance(drawn, RaftPlan | PartitionsPlan) and drawn.workload.isolations_per_s:
                     found.add("isolations")
+                if isinstance(drawn, RaftPlan) and drawn.disk_faults != DiskFaults(in_order=drawn.disk_faults.in_order):
+                    found.add("bad-disks")
         assert found == {kind}
 
 
