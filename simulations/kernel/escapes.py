@@ -34,14 +34,14 @@ TOOLS = frozenset({*_PYTHON, "_pytest", "bdb", "coverage", "hypothesis", "pdb"})
 """What these modules, and what they call, do is no part of the world."""
 
 _IMPORTS = "<frozen importlib"
-_STEP = "unrolled_run"
-"""The function of trio that takes a step of a task, or lets the clock move on: what is outside of it called the run."""
+_STEP = "run_tasks"
+"""The function of `scheduling` that has tasks take steps, and the clock move on: what is outside of it called the run."""
 
 ADVICE = (
     "In a simulation time, chance and everything outside come from the simulator, or no run could be repeated. An "
-    "agent can take such a value as an argument of the call, sleep with trio.sleep, measure with trio.current_time and "
-    "draw from a random.Random(seed) of its own; what is really outside belongs behind a function that the simulated "
-    "run replaces. In the node itself, use its Host"
+    "agent asks self.node.now() and self.node.wall_clock(), draws from self.node.rng and sleeps with trio.sleep; or it "
+    "can take such a value as an argument of the call. What is really outside belongs behind a function that the "
+    "simulated run replaces. In the node itself, use its Host"
 )
 
 

@@ -56,7 +56,7 @@ def test_links_are_clogged_narrow_damaged_and_slow_and_strangers_knock() -> None
     report = suffer(
         Faults(
             clogs=(Clog(0, 1, 0.5, 1.0),),
-            narrows=(Narrow(1, 3000.0, 1.0, 2.0),),
+            narrows=(Narrow(1, 500.0, 1.0, 2.0),),
             damages=(Damage(2, 0.2, 0.5, 3.0),),
             slow=(Slow(0, CoreQuality(delay_s=0.1), 2.0, 2.0),),
             strangers=tuple(Stranger(number % 3, 0.3 * number) for number in range(12)),
@@ -121,7 +121,7 @@ def test_a_node_that_was_let_go_while_it_was_down_is_let_in_again(monkeypatch: p
 
 
 def test_a_machine_may_be_cut_off_from_its_power_at_any_operation_of_its_disk() -> None:
-    kills = tuple(DiskKill(node, 7 * node, 1.0 + node, 0.5, power=node != 1) for node in range(3))
+    kills = tuple(DiskKill(node, 3 * node, 1.0 + node, 1.5, power=node != 1) for node in range(3))
     report = suffer(Faults(disk_kills=kills))
     assert (report.fired["kill at disk"], report.fired["power cut at disk"]) == (1, 2)
     assert report.fired["disk lost_sector"]
@@ -276,7 +276,7 @@ def test_an_agent_that_looks_at_the_clock_is_told_what_to_do_instead(monkeypatch
     assert result.invariant == "harness"
     assert "time.time() was called at" in result.story
     assert "test_faults.py" in result.story
-    assert "An agent can take such a value as an argument of the call" in result.story
+    assert "asks self.node.now()" in result.story
     totals = Totals()
     totals.add(result)
     assert totals.exit_code == HARNESS == campaign.HARNESS == 13
