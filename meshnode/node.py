@@ -53,6 +53,9 @@ ALIVE_INTERVAL_S = 1.0
 
 LEAVE_POLL_S = 0.1
 
+LET_GO_POLL_S = 5.0
+"""Several elections: a node that still hears from no leader may be one that the mesh has let go."""
+
 REGISTRATION_PATIENCE_S = 10.0
 """Several elections: a start that is not registered by then may be of a node that the mesh has let go."""
 
@@ -126,11 +129,37 @@ class Node(Access):
     async def _leave_when_forgotten(self) -> None:
         """Whoever asked for it may not wait any more: the node leaves once it is let go."""
         while self.node_id in self.metadata.nodes:
-            await self.directory.next_change()
-        await self._until_not_needed()
+            with self.host.deadline(self.host.now() + LET_GO_POLL_S):
+                await self.directory.next_change()
+                continue
+            if self._waits_in_vain() and await self._is_let_go():
+                break
+        else:
+            await self._until_not_needed()
         self.membership.leave()
         self._log.info("left the mesh")
         self.left.set()
+
+    def _waits_in_vain(self) -> bool:
+        """Whether this node wants to leave and hears from no leader: it was held up, perhaps, while it was let go, and
+        a node that was removed is sent no more."""
+        record = self.metadata.nodes.get(self.node_id)
+        return record is not None and record.is_leaving and self.group.leader is None
+
+    async def _is_let_go(self) -> bool:
+        """Whether some member says that it leads, and that the Raft group does without this node."""
+        members = list(self.membership.members.values())
+        for member in members:
+            if member.is_live and member.node_id != self.node_id and await self._does_without_me(member.node_id):
+                return True
+        return False
+
+    async def _does_without_me(self, leader: NodeId) -> bool:
+        me = node_id_text(self.node_id)
+        with contextlib.suppress(MeshError):
+            status = await ask_node(self, leader, "raft_status")
+            return status["role"] == "leader" and me not in (*status["voter_ids"], *status["learner_ids"])
+        return False
 
     async def _until_not_needed(self) -> None:
         """Go on voting until the Raft group does without this node: it takes its vote to agree on that.
@@ -138,15 +167,11 @@ class Node(Access):
         Only the leader can tell, since a node that was removed is sent no more. One that can't be asked for a while has
         to be believed to know.
         """
-        me = node_id_text(self.node_id)
         with self.host.deadline(self.host.now() + REMOVAL_TIMEOUT_S):
             while True:
                 leader = self.group.leader
-                if leader is not None and leader != self.node_id:
-                    with contextlib.suppress(MeshError):
-                        status = await ask_node(self, leader, "raft_status")
-                        if status["role"] == "leader" and me not in (*status["voter_ids"], *status["learner_ids"]):
-                            return
+                if leader is not None and leader != self.node_id and await self._does_without_me(leader):
+                    return
                 await self.host.sleep_until(self.host.now() + LEAVE_POLL_S)
 
     # ---- life
