@@ -9,7 +9,7 @@ from meshnode.identity import Address, check_address, check_text
 from meshnode.links.config import LinksConfig
 from meshnode.membership.config import SwimConfig
 from meshnode.metadata.commands import WEIGHT_MAX
-from meshnode.metadata.config import AllocatorConfig
+from meshnode.metadata.config import AllocatorConfig, GroupConfig
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.placement import PARTITIONS_DEFAULT, REPLICATION_DEFAULT, check_partitions
 from meshnode.prediction.config import PredictionConfig
@@ -61,6 +61,7 @@ class NodeConfig:
     election_timeout_s: float = 1.0
     links: LinksConfig = field(default_factory=LinksConfig)
     swim: SwimConfig = field(default_factory=SwimConfig)
+    group: GroupConfig = field(default_factory=GroupConfig)
     allocator: AllocatorConfig = field(default_factory=AllocatorConfig)
     partition: PartitionsConfig = field(default_factory=PartitionsConfig)
     agents: AgentsConfig = field(default_factory=AgentsConfig)

@@ -106,6 +106,8 @@ class DataDirectoryError(OperatorError):
 class OldCopy(DataDirectoryError):
     """The mesh has seen more of this node than its data directory has: it is marked, and never used again."""
 
+    code = "old_copy"
+
 
 class StorageFailed(OperatorError):
     """The disk refused a write or a sync. The node has stopped acknowledging; what was acknowledged is safe."""

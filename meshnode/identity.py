@@ -11,6 +11,19 @@ NodeId = NewType("NodeId", int)
 Boot = NewType("Boot", int)
 """How often a node has started on its data directory: 1, 2, …"""
 
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One life of a node. Those of two copies of one data directory may have the same boot, but not the same nonce."""
+
+    boot: Boot
+    nonce: int
+
+    def is_over(self, registered: "Start") -> bool:
+        """Whether the mesh has registered another life that is not an earlier one."""
+        return self != registered and self.boot <= registered.boot
+
+
 PartitionId = NewType("PartitionId", int)
 """The top bits of the hash of an agent's type and key: 0 … number of partitions − 1."""
 

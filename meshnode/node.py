@@ -24,7 +24,7 @@ from meshnode.data_directory import Identity, Standing, load_identity, save_iden
 from meshnode.directory import NodeDirectory
 from meshnode.errors import MeshError, OldCopy, OperatorError, StorageFailed, Unavailable
 from meshnode.host import Host, RealHost
-from meshnode.identity import Address, MeshId, NodeId, PartitionId, node_id_text
+from meshnode.identity import Address, MeshId, NodeId, PartitionId, Start, node_id_text
 from meshnode.joining import NoMesh, check_mesh, join_mesh, literal_addresses
 from meshnode.links import Channel, Hello, Links, Requests, Role, Tls
 from meshnode.log import get_logger
@@ -52,6 +52,12 @@ ALIVE_INTERVAL_S = 1.0
 """How often the main loop shows the leader that it runs."""
 
 LEAVE_POLL_S = 0.1
+
+LET_GO_POLL_S = 5.0
+"""Several elections: a node that still hears from no leader may be one that the mesh has let go."""
+
+REGISTRATION_PATIENCE_S = 10.0
+"""Several elections: a start that is not registered by then may be of a node that the mesh has let go."""
 
 REMOVAL_TIMEOUT_S = 15.0
 """Several elections, after which a leader has removed the node or none will."""
@@ -98,6 +104,8 @@ class Node(Access):
         for cls in (*agents, ModelShelf):
             self.application.add(cls)
         self._has_duties = False
+        self._out_of_date = ""
+        self._is_out_of_date = trio.Event()
         self.left = trio.Event()
         """Set when the node has left the mesh."""
         self._log = get_logger()
@@ -121,11 +129,37 @@ class Node(Access):
     async def _leave_when_forgotten(self) -> None:
         """Whoever asked for it may not wait any more: the node leaves once it is let go."""
         while self.node_id in self.metadata.nodes:
-            await self.directory.next_change()
-        await self._until_not_needed()
+            with self.host.deadline(self.host.now() + LET_GO_POLL_S):
+                await self.directory.next_change()
+                continue
+            if self._waits_in_vain() and await self._is_let_go():
+                break
+        else:
+            await self._until_not_needed()
         self.membership.leave()
         self._log.info("left the mesh")
         self.left.set()
+
+    def _waits_in_vain(self) -> bool:
+        """Whether this node wants to leave and hears from no leader: it was held up, perhaps, while it was let go, and
+        a node that was removed is sent no more."""
+        record = self.metadata.nodes.get(self.node_id)
+        return record is not None and record.is_leaving and self.group.leader is None
+
+    async def _is_let_go(self) -> bool:
+        """Whether some member says that it leads, and that the Raft group does without this node."""
+        members = list(self.membership.members.values())
+        for member in members:
+            if member.is_live and member.node_id != self.node_id and await self._does_without_me(member.node_id):
+                return True
+        return False
+
+    async def _does_without_me(self, leader: NodeId) -> bool:
+        me = node_id_text(self.node_id)
+        with contextlib.suppress(MeshError):
+            status = await ask_node(self, leader, "raft_status")
+            return status["role"] == "leader" and me not in (*status["voter_ids"], *status["learner_ids"])
+        return False
 
     async def _until_not_needed(self) -> None:
         """Go on voting until the Raft group does without this node: it takes its vote to agree on that.
@@ -133,15 +167,11 @@ class Node(Access):
         Only the leader can tell, since a node that was removed is sent no more. One that can't be asked for a while has
         to be believed to know.
         """
-        me = node_id_text(self.node_id)
         with self.host.deadline(self.host.now() + REMOVAL_TIMEOUT_S):
             while True:
                 leader = self.group.leader
-                if leader is not None and leader != self.node_id:
-                    with contextlib.suppress(MeshError):
-                        status = await ask_node(self, leader, "raft_status")
-                        if status["role"] == "leader" and me not in (*status["voter_ids"], *status["learner_ids"]):
-                            return
+                if leader is not None and leader != self.node_id and await self._does_without_me(leader):
+                    return
                 await self.host.sleep_until(self.host.now() + LEAVE_POLL_S)
 
     # ---- life
@@ -189,14 +219,14 @@ class Node(Access):
 
     def _open_links(self, identity: Identity) -> None:
         role = Role.NODE if identity.mesh_id else Role.GUEST
-        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, role, self.config.name)
+        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, role, self.config.name, nonce=self._nonce)
         self.metadata = Metadata(on_row=self._row_changed, on_node=self._node_changed)
         self.links = Links(
             self.host,
             self.config.links,
             local=hello,
             address_of=lambda _node_id: None,  # who is to be joined is found by address
-            boot_of=self.metadata.boot_of,
+            start_of=self.metadata.start_of,
             tls=self._tls,
         )
         self.directory = NodeDirectory(self.metadata)
@@ -260,6 +290,7 @@ class Node(Access):
             log,
             node_id=self.node_id,
             election_timeout_s=config.election_timeout_s,
+            config=config.group,
             links=self.links,
         )
         journal = Journal(host, disk, config.partition, identity.owner)
@@ -290,7 +321,7 @@ class Node(Access):
         )
         at = Address(bound.host, bound.port)
         self.membership = Membership(host, config.swim, me, mesh_id=identity.mesh_id, bind=at, seeds=seeds)
-        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name)
+        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name, nonce=self._nonce)
         self.links.introduce_as(hello, self._address_of)
         founding = None
         if identity.partitions:  # the founder may have ended before its first command was committed
@@ -311,6 +342,7 @@ class Node(Access):
         identity = self.identity
         self.links.on(Channel.RAFT, self.group.receive)
         self.links.on_end(self._link_ended)
+        self.links.on_refusal(self._link_refused)
         await nursery.start(self.agents.run)
         nursery.start_soon(self.partitions.run)
         await nursery.start(self.group.run)
@@ -321,6 +353,7 @@ class Node(Access):
         nursery.start_soon(self._follow_membership)
         nursery.start_soon(self._show_alive)
         nursery.start_soon(self._stay_registered)
+        nursery.start_soon(self._end_when_out_of_date)
         self._log.info(
             "node runs",
             node_id=node_id_text(self.node_id),
@@ -359,6 +392,11 @@ class Node(Access):
         self.group.link_ended(peer)
         if peer in self.membership.members:
             self.membership.probe_now(peer)
+
+    def _link_refused(self, refusal: MeshError) -> None:
+        if isinstance(refusal, OldCopy):
+            self._out_of_date = str(refusal)
+            self._is_out_of_date.set()
 
     def _take_call(self, peer: NodeId, message: Any) -> None:
         def respond(answer: Answer) -> None:
@@ -399,7 +437,10 @@ class Node(Access):
         Raises:
             OldCopy: the data directory is an old copy, or another process runs on a copy of it.
         """
-        await self.group.register(self._registration(self.identity))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ask_back_in)
+            await self.group.register(self._registration(self.identity))
+            nursery.cancel_scope.cancel()
         if not self._is_superseded():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._leave_when_forgotten)
@@ -412,11 +453,33 @@ class Node(Access):
             "another process runs on a copy of it. Start with an empty one"
         )
 
+    async def _ask_back_in(self) -> None:
+        """A node that was let go while it was down is sent no more, so that it can propose nothing: a member has to let
+        it in as if it were new.
+
+        Raises:
+            OperatorError: the mesh never will, as when another node has its name by now.
+        """
+        await self.host.sleep_until(self.host.now() + REGISTRATION_PATIENCE_S)
+        members = self.membership.members.values()
+        known = [member.address for member in members if member.is_live and member.node_id != self.node_id]
+        join = Join(0, self._registration(self.identity))
+        await join_mesh(self.host, self.links, self.reception.joined, join, (*self.config.join, *known))
+
     def _is_superseded(self) -> bool:
-        record = self.metadata.nodes.get(self.node_id)
-        if record is None:
-            return False
-        return (record.boot, record.nonce) != (self.identity.boot, self._nonce) and record.boot >= self.identity.boot
+        return Start(self.identity.boot, self._nonce).is_over(self.metadata.start_of(self.node_id))
+
+    async def _end_when_out_of_date(self) -> None:
+        """Others may know of a later start before this one hears of it, and then want nothing to do with this one.
+
+        Raises:
+            OldCopy: one of them says so.
+        """
+        await self._is_out_of_date.wait()
+        raise OldCopy(
+            "the data directory is an old copy, or another node runs on a copy of it: a member of the mesh says: "
+            f"{self._out_of_date} Start with another one than {self.config.data}, an empty one"
+        )
 
     async def _propose_rows(self, command: ChangeRows) -> None:
         try:

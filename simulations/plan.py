@@ -1,157 +1,53 @@
 """A plan: everything that distinguishes one run from another, as plain data that fits into a file."""
 
-import dataclasses
 import json
 import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from simulations.cores.faults import FOREVER, CoreFaults
 from simulations.cores.plan_file import MalformedPlan, Written, check_nodes
 from simulations.cores.plans import CORE_PLANS, CorePlan
-from simulations.disk import DiskFaults
+from simulations.faults import Faults
 
-__all__ = [
-    "AnyPlan",
-    "BadDisk",
-    "DiskKill",
-    "Faults",
-    "Hang",
-    "MalformedPlan",
-    "NewDisk",
-    "Plan",
-    "Reset",
-    "SlowCpu",
-    "StuckLoop",
-    "WallJump",
-    "read_plan",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """All connections between two nodes end in the middle of what they carry."""
-
-    one: int
-    other: int
-    at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Hang:
-    """Whoever connects to the node waits for ever."""
-
-    node: int
-    at_s: float
-    for_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class StuckLoop:
-    """The main loop of a node stands still, as in a long computation, while its membership goes on."""
-
-    node: int
-    at_s: float
-    for_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class SlowCpu:
-    """Each step of each task of a node takes ``step_s``."""
-
-    node: int
-    step_s: float
-    at_s: float
-    for_s: float = FOREVER
-
-
-@dataclass(frozen=True, slots=True)
-class BadDisk:
-    """The disk of a node fails as ``faults`` says, for a time."""
-
-    node: int
-    faults: DiskFaults
-    at_s: float
-    for_s: float = FOREVER
-
-
-@dataclass(frozen=True, slots=True)
-class DiskKill:
-    """The process of a node is killed at one of its disk operations, and started again after ``for_s``.
-
-    Attributes:
-        operations: how many it may still do from ``at_s`` on.
-    """
-
-    node: int
-    operations: int
-    at_s: float
-    for_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class NewDisk:
-    """The machine of a node burns down: a new one takes its name, with an empty disk, after ``for_s``."""
-
-    node: int
-    at_s: float
-    for_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class WallJump:
-    """Somebody sets the wall clock of a node."""
-
-    node: int
-    by_s: float
-    at_s: float
+__all__ = ["AnyPlan", "Bounds", "Faults", "MalformedPlan", "Plan", "read_plan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
-    """The way from nodes to services outside of the mesh is slow: of requests, and of answers, this share takes up to
-    ``late_s`` longer than usual."""
-
-    late: float = 0.0
-    late_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class BadDevice:
-    """The device of a node on which predictions are computed fails in the middle of a batch, until its process ends.
+class Bounds:
+    """How much the nodes take in, keep and send at a time: each is a field of that name in one of their settings.
 
     Attributes:
-        batches: how many it still computes from ``at_s`` on.
+        segment_bytes, journal_bytes_max, partition_bytes_max: of `meshnode.partitions.PartitionsConfig`; the last is
+            its ``uncommitted_bytes_max``.
+        moves_max: of `meshnode.metadata.config.AllocatorConfig`.
+        mailbox_max, state_bytes_max, idle_s, session_s: of `meshnode.agents.config.AgentsConfig`.
+        append_bytes_max, inflight_messages_max, inflight_bytes_max, uncommitted_bytes_max, apply_bytes_max: of
+            `meshnode.metadata.config.GroupConfig`.
+        datagram_bytes_max, indirect_probes, gossip_peers, retransmit_multiplier: of
+            `meshnode.membership.config.SwimConfig`.
+        connections_max: of `meshnode.links.LinksConfig`.
+        voters: of `meshnode.NodeConfig`.
     """
 
-    node: int
-    batches: int
-    at_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Faults(CoreFaults):
-    """What can go wrong with whole nodes: all that can with cores, and more."""
-
-    resets: tuple[Reset, ...] = ()
-    hangs: tuple[Hang, ...] = ()
-    stuck_loops: tuple[StuckLoop, ...] = ()
-    slow_cpus: tuple[SlowCpu, ...] = ()
-    bad_disks: tuple[BadDisk, ...] = ()
-    disk_kills: tuple[DiskKill, ...] = ()
-    new_disks: tuple[NewDisk, ...] = ()
-    wall_jumps: tuple[WallJump, ...] = ()
-    bad_devices: tuple[BadDevice, ...] = ()
-    outside: Outside = Outside()
-
-    def kinds(self) -> dict[str, int]:
-        """How many of each kind."""
-        counts = {}
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
-                counts[item.name] = len(value)
-        return counts
+    segment_bytes: int = 64 * 2**20
+    journal_bytes_max: int = 512 * 2**20
+    partition_bytes_max: int = 16 * 2**20
+    moves_max: int = 128
+    mailbox_max: int = 1024
+    state_bytes_max: int = 8 * 2**20
+    idle_s: float = 600.0
+    session_s: float = 3600.0
+    append_bytes_max: int = 2**20
+    inflight_messages_max: int = 256
+    inflight_bytes_max: int = 16 * 2**20
+    uncommitted_bytes_max: int = 64 * 2**20
+    apply_bytes_max: int = 4 * 2**20
+    datagram_bytes_max: int = 1400
+    indirect_probes: int = 3
+    gossip_peers: int = 3
+    retransmit_multiplier: int = 4
+    connections_max: int = 4096
+    voters: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,12 +59,15 @@ class Plan(Written):
         nodes: how many; they are numbered from 0, and 0 founds the mesh.
         clients: how many call agents.
         duration_s: how long faults and calls go on, in virtual seconds from when the mesh was formed.
-        recovery_s: how long the mesh then has to be whole again.
+        recovery_s: how long the workload has to end once the mesh is whole again, which has a bound of its own.
         workload: its name, such as `counter`, or where it is: `my_agents:workload`.
         app: modules with the agents that such a workload calls; its own if empty.
         keys: how many agents are called.
         calls_per_s: of all clients together; each waits for its answer, so it may be fewer.
         tempo: by what the nodes' timeouts are multiplied.
+        bounds: how much the nodes take in, keep and send at a time.
+        atlas: a `FaultAtlas` keeps a majority of each set of disks sound. Without it any disk may lose what was synced;
+            see `simulations.mesh` for what must still hold.
         tls: whether links are over TLS.
         faults: what goes wrong, in virtual seconds from when the mesh was formed.
     """
@@ -186,6 +85,8 @@ class Plan(Written):
     partitions: int = 16
     replication: int = 3
     tempo: float = 1.0
+    bounds: Bounds = field(default_factory=Bounds)
+    atlas: bool = True
     tls: bool = False
     faults: Faults = field(default_factory=Faults)
 

@@ -17,11 +17,17 @@ INTRODUCTION_BYTES_MAX = 16 * 2**10
 
 
 class LinkRefused(Unavailable):
-    """The other side was reached, but there can be no link; ``refusal`` is why. Nothing was changed."""
+    """The other side was reached, but there can be no link. Nothing was changed.
 
-    def __init__(self, refusal: MeshError) -> None:
+    Attributes:
+        refusal: why.
+        by_peer: it is the other side that does not want this one.
+    """
+
+    def __init__(self, refusal: MeshError, *, by_peer: bool = False) -> None:
         super().__init__(str(refusal))
         self.refusal = refusal
+        self.by_peer = by_peer
 
 
 async def introduce(
@@ -56,9 +62,9 @@ async def introduce(
         refusal = judge(answer)
         if refusal is None:
             return socket, answer
-        answer = refusal
+        raise LinkRefused(error_from_code(refusal.code, refusal.reason))
     if isinstance(answer, Refusal):
-        raise LinkRefused(error_from_code(answer.code, answer.reason))
+        raise LinkRefused(error_from_code(answer.code, answer.reason), by_peer=True)
     raise SocketClosed(f"{authority} answered with a {type(answer).__name__}")
 
 

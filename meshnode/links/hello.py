@@ -4,7 +4,8 @@ import enum
 from dataclasses import dataclass
 
 from meshnode import wire
-from meshnode.identity import NODE_ID_MAX, Boot, MeshId, NodeId, check_text, node_id_text
+from meshnode.errors import OldCopy
+from meshnode.identity import NODE_ID_MAX, Boot, MeshId, NodeId, Start, check_text, node_id_text
 
 
 class Role(enum.Enum):
@@ -24,6 +25,7 @@ class Hello:
         node_id: a guest draws one too, so that answers find their way.
         boot: 0 for a guest.
         dial: the dialling side's count of its dials, so that both ends know the newer of two connections.
+        nonce: drawn at this start of a node: a copy of its data directory starts with another one.
     """
 
     mesh_id: MeshId
@@ -32,6 +34,7 @@ class Hello:
     role: Role
     name: str
     dial: int = 0
+    nonce: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.node_id <= NODE_ID_MAX:
@@ -39,6 +42,11 @@ class Hello:
         if len(self.mesh_id) not in (0, 16):
             raise ValueError(f"a mesh id has 16 bytes, not {len(self.mesh_id)}")
         check_text("name", self.name)
+
+    @property
+    def start(self) -> Start:
+        """Which life of the node this is."""
+        return Start(self.boot, self.nonce)
 
 
 @wire.message(0x02)
@@ -50,11 +58,11 @@ class Refusal:
     reason: str
 
 
-def refusal_of(hello: Hello, *, mesh_id: MeshId, node_id: NodeId, boot_known: Boot) -> Refusal | None:
+def refusal_of(hello: Hello, *, mesh_id: MeshId, node_id: NodeId, registered: Start) -> Refusal | None:
     """Why node ``node_id`` of mesh ``mesh_id`` can't talk to the side that sent ``hello``; None when it can.
 
     Args:
-        boot_known: the latest start of the other side that the mesh has registered; 0 where there is none.
+        registered: the latest start of the other side that the mesh has registered; of boot 0 where there is none.
     """
     if hello.mesh_id and mesh_id and hello.mesh_id != mesh_id:
         return Refusal("wrong_mesh", f"this node is of mesh {mesh_id.hex()}, not {hello.mesh_id.hex()}")
@@ -62,10 +70,10 @@ def refusal_of(hello: Hello, *, mesh_id: MeshId, node_id: NodeId, boot_known: Bo
         return Refusal("unavailable", "this node has not joined a mesh yet")
     if hello.node_id == node_id:
         return Refusal("own_node", f"{node_id_text(node_id)} is this node's own id: was its data directory copied?")
-    if hello.role is Role.NODE and hello.boot < boot_known:
+    if hello.role is Role.NODE and hello.start.is_over(registered):
         return Refusal(
-            "operator",
-            f"start {hello.boot} of node {node_id_text(hello.node_id)} is over, since start {boot_known} is "
-            "registered: was its data directory copied?",
+            OldCopy.code,
+            f"start {hello.boot} of node {node_id_text(hello.node_id)} is over, since another start {registered.boot} "
+            "is registered: was its data directory copied?",
         )
     return None

@@ -9,9 +9,9 @@ import trio
 from trio.abc import HalfCloseableStream
 
 from meshnode import wire
-from meshnode.errors import OperatorError, Unavailable
+from meshnode.errors import MeshError, OperatorError, Unavailable
 from meshnode.host import Host
-from meshnode.identity import Address, Boot, NodeId, node_id_text
+from meshnode.identity import Address, Boot, NodeId, Start, node_id_text
 from meshnode.links.config import LinksConfig
 from meshnode.links.delivery import Delivery, Handler, LinkCounters
 from meshnode.links.frames import HEAD_BYTES, Channel, SendQueue, split_frame
@@ -86,7 +86,7 @@ class Links:
     Args:
         local: how this node introduces itself.
         address_of: where to dial a peer; None when nobody knows. `introduce_as` replaces both once a node has joined.
-        boot_of: the latest start of a node that is known; a node that says an earlier one is refused.
+        start_of: the latest start of a node that is registered; a node that says another one that is over is refused.
         tls: what makes each connection private; None for none.
     """
 
@@ -97,7 +97,7 @@ class Links:
         *,
         local: Hello,
         address_of: Callable[[NodeId], Address | None],
-        boot_of: Callable[[NodeId], Boot] = lambda _node_id: Boot(0),
+        start_of: Callable[[NodeId], Start] = lambda _node_id: Start(Boot(0), 0),
         tls: Tls | None = None,
     ) -> None:
         self.counters = LinkCounters()
@@ -105,10 +105,11 @@ class Links:
         self._config = config
         self._local = local
         self._address_of = address_of
-        self._boot_of = boot_of
+        self._start_of = start_of
         self._tls = tls
         self._delivery = Delivery(self.counters)
         self._end_listeners: list[EndListener] = []
+        self._refusal_listeners: list[Callable[[MeshError], None]] = []
         self._peers: dict[NodeId, _Peer] = {}
         self._nursery: trio.Nursery | None = None
         self._connecting: set[trio.CancelScope] = set()
@@ -129,6 +130,10 @@ class Links:
         It is told, too, whether there was a connection since it was told last: without one nothing was sent.
         """
         self._end_listeners.append(listener)
+
+    def on_refusal(self, listener: Callable[[MeshError], None]) -> None:
+        """Register a function that is told why a node does not want this one, which dialled it for a message."""
+        self._refusal_listeners.append(listener)
 
     def introduce_as(self, hello: Hello, address_of: Callable[[NodeId], Address | None]) -> None:
         """Be ``hello`` from now on, on new connections: the next message dials one.
@@ -250,6 +255,9 @@ class Links:
             self.counters.connections_failed += 1
             if isinstance(error.refusal, OperatorError) and peer.failures == 0:
                 self._log.warning("a node refuses to be linked", peer=self.describe(to), reason=str(error))
+            if error.by_peer:
+                for listener in self._refusal_listeners:
+                    listener(error.refusal)
         finally:
             peer.dialling = False
         if peer.link is None:  # not reached; or another node has taken the address over
@@ -302,7 +310,8 @@ class Links:
 
     def _judge(self, hello: Hello) -> Refusal | None:
         local = self._local
-        return refusal_of(hello, mesh_id=local.mesh_id, node_id=local.node_id, boot_known=self._boot_of(hello.node_id))
+        registered = self._start_of(hello.node_id)
+        return refusal_of(hello, mesh_id=local.mesh_id, node_id=local.node_id, registered=registered)
 
     # ---- one connection
 
@@ -410,8 +419,10 @@ class Links:
             if now >= socket.heard_at + silent_s:
                 self.counters.connections_silent += 1
                 raise self._gives_up(link, f"nothing was heard for {silent_s} s")
-            if link.hello.role is Role.NODE and link.hello.boot < (boot := self._boot_of(link.hello.node_id)):
-                raise self._gives_up(link, f"start {link.hello.boot} is over, since start {boot} is registered")
+            registered = self._start_of(link.hello.node_id)
+            if link.hello.role is Role.NODE and link.hello.start.is_over(registered):
+                reason = f"start {link.hello.boot} is over, since another start {registered.boot} is registered"
+                raise self._gives_up(link, reason)
             if now >= beat_at:
                 link.owes_beat = now >= socket.sent_at + idle_s
                 beat_at = (now if link.owes_beat else socket.sent_at) + idle_s

@@ -1,6 +1,32 @@
-"""What a user can set about placement in a running mesh."""
+"""What a user can set about the Raft group, and about placement in a running mesh."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+COMMAND_BYTES_MAX = 2**17
+"""Of the metadata's commands, the largest has 256 rows of up to seven replicas: some 80 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """How much of the Raft group's log is under way at a time; `consensus.config.RaftConfig` says what each means.
+
+    Raises:
+        ValueError: a bound is below 1, or has no room for the largest command.
+    """
+
+    append_bytes_max: int = 2**20
+    inflight_messages_max: int = 256
+    inflight_bytes_max: int = 16 * 2**20
+    uncommitted_bytes_max: int = 64 * 2**20
+    apply_bytes_max: int = 4 * 2**20
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"{field.name} is {getattr(self, field.name)}: choose 1 or more")
+        for name in ("append_bytes_max", "uncommitted_bytes_max"):
+            if getattr(self, name) < COMMAND_BYTES_MAX:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose {COMMAND_BYTES_MAX} or more")
 
 
 @dataclass(frozen=True, slots=True)

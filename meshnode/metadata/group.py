@@ -1,6 +1,7 @@
 """This node's part in the mesh's one Raft group: the log on disk, the metadata, proposals."""
 
 import contextlib
+from dataclasses import asdict
 
 import trio
 
@@ -20,6 +21,7 @@ from meshnode.identity import NodeId
 from meshnode.links import Channel, Links
 from meshnode.log import get_logger
 from meshnode.metadata.commands import Command, Register
+from meshnode.metadata.config import GroupConfig
 from meshnode.metadata.state import Metadata, Outcome
 
 DIRECTORY = "raft"
@@ -53,6 +55,7 @@ class MetadataGroup:
         *,
         node_id: NodeId,
         election_timeout_s: float,
+        config: GroupConfig,
         links: Links,
     ) -> None:
         self.metadata = metadata
@@ -60,13 +63,14 @@ class MetadataGroup:
         self._node_id = node_id
         self._links = links
         self._log = log
-        config = RaftConfig(
+        settings = RaftConfig(
             id=node_id,
             election_timeout_s=election_timeout_s,
             heartbeat_interval_s=election_timeout_s / HEARTBEATS_PER_TIMEOUT,
+            **asdict(config),
         )
         self._raft = RaftNode(
-            config,
+            settings,
             log=log,
             machine=metadata,
             clock=host,

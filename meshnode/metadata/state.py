@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from meshnode import wire
-from meshnode.identity import Address, Boot, Epoch, MeshId, NodeId, PartitionId
+from meshnode.identity import Address, Boot, Epoch, MeshId, NodeId, PartitionId, Start
 from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Register, RowChange, Step
 from meshnode.metadata.rows import Phase, Row
 from meshnode.placement import check_partitions
@@ -73,6 +73,11 @@ class Metadata:
         """The latest start of a node that is registered; 0 if none is."""
         record = self.nodes.get(node_id)
         return Boot(0) if record is None else record.boot
+
+    def start_of(self, node_id: NodeId) -> Start:
+        """The latest start of a node that is registered; one of boot 0 if none is."""
+        record = self.nodes.get(node_id)
+        return Start(Boot(0), 0) if record is None else Start(record.boot, record.nonce)
 
     def apply(self, index: int, data: bytes) -> Outcome:
         """Carry out the command at log ``index``. Bytes that this version can't read would split the mesh: they raise.

@@ -16,21 +16,26 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - exactly-once-reply: every answer to one request id is the same.
 - requests-at-most-once: no request has two turns in the committed records of its partition.
 - requests-session: a turn is of a session that is open.
+- requests-answer: an answer is the reply in a committed turn of its request.
 
 - raft-election-safety: a term has one leader.
 - raft-log-matching: entries of one index and term are the same everywhere, and so is everything before them.
 - raft-leader-completeness: what was committed in a term is in the log of every leader of a later one.
 - raft-state-machine: all state machines are given the same entries in the same order.
 - raft-committed-stays: what a node took for committed stays in its log.
-- raft-durable-vote: a node votes once in a term, whatever restarts come between.
+- raft-durable-vote: a node votes once in a term, whatever restarts come between, and not before that is on its disk.
 - raft-durable-term: no restart finds a lower term than a message named.
-- raft-durable-log: a restart finds every entry that was acknowledged.
+- raft-durable-log: what is acknowledged is on the disk, and no restart misses it.
 - raft-monotonic-term: the term of a process never falls.
 - raft-monotonic-commit: nor do its commit and applied indexes, and it applies only what is committed.
+
+- disk-sync-again: no process syncs a file again after a sync of it failed.
 
 - swim-incarnation: only the subject raises its incarnation.
 - swim-life-supersedes: a node claims no less than before, and a new life begins above all that was claimed.
 - swim-precedence: a belief gives way only to a stronger one of its incarnation, or to any of a higher one.
+- swim-departure: only the subject says that it leaves.
+- swim-time-to-refute: nobody is declared dead before it was suspected for as long as it has to refute.
 - swim-detection-bound: a crash is known to somebody within its bound.
 - swim-spread-bound: and to all within theirs.
 - swim-live-stays-dead: once the faults have ended, nobody holds a live, responsive node dead for long.
@@ -47,19 +52,22 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - placement-explanation: what is said of a partition is what can be counted.
 - placement-takeover: a living replica takes over, as evenly as there can be.
 
-- partitions-one-process: an epoch is served by one process.
+- partitions-one-process: an epoch is served by one process, the one that its row names.
 - partitions-one-record: there is one record for each epoch and sequence.
 - partitions-equal-prefixes: logs that have a record in common agree before it.
-- partitions-committed-kept: the primary of an epoch has everything that was acknowledged in earlier ones.
+- partitions-committed-kept: the primary of an epoch has everything that was committed in earlier ones.
 - partitions-acknowledged-committed: what a caller is told is committed, and is what it sent.
 - partitions-durable-majority: a record is committed by an active primary, on the disks of a majority of its replicas.
+- partitions-sealed-majority: nothing is written in an epoch before a majority of the base has sealed it.
+- partitions-barrier: a primary commits only up to a record of its own epoch.
 - partitions-one-history: there is one committed record for each sequence.
 - partitions-snapshot-committed: a snapshot is of committed records.
 - partitions-log-whole: a log in memory is what was written, without holes, around what is committed.
 - partitions-promise-falls: the promised epoch never falls.
-- partitions-promise-durable: nor does a restart forget one that was answered for.
+- partitions-promise-durable: what is answered for is on the disk, and no restart forgets it.
 - partitions-durable-log: a restart finds every record that was said to be on disk.
 - partitions-below-promise: nothing is accepted or done for an epoch below the promised one.
+- partitions-read-confirmed: what a read saw is committed, and its primary confirmed since, before it is answered.
 - partitions-same-rows: every node applies the same changes of a row in the same order.
 - partitions-epoch-rises: epochs rise, and each becomes active once at most, while it is the newest.
 - partitions-base: only an activation changes `base`, to the replicas.
@@ -73,9 +81,13 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - client-crash: no client ends by an error, whatever the mesh does.
 - app-agent-error: no handler of a user's agents raises what the workload does not expect.
 
+- node-crash: no node ends by an error but one that its operator has to deal with.
+- client-crash: no client ends by an error.
+
 - liveness-membership: after the faults every node runs, and sees exactly those that run.
 - liveness-raft: they follow one leader and have applied what it has.
 - liveness-partitions: every partition is active, and served by the process that its row names.
+- liveness-replicas: every partition has as many replicas that run as it should have.
 - liveness-agents: every agent answers.
 """
 
@@ -100,6 +112,7 @@ LIVENESS: Final = frozenset(
         "liveness-membership",
         "liveness-raft",
         "liveness-partitions",
+        "liveness-replicas",
         "liveness-agents",
     }
 )

@@ -1,7 +1,8 @@
 """Whether a mesh has come together again after the faults, and if not, what has not.
 
 Converged: every node that runs holds exactly those live; all follow one leader and have applied what it has; every row
-is active, and its primary, a process that runs, serves it; every agent that was asked answered.
+is active, and its primary, a process that runs, serves it; it has as many replicas that run as it should; every agent
+that was asked answered.
 
 Nothing is asked of a set of which a majority is gone for good: of the Raft group without a majority of its voters no
 agreement, and so no change of a row; of a partition without a majority of its base no service.
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
 from meshnode.membership.config import SwimConfig
-from meshnode.metadata.allocator import STALL_MAX_S
+from meshnode.metadata.allocator import MOVE_TIMEOUT_S, STALL_MAX_S
 from meshnode.metadata.config import AllocatorConfig
 from meshnode.metadata.rows import Phase, Row
 from simulations.checkers.swim_bounds import CHANCE, swim_bounds
@@ -52,6 +53,7 @@ class MeshReport:
         expected: the nodes that should run by now.
         voters: of the Raft group.
         partitions: how many there are.
+        replication: how many replicas each should have, if there are as many nodes; 0 where that is not asked for.
         silent: agents that were asked and have not answered, with the reason.
         behind_max: by how much nodes of a mesh at rest may differ in ``applied``: the last entries are under way.
     """
@@ -61,6 +63,7 @@ class MeshReport:
     voters: tuple[NodeId, ...]
     partitions: int
     silent: Mapping[str, str]
+    replication: int = 0
     behind_max: int = 2
 
 
@@ -115,7 +118,8 @@ class LivenessChecker:
             raise Violation(
                 found[0].invariant,
                 virtual_s=now,
-                message=f"not converged {now - self._calm_since_s:.3f} s after the last fault: {'; '.join(lines)}",
+                message=f"not converged {now - self._calm_since_s:.3f} s after the last fault, with a bound of"
+                f" {self._within_s:.3f} s: {'; '.join(lines)}",
                 nodes=[node for each in found for node in each.nodes],
             )
         return found
@@ -137,12 +141,14 @@ def convergence_bound_s(
     Membership heals (`swim_bounds`), after which everybody reaches everybody. Twelve election timeouts: each election
     takes at most two and fails with even odds or less, so that six in a row are one case in sixty-four, and the next is
     under way meanwhile. A primary that is stuck is noticed after ``stuck_after_s``. A takeover that had stalled before
-    may be left alone for as long as the most patience with one, and then takes its time once more.
+    may be left alone for as long as the most patience with one, and then takes its time once more. A node that is gone
+    for good is replaced after its time, and what had stalled before is moved only when it was left alone as long again.
     """
     bounds = swim_bounds(swim, live=live, gone=gone, latency_s=latency_s, slowest=slowest, chance=chance)
     patience_s = max(STALL_MAX_S, allocator.stall_s)
-    rest_s = 12 * election_timeout_s + allocator.stuck_after_s + allocator.settle_s + patience_s + allocator.stall_s
-    return bounds.healing_s + rest_s / slowest
+    takeover_s = 12 * election_timeout_s + allocator.stuck_after_s + allocator.settle_s + patience_s + allocator.stall_s
+    moving_s = allocator.replacement_delay_s + STALL_MAX_S + MOVE_TIMEOUT_S
+    return bounds.healing_s + (takeover_s + moving_s) / slowest
 
 
 def unmet(report: MeshReport) -> tuple[Unmet, ...]:
@@ -215,9 +221,19 @@ def _partitions(report: MeshReport) -> list[Unmet]:
         elif primary.serving.get(partition) != row.epoch:
             what = f"is not served by {row.primary}, its primary of epoch {row.epoch}"
         else:
+            found += _replicas(partition, row, report)
             continue
         found.append(Unmet("liveness-partitions", f"partition {partition} {what}", (row.primary,)))
     return found
+
+
+def _replicas(partition: PartitionId, row: Row, report: MeshReport) -> list[Unmet]:
+    running = {node.node_id for node in report.nodes}
+    present = [member for member in row.replicas if member in running]
+    wanted = min(report.replication, len(running))
+    if len(present) >= wanted:
+        return []
+    return [Unmet("liveness-replicas", f"partition {partition} has replicas on {present}, {wanted} should be", ())]
 
 
 def _has_majority(members: tuple[NodeId, ...], report: MeshReport) -> bool:

@@ -81,15 +81,17 @@ def _no_such(op: str, value: Json, known: str) -> ValueError:
 
 def _counter(state: State, op: str, value: Json) -> tuple[State, Result]:
     assert isinstance(state, int)
-    if op == "add" and _is_int(value):
-        return state + value, state + value
-    if op == "read" and value is None:
-        return state, state
-    raise _no_such(op, value, "add n -> total, read -> total")
+    match op, value:
+        case ("add", amount) | ("add_once", [amount, str()]) if _is_int(amount):
+            return state + amount, state + amount
+        case "read", None:
+            return state, state
+    raise _no_such(op, value, "add n -> total, add_once [n, id] -> total, read -> total")
 
 
 COUNTER: Final = deterministic("counter", 0, _counter, lambda op, _value_in, _value_out: op == "read")
-"""``add n`` returns the total after it, ``read`` the total."""
+"""``add n`` returns the total after it, ``read`` the total. ``add_once [n, id]`` is an ``add`` for which its client may
+have asked more than once, under a request id that no other operation has."""
 
 
 def _register(state: State, op: str, value_in: Json, value_out: Result) -> tuple[State, ...]:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import assert_never
 
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
+from meshnode.metadata.rows import Row
 from meshnode.partitions.messages import (
     ORIGIN,
     Appended,
-    ChunkTaken,
     Confirm,
     Confirmed,
     Dropped,
@@ -27,16 +27,14 @@ from meshnode.partitions.messages import (
     Position,
     Promise,
     Record,
-    Refused,
     Sealed,
     Snapshot,
 )
 from meshnode.partitions.partition import Partition
 from meshnode.partitions.primary import majority
 from simulations.checkers.on_disk import OnDisk, equal_at_start, kept_by
+from simulations.checkers.promises import Answer, Copy, Promises
 from simulations.checkers.violation import Violation
-
-_Copy = tuple[PartitionId, NodeId]
 
 
 class PartitionsChecker:
@@ -44,6 +42,7 @@ class PartitionsChecker:
 
     Args:
         clock: virtual seconds.
+        row_of: the row with which an epoch began; None where the world does not know the rows.
 
     Attributes:
         acknowledged: per partition, the payloads whose callers were told, by sequence.
@@ -51,22 +50,27 @@ class PartitionsChecker:
         served: which process served each epoch.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        row_of: Callable[[PartitionId, Epoch], Row | None] = lambda _partition, _epoch: None,
+    ) -> None:
         self._clock = clock
+        self._row_of = row_of
+        self.promises = Promises(self._violation, row_of)
         # All of these grow with the logs: it is the logs that are checked.
         self.acknowledged: dict[PartitionId, dict[int, bytes]] = {}
         self.committed: dict[PartitionId, list[Record]] = {}
         self.served: dict[tuple[PartitionId, Epoch], tuple[NodeId, Boot]] = {}
-        self._acknowledged_by: dict[PartitionId, dict[Epoch, int]] = {}
+        self._committed_by: dict[PartitionId, dict[Epoch, int]] = {}
         self._records: dict[tuple[PartitionId, Epoch, int], tuple[bytes, Epoch]] = {}
-        self._logs: dict[_Copy, list[Epoch]] = {}
+        self._logs: dict[Copy, list[Epoch]] = {}
         self._holders: dict[tuple[PartitionId, Epoch, int], set[NodeId]] = {}
-        self._snapshots: dict[_Copy, int] = {}
-        self._answered: dict[_Copy, Epoch] = {}
-        self._on_disk: dict[_Copy, OnDisk] = {}
-        self._confirmed: dict[_Copy, int] = {}
-        self._promised: dict[_Copy, Epoch] = {}
-        self._checked: dict[_Copy, int] = {}
+        self._snapshots: dict[Copy, int] = {}
+        self._on_disk: dict[Copy, OnDisk] = {}
+        self._confirmed: dict[Copy, int] = {}
+        self._checked: dict[Copy, int] = {}
 
     # ---- what happens
 
@@ -107,35 +111,29 @@ class PartitionsChecker:
         records: tuple[Record, ...]
         match entry:
             case Log(_, records):
+                self.promises.synced(key, records[-1].epoch)
                 length = records[-1].sequence
-            case Snapshot(_, _, position, _, records):
+            case Snapshot(_, promised, position, _, records):
+                self.promises.synced(key, promised)
                 length = position.sequence + len(records)
                 self._snapshots[key] = max(self._snapshots.get(key, 0), position.sequence)
-            case Dropped():
+            case Dropped(_, promised):
+                self.promises.synced(key, promised)
                 length, records = 0, ()
-            case Promise():
+            case Promise(_, promised):
+                self.promises.synced(key, promised)
                 return
             case _:
                 assert_never(entry)
-        for record in records:
-            self._holders.setdefault((entry.partition, record.epoch, record.sequence), set()).add(node)
+        self._hold(node, entry.partition, records)
         self._on_disk.setdefault(key, OnDisk()).synced(length)
 
     def sent(self, node: NodeId, message: Message | Confirm | Confirmed) -> None:
         """A replica that has promised an epoch accepts nothing below it; what it acknowledges is on its disk."""
-        if not isinstance(message, Sealed | Appended | ChunkTaken | Refused):
+        if not isinstance(message, Answer):
             return
+        self.promises.answered(node, message)
         key = (message.partition, node)
-        promised = message.promised if isinstance(message, Refused) else message.epoch
-        before = self._answered.get(key, Epoch(0))
-        if promised < before:
-            raise self._violation(
-                "partitions-below-promise",
-                message.partition,
-                f"it answers for epoch {promised} after it answered for {before}",
-                node,
-            )
-        self._answered[key] = promised
         if isinstance(message, Appended | Sealed):
             last = message.sequence if isinstance(message, Appended) else message.last.sequence
             on_disk = self._on_disk.get(key, OnDisk())
@@ -150,7 +148,16 @@ class PartitionsChecker:
             self._confirmed[key] = max(self._confirmed.get(key, 0), min(last, on_disk.lasting))
 
     def serving(self, partition: PartitionId, epoch: Epoch, node: NodeId, boot: Boot, committed: int) -> None:
-        """One process per epoch; and it has everything that was acknowledged in earlier ones."""
+        """One process per epoch, the one that the row names; and it has all that was committed in earlier epochs."""
+        row = self._row_of(partition, epoch)
+        if row is not None and (row.primary, row.boot) != (node, boot):
+            raise self._violation(
+                "partitions-one-process",
+                partition,
+                f"start {boot} of it serves epoch {epoch}, whose row names start {row.boot} of {row.primary}",
+                node,
+                row.primary,
+            )
         process = self.served.setdefault((partition, epoch), (node, boot))
         if process != (node, boot):
             raise self._violation(
@@ -160,13 +167,17 @@ class PartitionsChecker:
                 node,
                 process[0],
             )
-        earlier = (last for by, last in self._acknowledged_by.get(partition, {}).items() if by < epoch)
+        if not self.promises.has_begun(partition, epoch):
+            raise self._violation(
+                "partitions-barrier", partition, f"it serves epoch {epoch}, of which no record was written", node
+            )
+        earlier = (last for by, last in self._committed_by.get(partition, {}).items() if by < epoch)
         last = max(earlier, default=0)
         if committed < last:
             raise self._violation(
                 "partitions-committed-kept",
                 partition,
-                f"it serves epoch {epoch} with {committed} records committed, and {last} was acknowledged before",
+                f"it serves epoch {epoch} with {committed} records committed, and {last} was committed before",
                 node,
             )
 
@@ -177,11 +188,10 @@ class PartitionsChecker:
             raise self._violation(
                 "partitions-acknowledged-committed",
                 partition,
-                f"{payload!r:.60} is acknowledged at {sequence}, where {known[0].payload if known else None!r:.60} is"
-                " committed",
+                f"the primary of epoch {epoch} acknowledges {payload!r:.60} at {sequence}, where"
+                f" {known[0].payload if known else None!r:.60} is committed",
             )
         self.acknowledged.setdefault(partition, {})[sequence] = payload
-        self._acknowledged_by.setdefault(partition, {})[epoch] = sequence
 
     def recovered(
         self, copies: Mapping[PartitionId, Partition], node: NodeId, history: Iterable[Entry] | None = None
@@ -193,10 +203,10 @@ class PartitionsChecker:
             history: all entries that were ever on its disk, deleted ones included; with them `check_whole_log` compares
                 the log with how it came about. Without them what was found is what is compared from here on.
         """
-        for (partition, other), answered in self._answered.items():
-            if other == node:
-                self._check_recovered(partition, node, copies.get(partition), answered)
-        for state in (self._logs, self._promised, self._checked, self._on_disk):
+        for partition in self.promises.answered_for(node):
+            self._check_recovered(partition, node, copies.get(partition))
+        self.promises.restarted(node)
+        for state in (self._logs, self._checked, self._on_disk):
             for key in [key for key in state if key[1] == node]:
                 del state[key]
         for entry in history or ():
@@ -206,6 +216,10 @@ class PartitionsChecker:
             before = [record.epoch for record in self.committed.get(partition, [])[: log.start.sequence]]
             after = [record.epoch for record in log.after(log.start.sequence)]
             self._logs[partition, node] = [*before, *after]
+        for partition, copy in copies.items():
+            log = copy.replica.log
+            self.promises.synced((partition, node), copy.replica.promised)
+            self._hold(node, partition, log.after(log.start.sequence))
         for key, epochs in self._logs.items():
             if key[1] == node:
                 self._on_disk[key] = OnDisk(len(epochs), len(epochs))
@@ -214,25 +228,8 @@ class PartitionsChecker:
 
     def check(self, partition: Partition, node: NodeId) -> None:
         """After each step of that copy."""
+        self.promises.check(partition, node)
         replica = partition.replica
-        key = (replica.partition, node)
-        promised = self._promised.get(key, Epoch(0))
-        if replica.promised < promised:
-            raise self._violation(
-                "partitions-promise-falls",
-                replica.partition,
-                f"its promise falls from {promised} to {replica.promised}",
-                node,
-            )
-        self._promised[key] = replica.promised
-        for role in (partition.takeover, partition.primary):
-            if role is not None and role.epoch != replica.promised:
-                raise self._violation(
-                    "partitions-below-promise",
-                    replica.partition,
-                    f"it acts for epoch {role.epoch} and has promised {replica.promised}",
-                    node,
-                )
         log = replica.log
         if not log.start.sequence <= replica.committed <= log.last.sequence:
             raise self._violation(
@@ -269,15 +266,12 @@ class PartitionsChecker:
 
     # ---- what follows
 
-    def _check_recovered(self, partition: PartitionId, node: NodeId, found: Partition | None, answered: Epoch) -> None:
-        promised = Epoch(0) if found is None else found.replica.promised
-        if promised < answered:
-            raise self._violation(
-                "partitions-promise-durable",
-                partition,
-                f"it restarts with promise {promised} after it answered for {answered}",
-                node,
-            )
+    def _hold(self, node: NodeId, partition: PartitionId, records: Iterable[Record]) -> None:
+        for record in records:
+            self._holders.setdefault((partition, record.epoch, record.sequence), set()).add(node)
+
+    def _check_recovered(self, partition: PartitionId, node: NodeId, found: Partition | None) -> None:
+        self.promises.recovered((partition, node), Epoch(0) if found is None else found.replica.promised)
         confirmed = self._confirmed.get((partition, node), 0)
         if not confirmed:
             return
@@ -300,6 +294,7 @@ class PartitionsChecker:
         before = Epoch(0) if first == 1 else epochs[first - 2]
         del epochs[first - 1 :]
         for record in records:
+            self.promises.begins(partition, record.epoch, node)
             known = self._records.setdefault((partition, record.epoch, record.sequence), (record.payload, before))
             if known[0] != record.payload:
                 raise self._violation(
@@ -322,6 +317,7 @@ class PartitionsChecker:
         replica = partition.replica
         key = (replica.partition, node)
         committed = self.committed.setdefault(replica.partition, [])
+        is_first = False
         for sequence in range(self._checked.get(key, 0) + 1, replica.committed + 1):
             epochs = self._logs.get(key, [])[sequence - 1 : sequence]
             if not epochs:
@@ -333,6 +329,7 @@ class PartitionsChecker:
                 self._check_majority(partition, node, epoch, sequence)
                 payload, _ = self._records[replica.partition, epoch, sequence]
                 committed.append(Record(epoch, sequence, payload))
+                is_first = True
                 self.on_committed(replica.partition, committed[-1])
             if committed[sequence - 1].epoch != epoch:
                 raise self._violation(
@@ -341,7 +338,22 @@ class PartitionsChecker:
                     f"{sequence} is committed in epoch {epoch} here and in {committed[sequence - 1].epoch} elsewhere",
                     node,
                 )
+        if is_first:
+            self._check_barrier(partition, node, committed[replica.committed - 1].epoch)
         self._checked[key] = replica.committed
+
+    def _check_barrier(self, partition: Partition, node: NodeId, epoch: Epoch) -> None:
+        """A primary commits what others wrote only with a record of its own, the barrier at least (rule 7)."""
+        primary = partition.primary
+        assert primary is not None  # `_check_majority` has seen to that
+        if epoch != primary.epoch:
+            raise self._violation(
+                "partitions-barrier",
+                partition.replica.partition,
+                f"as primary of epoch {primary.epoch} it commits up to {partition.replica.committed}, of epoch {epoch}",
+                node,
+            )
+        self._committed_by.setdefault(partition.replica.partition, {})[epoch] = partition.replica.committed
 
     def _check_majority(self, partition: Partition, node: NodeId, epoch: Epoch, sequence: int) -> None:
         replica, primary = partition.replica, partition.primary

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from math import ceil, floor
 
-from meshnode.identity import NodeId
+from meshnode.identity import NodeId, PartitionId
+from meshnode.metadata.rows import Row as CommittedRow
 from meshnode.placement import MemberSpec, Table, fair_primaries, fair_replicas, next_table
 from simulations.checkers.exchange import Assignment
 from simulations.checkers.violation import Violation
@@ -106,6 +107,31 @@ def check_movement(
                 virtual_s=virtual_s,
                 message=f"{count} {what}, and loads as even take {least}; up to {most} may be",
             )
+
+
+def check_step(
+    row: CommittedRow | None, partition: PartitionId, replicas: Row, table: Table | None, *, virtual_s: float
+) -> None:
+    """Judge one proposal of a leader: it takes a partition over, or brings it to where the table has it.
+
+    Args:
+        row: the committed one; None for a partition that has none yet.
+        replicas: the proposed ones.
+        table: the last that this leader worked out; None if it made none.
+
+    Raises:
+        Violation: placement-minimal-movement.
+    """
+    allowed = [set(row.replicas), set(row.base)] if row is not None else []
+    if table is not None:
+        allowed.append(set(table.rows[partition]))
+    if set(replicas) not in allowed:
+        raise Violation(
+            "placement-minimal-movement",
+            virtual_s=virtual_s,
+            message=f"partition {partition} is to go to {replicas}; its row is {row}, and the leader's table has it on"
+            f" {None if table is None else table.rows[partition]}",
+        )
 
 
 def movement(previous: Table, table: Table) -> Movement:

@@ -5,7 +5,8 @@ The world calls, for each node:
 1. `look` whenever the node's log or status may have changed, at the latest before 2 for a message of it, and just
    before its process is killed;
 2. `sent` with each message that leaves it;
-3. `applied` with each entry that its state machine is given.
+3. `applied` with each entry that its state machine is given;
+4. `synced` with what is on its disk, when it starts and after each sync; or never, if only restarts are to show that.
 
 `look` compares a log with what it was by identity of the entries, so it costs as much as has changed.
 """
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from consensus.memory import LogView
-from consensus.messages import NO_NODE, Entry, Message, MessageKind, Role
+from consensus.messages import NO_NODE, Entry, HardState, Message, MessageKind, Role
 from consensus.status import Status
 from simulations.checkers.violation import Violation
 
@@ -58,6 +59,7 @@ class _Node:
         shown_term: the highest term that a message of it named: it must be on its disk.
         acknowledged: the index up to which messages of it said that the log is on its disk.
         leads: the term that it leads; 0 if it does not.
+        on_disk: the last index, and the term and vote; None if nobody tells.
     """
 
     life: int = 0
@@ -68,6 +70,7 @@ class _Node:
     shown_term: int = 0
     acknowledged: int = 0
     leads: int = 0
+    on_disk: tuple[int, HardState] | None = None
 
 
 class RaftChecker:
@@ -143,13 +146,28 @@ class RaftChecker:
             node.shown_term = max(node.shown_term, message.term)
         match message.kind:
             case MessageKind.VOTE_RESPONSE if not message.reject:
-                self._vote(message.sender, message.term, message.to)
+                self._vote(node, message.sender, message.term, message.to)
             case MessageKind.VOTE:
-                self._vote(message.sender, message.term, message.sender)
+                self._vote(node, message.sender, message.term, message.sender)
             case MessageKind.APPEND_RESPONSE if not message.reject and message.index <= len(node.log):
+                if message.term == node.term:
+                    self._check_on_disk(node, message)
                 node.acknowledged = max(node.acknowledged, message.index)
             case _:
                 pass
+
+    def synced(self, node: int, last: int, state: HardState) -> None:
+        """This is on the node's disk: the log up to ``last``, its term and vote."""
+        self._nodes.setdefault(node, _Node()).on_disk = (last, state)
+
+    def _check_on_disk(self, node: _Node, message: Message) -> None:
+        """An answer of an earlier term may tell of what a later leader has replaced since: nobody counts it."""
+        if node.on_disk is not None and message.index > node.on_disk[0]:
+            raise self._violation(
+                "raft-durable-log",
+                f"it acknowledges everything up to {message.index}, and {node.on_disk[0]} is on its disk",
+                message.sender,
+            )
 
     def applied(self, node: int, index: int, data: bytes, *, life: int) -> None:
         """The state machine of a node, which starts empty in each life, is given an entry."""
@@ -280,7 +298,14 @@ class RaftChecker:
                     number,
                 )
 
-    def _vote(self, voter: int, term: int, candidate: int) -> None:
+    def _vote(self, node: _Node, voter: int, term: int, candidate: int) -> None:
+        state = None if node.on_disk is None else node.on_disk[1]
+        if state is not None and state.term <= term and (state.term, state.vote) != (term, candidate):
+            raise self._violation(
+                "raft-durable-vote",
+                f"it votes for {candidate} in term {term}, and its disk has {state.vote} in term {state.term}",
+                voter,
+            )
         if self._votes.setdefault((voter, term), candidate) != candidate:
             raise self._violation(
                 "raft-durable-vote",

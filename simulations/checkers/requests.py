@@ -1,12 +1,34 @@
-"""A request takes effect at most once: in the committed records of a partition, no request has two turns."""
+"""A request takes effect at most once: in the committed records of a partition, no request has two turns.
+
+And an answer that says what became of a request is the reply in its turn, which is committed by then.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from meshnode import wire
 from meshnode.agents.ledger import Expired, SessionOpened, Turn
+from meshnode.agents.messages import Answer, Call, OpenSession
+from meshnode.agents.reply import Reply
 from meshnode.identity import PartitionId
 from meshnode.partitions.messages import Record
 from simulations.checkers.violation import Violation
+
+_RequestId = tuple[str, str, str, int]
+"""Agent type, key, id, and the partition of the turn that asks; -1 where no turn does."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A committed turn.
+
+    Attributes:
+        until_s: how long its request id is kept.
+    """
+
+    sequence: int
+    reply: Reply
+    until_s: float
 
 
 class RequestsChecker:
@@ -19,8 +41,8 @@ class RequestsChecker:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         # One entry for each request that is committed and not expired.
-        self._sessions: dict[PartitionId, dict[int, dict[int, int]]] = {}
-        self._request_ids: dict[PartitionId, dict[tuple[str, str, str], tuple[int, float]]] = {}
+        self._sessions: dict[PartitionId, dict[int, dict[int, _Turn]]] = {}
+        self._request_ids: dict[PartitionId, dict[_RequestId, _Turn]] = {}
 
     def committed(self, partition: PartitionId, record: Record) -> None:
         """A record is committed for the first time anywhere; in the order of their sequences.
@@ -43,19 +65,44 @@ class RequestsChecker:
                     sessions.pop(session, None)
                 # By the partition's own time, which never falls; a turn that asked may let a reply go earlier.
                 kept = self._request_ids.setdefault(partition, {})
-                for name in [name for name, (_, until_s) in kept.items() if until_s < turn.elapsed_s]:
+                for name in [name for name, first in kept.items() if first.until_s < turn.elapsed_s]:
                     del kept[name]
             case _:
                 pass
 
+    def answered(self, call: Call, answer: Answer) -> None:
+        """A call of a handler that may write is told that it has ended.
+
+        Raises:
+            Violation: requests-answer.
+        """
+        first: _Turn | None
+        if call.request_id:
+            first = self._request_ids.get(call.partition, {}).get(_request_id(call))
+        else:
+            first = self._sessions.get(call.partition, {}).get(call.session, {}).get(call.request)
+        if first is None or first.reply != Reply(answer.code, answer.payload):
+            what = "no turn of it is committed" if first is None else f"record {first.sequence} replies {first.reply}"
+            raise self._unfounded(
+                call.partition, f"{_name(call)} is answered {answer.code!r} {answer.payload!r:.60}, and {what}"
+            )
+
+    def opened(self, opening: OpenSession, answer: Answer) -> None:
+        """Who wants a session is told its number.
+
+        Raises:
+            Violation: requests-answer.
+        """
+        if answer.session not in self._sessions.get(opening.partition, {}):
+            raise self._unfounded(opening.partition, f"session {answer.session} is told, and no record opened it")
+
     def _take_turn(self, partition: PartitionId, sequence: int, turn: Turn) -> None:
-        agent = f"{turn.agent_type}/{turn.key}"
+        made = _Turn(sequence, turn.reply, turn.keep_until_s)
         if turn.request_id:
             kept = self._request_ids.setdefault(partition, {})
-            name = (turn.agent_type, turn.key, turn.request_id)
-            first = kept.setdefault(name, (sequence, turn.keep_until_s))[0]
-            if first != sequence:
-                raise self._twice(partition, f"request id {turn.request_id!r} of {agent}", first, sequence)
+            first = kept.setdefault(_request_id(turn), made)
+            if first is not made:
+                raise self._twice(partition, _name(turn), first, made)
         if turn.session:
             session = self._sessions.setdefault(partition, {}).get(turn.session)
             if session is None:
@@ -64,13 +111,29 @@ class RequestsChecker:
                     virtual_s=self._clock(),
                     message=f"partition {partition}: record {sequence} is of session {turn.session}, which is not open",
                 )
-            first = session.setdefault(turn.number, sequence)
-            if first != sequence:
-                raise self._twice(partition, f"request {turn.number} of session {turn.session}", first, sequence)
+            first = session.setdefault(turn.number, made)
+            if first is not made:
+                raise self._twice(partition, f"request {turn.number} of session {turn.session}", first, made)
 
-    def _twice(self, partition: PartitionId, what: str, first: int, second: int) -> Violation:
+    def _twice(self, partition: PartitionId, what: str, first: _Turn, second: _Turn) -> Violation:
         return Violation(
             "requests-at-most-once",
             virtual_s=self._clock(),
-            message=f"partition {partition}: {what} takes effect in record {first} and again in {second}",
+            message=f"partition {partition}: {what} takes effect in record {first.sequence} and again in"
+            f" {second.sequence}",
         )
+
+    def _unfounded(self, partition: PartitionId, message: str) -> Violation:
+        return Violation("requests-answer", virtual_s=self._clock(), message=f"partition {partition}: {message}")
+
+
+def _request_id(of: Turn | Call) -> _RequestId:
+    return (of.agent_type, of.key, of.request_id, -1 if of.origin is None else of.origin.partition)
+
+
+def _name(of: Turn | Call) -> str:
+    """A request, for people."""
+    agent = f"{of.agent_type}/{of.key}"
+    if of.request_id:
+        return f"request id {of.request_id!r} of {agent}"
+    return f"request {of.request if isinstance(of, Call) else of.number} of session {of.session} to {agent}"

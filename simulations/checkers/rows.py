@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from meshnode.identity import NodeId, PartitionId
+from meshnode.identity import Epoch, NodeId, PartitionId
 from meshnode.metadata.rows import Phase, Row
 from simulations.checkers.violation import Violation
 
@@ -23,10 +23,15 @@ class RowsChecker:
         # One entry for each change of each row; and for each node and partition, how many of these it has applied.
         self._history: dict[PartitionId, list[Row]] = {}
         self._applied: dict[NodeId, dict[PartitionId, int]] = {}
+        self._begun: dict[tuple[PartitionId, Epoch], Row] = {}
 
     def restarted(self, node: NodeId) -> None:
         """A node has no metadata any more, and applies them from the beginning."""
         self._applied.pop(node, None)
+
+    def begun(self, partition: PartitionId, epoch: Epoch) -> Row | None:
+        """The row with which an epoch of a partition began; None if no node has applied it yet."""
+        return self._begun.get((partition, epoch))
 
     def changed(self, node: NodeId, partition: PartitionId, row: Row) -> None:
         """A node applied a change: the same ones in the same order on all nodes, each a legal step from the last."""
@@ -45,6 +50,7 @@ class RowsChecker:
             return
         self._check_step(node, partition, history[-1] if history else None, row)
         history.append(row)
+        self._begun.setdefault((partition, row.epoch), row)
 
     def _check_step(self, node: NodeId, partition: PartitionId, before: Row | None, row: Row) -> None:
         match row.phase:

@@ -9,6 +9,7 @@ The world calls:
 4. `check` now and then, with what every live node holds.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ from meshnode.membership.config import SwimConfig
 from meshnode.membership.messages import Member, State
 from simulations.checkers.swim_bounds import SwimBounds
 from simulations.checkers.violation import Violation
+
+_ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,10 @@ class _Crash:
 
 @dataclass(slots=True)
 class _Observer:
-    """What a process holds of others, with the time from which it does."""
+    """What a process holds of others, with the time from which it does; and when it stood still."""
 
     beliefs: dict[NodeId, tuple[Member, float]] = field(default_factory=dict)
+    pauses: list[tuple[float, float]] = field(default_factory=list)
 
 
 class SwimChecker:
@@ -50,10 +54,13 @@ class SwimChecker:
 
     Args:
         config: the same on all nodes.
-        bounds: how long things may take once there are no faults; None to check none of that.
+        bounds: how long things may take once there are no faults; None to check none of that, or by the bounds that
+            `check` is given.
         clock: virtual seconds.
         remember_beliefs: whether to check the order in which beliefs follow each other: an entry for each pair of
             nodes.
+        fastest: the rate of the fastest clock; None where `believes` may not be told of each change, so that nothing
+            is known of what came before a death.
     """
 
     def __init__(
@@ -63,16 +70,21 @@ class SwimChecker:
         bounds: SwimBounds | None,
         clock: Callable[[], float],
         remember_beliefs: bool = True,
+        fastest: float | None = None,
     ) -> None:
         self._config = config
         self._bounds = bounds
         self._clock = clock
         self._remember_beliefs = remember_beliefs
+        self._fastest = fastest
         # At most one entry for each node, and for each pair of nodes in beliefs.
         self._claims: dict[NodeId, int] = {}
         self._responsive_since_s: dict[NodeId, float] = {}
         self._observers: dict[NodeId, _Observer] = {}
         self._crashes: dict[NodeId, _Crash] = {}
+        # One entry for each incarnation that somebody declared dead, and for each that its subject said good-bye with.
+        self._deaths: set[tuple[NodeId, int]] = set()
+        self._departures: set[tuple[NodeId, int]] = set()
         self._calm_since_s: float | None = 0.0
 
     # ---- processes
@@ -98,15 +110,17 @@ class SwimChecker:
     def left(self, node_id: NodeId) -> None:
         """The process said good-bye and is gone: others may hold it for anything."""
         self._responsive_since_s.pop(node_id, None)
-        self._observers.pop(node_id, None)
 
     def paused(self, node_id: NodeId) -> None:
         """The process stands still: others may hold it dead."""
         self._responsive_since_s.pop(node_id, None)
+        self._observers.setdefault(node_id, _Observer()).pauses.append((self._clock(), math.inf))
 
     def resumed(self, node_id: NodeId) -> None:
         """It goes on, and has as much time to catch up as one that has just started."""
         self._responsive_since_s[node_id] = self._clock()
+        pauses = self._observers.setdefault(node_id, _Observer()).pauses
+        pauses[:] = [(begin_s, min(end_s, self._clock())) for begin_s, end_s in pauses]
 
     # ---- faults
 
@@ -117,6 +131,11 @@ class SwimChecker:
     def calm(self) -> None:
         """The last fault has ended."""
         self._calm_since_s = self._clock()
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no fault goes on."""
+        return self._calm_since_s is not None
 
     # ---- what is said and held
 
@@ -129,6 +148,8 @@ class SwimChecker:
                 me.node_id,
             )
         self._claims[me.node_id] = me.incarnation
+        if me.state is State.LEFT:
+            self._departures.add((me.node_id, me.incarnation))
 
     def believes(self, observer: NodeId, member: Member) -> None:
         """What an observer holds of another node now."""
@@ -140,6 +161,8 @@ class SwimChecker:
                 observer,
                 member.node_id,
             )
+        if self._fastest is not None and member.state is State.LEFT:
+            self._check_departure(observer, member)
         if not self._remember_beliefs:
             return
         now = self._clock()
@@ -147,6 +170,7 @@ class SwimChecker:
         held, since_s = beliefs.get(member.node_id, (None, now))
         if held is None or not self._is_forgotten(held, since_s, now):
             self._check_order(observer, held, member)
+        self._check_death(observer, held, since_s, member)
         if held != member:
             beliefs[member.node_id] = (member, now)
 
@@ -169,15 +193,57 @@ class SwimChecker:
                 member.node_id,
             )
 
+    def _check_departure(self, observer: NodeId, member: Member) -> None:
+        if (member.node_id, member.incarnation) not in self._departures:
+            raise self._violation(
+                "swim-departure",
+                f"{observer} holds that {member.name} left at {member.incarnation}, which never said so",
+                observer,
+                member.node_id,
+            )
+
+    def _check_death(self, observer: NodeId, held: Member | None, since_s: float, member: Member) -> None:
+        """The first to hold a member dead has suspected it for as long as it had to refute, and has run meanwhile."""
+        death = (member.node_id, member.incarnation)
+        if self._fastest is None or member.state is not State.DEAD or death in self._deaths:
+            return
+        self._deaths.add(death)
+        if held is None or held.state is not State.SUSPECT:
+            raise self._violation(
+                "swim-time-to-refute",
+                f"{observer} declares {member.name} dead at {member.incarnation}, and held it"
+                f" {'for nobody' if held is None else f'{held.state.name} at {held.incarnation}'} before",
+                observer,
+                member.node_id,
+            )
+        now = self._clock()
+        pauses = [(begin_s, end_s) for begin_s, end_s in self._observers[observer].pauses if end_s > since_s]
+        ran_s = now - since_s - sum(min(end_s, now) - max(begin_s, since_s) for begin_s, end_s in pauses)
+        # A pause is noticed when it is longer than a period, from the end of one on.
+        unnoticed_s = 2 * len(pauses) * self._config.probe_interval_s
+        least_s = (self._config.suspicion_s(1) - unnoticed_s) / self._fastest
+        if ran_s < least_s - _ROUNDING_S:
+            raise self._violation(
+                "swim-time-to-refute",
+                f"{observer} declares {member.name} dead after {ran_s:.3f} s of suspicion, and {least_s:.3f} s are due",
+                observer,
+                member.node_id,
+            )
+
     def _is_forgotten(self, held: Member, since_s: float, now: float) -> bool:
         """Whether the observer may have forgotten it, so that it can believe older rumours again."""
         return not held.is_live and now >= since_s + self._config.dead_retention_s
 
     # ---- what must have become true
 
-    def check(self, views: Sequence[View]) -> None:
-        """What every live node holds, against what is so. Costs a look-up for each pair of a node and a crashed one."""
-        bounds, calm_since_s = self._bounds, self._calm_since_s
+    def check(self, views: Sequence[View], bounds: SwimBounds | None = None) -> None:
+        """What every live node holds, against what is so. Costs a look-up for each pair of a node and a crashed one.
+
+        Args:
+            views: of all nodes that run.
+            bounds: for as many as there are now; None for those of all times.
+        """
+        bounds, calm_since_s = bounds or self._bounds, self._calm_since_s
         if bounds is None or calm_since_s is None:
             return
         now = self._clock()
@@ -188,20 +254,20 @@ class SwimChecker:
         }
         live = [view for view in views if view.observer in since_s]
         for node_id, crash in self._crashes.items():
-            self._check_crash(node_id, crash, live, since_s, now)
+            self._check_crash(node_id, crash, live, since_s, bounds)
         settled = [view for view in live if now - since_s[view.observer] > bounds.healing_s]
         self._check_nobody_live_is_dead(settled)
 
     def _check_crash(
-        self, node_id: NodeId, crash: _Crash, live: list[View], since_s: Mapping[NodeId, float], now: float
+        self, node_id: NodeId, crash: _Crash, live: list[View], since_s: Mapping[NodeId, float], bounds: SwimBounds
     ) -> None:
-        assert self._bounds is not None
+        now = self._clock()
         fooled = {
             view.observer: now - max(crash.at_s, since_s[view.observer])
             for view in live
             if (held := view.members.get(node_id)) is not None and held.is_live and held.incarnation <= crash.claim
         }
-        bound_s = self._bounds.detection_s
+        bound_s = bounds.detection_s
         if fooled and len(fooled) == len(live) and min(fooled.values()) > bound_s:
             raise self._violation(
                 "swim-detection-bound",
@@ -209,12 +275,12 @@ class SwimChecker:
                 node_id,
                 *fooled,
             )
-        late = [observer for observer, waited_s in fooled.items() if waited_s > self._bounds.known_to_all_s]
+        late = [observer for observer, waited_s in fooled.items() if waited_s > bounds.known_to_all_s]
         if late:
             raise self._violation(
                 "swim-spread-bound",
                 f"{node_id} crashed {now - crash.at_s:.3f} s ago and {len(late)} of {len(live)} still hold it live; the"
-                f" bound is {self._bounds.known_to_all_s:.3f} s",
+                f" bound is {bounds.known_to_all_s:.3f} s",
                 node_id,
                 *late,
             )

@@ -13,6 +13,7 @@ from meshnode.metadata.commands import ChangeRows, Command, Found, Register, Row
 from meshnode.metadata.config import AllocatorConfig
 from meshnode.metadata.rows import Row
 from meshnode.metadata.state import Metadata
+from simulations.checkers.rows import RowsChecker
 from simulations.cores.heap import EventHeap
 from simulations.cores.network import Network
 from simulations.cores.partition_traffic import SERVICE, Pulse, Rows
@@ -27,6 +28,7 @@ class Surroundings(Protocol):
 
     heap: EventHeap
     network: Network
+    rows: RowsChecker
 
 
 class MetadataService:
@@ -58,7 +60,7 @@ class MetadataService:
         rng: random.Random,
     ) -> None:
         self.changes: list[tuple[PartitionId, Row]] = []
-        self.metadata = Metadata(on_row=lambda partition, row: self.changes.append((partition, row)))
+        self.metadata = Metadata(on_row=self._row_changed)
         self._world = world
         self._config = config
         self._look_interval_s = look_interval_s
@@ -71,6 +73,10 @@ class MetadataService:
         self._commit(Found(MeshId(bytes(16)), partitions, replication))
         self._allocator = Allocator(self.metadata, config, 0.0)
         world.heap.at(look_interval_s, self._look)
+
+    def _row_changed(self, partition: PartitionId, row: Row) -> None:
+        self._world.rows.changed(NodeId(SERVICE), partition, row)
+        self.changes.append((partition, row))
 
     def pause(self, for_s: float) -> None:
         """The group has no leader for a time; the next one knows nothing of what the last one was about."""

@@ -10,9 +10,10 @@ from meshnode.metadata.commands import RowChange
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.core import PartitionsCore
 from meshnode.partitions.effects import AfterSync, Committed, Deposed, Effect, Propose, ReadReady, Send, Serving, Write
-from meshnode.partitions.messages import Confirm, Confirmed, Entry
+from meshnode.partitions.messages import Append, Confirm, Confirmed, Entry
 from simulations.cores.faults import FOREVER
 from simulations.cores.heap import EventHeap
+from simulations.cores.leases import Leases
 from simulations.cores.network import Network
 from simulations.cores.partition_journal import Journal
 from simulations.cores.partition_traffic import SERVICE, Pulse, Reply, Request, Rows
@@ -34,6 +35,7 @@ class Surroundings(Protocol):
     heap: EventHeap
     network: Network
     checks: RequestsChecker
+    leases: Leases
     trace: Trace
     config: PartitionsConfig
     pulse_interval_s: float
@@ -50,10 +52,11 @@ class Surroundings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A read that waits for its confirmation: whose, what it saw, and whether that was all it had to see."""
+    """A read that waits for its confirmation: whose, when it came, what it saw, and whether that was all it had to."""
 
     client: int
     attempt: int
+    came_s: float
     seen: int
     sees_all: bool
 
@@ -158,6 +161,11 @@ class PartitionNode:
         copy = None if self.core is None else self.core.partitions.get(partition)
         return copy is not None and copy.is_serving
 
+    def is_idle(self, partition: PartitionId) -> bool:
+        """Whether all that its copy holds is committed."""
+        copy = None if self.core is None else self.core.partitions.get(partition)
+        return copy is not None and copy.replica.log.last.sequence == copy.replica.committed
+
     # ---- events
 
     def receive(self, envelope: tuple[Any, int]) -> None:
@@ -176,8 +184,36 @@ class PartitionNode:
                 self._learn(core, after, changes)
             case Request():
                 self._asked(core, message, sender)
+            case Append():
+                self._append(core, message, sender)
+            case Confirm():
+                self._confirm(core, message, sender)
             case _:
+                if isinstance(message, Confirmed):
+                    self._world.leases.answered(self.node_id, NodeId(sender), message)
                 self._perform(core.receive(NodeId(sender), message, self.clock.now_s()))
+
+    def _confirm(self, core: PartitionsCore, question: Confirm, sender: int) -> None:
+        promised = {
+            claim.partition: core.partitions[claim.partition].replica.promised
+            for claim in question.claims
+            if claim.partition in core.partitions
+        }
+        effects = core.receive(NodeId(sender), question, self.clock.now_s())
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.message, Confirmed):
+                self._world.leases.check_answer(self.node_id, question, promised, effect.message)
+        self._perform(effects)
+
+    def _append(self, core: PartitionsCore, message: Append, sender: int) -> None:
+        """It commits no more than it has compared (rule 5), whatever else the log has."""
+        before = core.partitions.get(message.partition)
+        committed = 0 if before is None else before.replica.committed
+        effects = core.receive(NodeId(sender), message, self.clock.now_s())
+        compared = message.previous.sequence + len(message.records)
+        if core.partitions[message.partition].replica.committed > max(committed, compared):
+            raise self._world.checks.committed_unseen(message.partition, self.node_id, compared)
+        self._perform(effects)
 
     def _learn(self, core: PartitionsCore, after: int, changes: tuple[Any, ...]) -> None:
         for partition, row in changes[max(self._rows_known - after, 0) :] if after <= self._rows_known else ():
@@ -229,7 +265,10 @@ class PartitionNode:
     def _asked(self, core: PartitionsCore, request: Request, client: int) -> None:
         partition = request.partition
         copy = core.partitions.get(partition)
-        is_allowed = not self._world.requires_lease or core.holds_lease(partition, self.clock.now_s())
+        holds_lease = core.holds_lease(partition, self.clock.now_s())
+        if holds_lease and copy is not None and copy.primary is not None:
+            self._world.leases.check_turn(self.node_id, copy.primary, self.clock.now_s())
+        is_allowed = not self._world.requires_lease or holds_lease
         if copy is None or copy.primary is None or not copy.is_serving or not is_allowed:
             self._reply(client, Reply(request.attempt, is_done=False))
             return
@@ -238,7 +277,7 @@ class PartitionNode:
         if not request.key:
             self._tokens += 1
             seen, sees_all = copy.replica.log.last.sequence, self._world.checks.must_see(copy)
-            self._reads[self._tokens] = _Read(client, request.attempt, seen, sees_all)
+            self._reads[self._tokens] = _Read(client, request.attempt, self.clock.now_s(), seen, sees_all)
             self._perform(core.read(partition, self._tokens, self.clock.now_s()))
             return
         if request.key in machine.applied:
@@ -264,10 +303,12 @@ class PartitionNode:
             for client, attempt in clients:
                 self._reply(client, Reply(attempt, is_done=True, seen=sequence))
 
-    def _answer_read(self, partition: PartitionId, token: int) -> None:
+    def _answer_read(self, core: PartitionsCore, partition: PartitionId, token: int) -> None:
         read = self._reads.pop(token)
-        if not read.sees_all:
-            raise self._world.checks.answered_stale(partition, self.node_id)
+        self._world.checks.answers_read(core.partitions[partition], self.node_id, read.seen, sees_all=read.sees_all)
+        primary = core.primary(partition)
+        if primary is not None:  # else it was deposed a moment ago, and what was confirmed before stays so
+            self._world.leases.check_read(self.node_id, primary, read.came_s)
         self._note(_READ, read.seen)
         self._reply(read.client, Reply(read.attempt, is_done=True, seen=read.seen))
 
@@ -316,7 +357,7 @@ class PartitionNode:
                 self._note(_COMMITTED, partition << 32 ^ through)
                 self._acknowledge(core, partition, through)
             case ReadReady(partition, token):
-                self._answer_read(partition, token)
+                self._answer_read(core, partition, token)
             case Serving(partition, epoch):
                 self._note(_SERVING, partition << 32 ^ epoch)
                 committed = core.partitions[partition].replica.committed
@@ -331,6 +372,8 @@ class PartitionNode:
 
     def _send(self, core: PartitionsCore, send: Send, touched: set[PartitionId]) -> list[Effect]:
         message = send.message
+        if isinstance(message, Confirm):
+            self._world.leases.asked(self.node_id, send.to, message, self.clock.now_s())
         if send.to != self.node_id:
             self._world.network.send(self.number, send.to, message)
             return []

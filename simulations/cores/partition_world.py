@@ -13,9 +13,11 @@ from meshnode.metadata.rows import Phase
 from meshnode.partitions import primary, replica
 from meshnode.partitions.config import PartitionsConfig
 from simulations.checkers.history import History
+from simulations.checkers.rows import RowsChecker
 from simulations.checkers.violation import Violation
 from simulations.cores.faults import FOREVER, CoreFaults, Crash, Cut, Pause
 from simulations.cores.heap import Action, EventHeap
+from simulations.cores.leases import Leases
 from simulations.cores.metadata_service import MetadataService
 from simulations.cores.network import Network
 from simulations.cores.partition_client import PartitionClient
@@ -74,6 +76,7 @@ class PartitionWorkload:
             view proposes.
         copies_per_s: copies at the end of a journal, so that older files of it are deleted.
         isolations_per_s: primaries that neither nodes nor the metadata service hear for a while, though clients do.
+        readers: so many of the clients only read, and an isolated primary often has no others on its side.
     """
 
     nodes: int = 3
@@ -85,6 +88,7 @@ class PartitionWorkload:
     meddling_per_s: float = 0.0
     copies_per_s: float = 0.0
     isolations_per_s: float = 0.0
+    readers: int = 0
 
 
 class PartitionWorld:
@@ -111,6 +115,8 @@ class PartitionWorld:
         self.trace = Trace()
         self.checks = RequestsChecker(lambda: self.heap.now)
         self.history = History(max(workload.clients, 1))
+        self.leases = Leases(lambda: self.heap.now, self.config.lease_s)
+        self.rows = RowsChecker(lambda: self.heap.now)
         self._rng = random.Random(f"partitions {seed}")
         self._is_calm = False
         numbers = range(1, workload.nodes + 1)
@@ -136,7 +142,7 @@ class PartitionWorld:
                 partitions=workload.partitions,
                 pause_s=workload.pause_s,
                 patience_s=4 * settings.partitions.resend_after_s,
-                read_share=workload.read_share,
+                read_share=1.0 if number < FIRST_CLIENT + workload.readers else workload.read_share,
                 rng=random.Random(f"client {seed} {number}"),
             )
             for number in range(FIRST_CLIENT, FIRST_CLIENT + workload.clients)
@@ -244,12 +250,18 @@ class PartitionWorld:
             return
         partition = PartitionId(self._rng.randrange(self.workload.partitions))
         serving = [node for node in self.nodes.values() if node.can_act and node.is_serving(partition)]
+        if self.workload.readers:
+            # What one of these holds uncommitted would keep every read waiting that comes to it.
+            serving = [node for node in serving if node.is_idle(partition)]
         if not serving:
             return
         alone = self._rng.choice(serving).number
         others = [number for number in self.nodes if number != alone]
-        unheard = self._rng.sample(others, max(0, len(others) - self._rng.choice((0, 0, 1))))
-        for_s = self.failed_after_s * self._rng.uniform(0.5, 5.0)
+        friends = self._rng.choice((0, 1) if self.workload.readers else (0, 0, 1))
+        unheard = self._rng.sample(others, max(0, len(others) - friends))
+        for_s = self.failed_after_s * self._rng.choice((self._rng.uniform(0.5, 3.0), self._rng.uniform(2.0, 8.0)))
+        if self.workload.readers and self._rng.random() < 0.7:
+            unheard += [number for number in self.clients if number >= FIRST_CLIENT + self.workload.readers]
         senders, receivers = frozenset([alone]), frozenset([SERVICE, *unheard])
         self.network.plan(Cut(senders, receivers, self.heap.now, min(for_s, self.faults.calm_s - self.heap.now)))
 

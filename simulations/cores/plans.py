@@ -172,6 +172,7 @@ CORE_PLANS: Mapping[str, type[CorePlan]] = {
 CORE_KINDS: dict[str, str] = {
     "links": "quality",
     "slow-disks": "sync_s",
+    "bad-disks": "",
     "isolations": "",
     "cuts": "cuts",
     "slow": "slow",
@@ -181,7 +182,7 @@ CORE_KINDS: dict[str, str] = {
     "clocks": "clocks",
 }
 """Kinds of faults by the names under which they are asked for, each with its field of `CoreFaults`. Isolations, of
-leaders and primaries, are drawn while a world runs: they are of its workload."""
+leaders and primaries, are drawn while a world runs: they are of its workload. How disks fail is a field of the plan."""
 
 
 def only(faults: CoreFaults, kinds: frozenset[str]) -> CoreFaults:

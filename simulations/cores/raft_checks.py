@@ -6,7 +6,7 @@ appended, a leader when it begins, an index when it is committed.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from consensus.messages import Configuration, Entry, Message, MessageKind
+from consensus.messages import Configuration, Entry, HardState, Message, MessageKind
 from consensus.quorum import majority
 from simulations.checkers.violation import Violation
 from simulations.cores.heap import EventHeap
@@ -33,6 +33,8 @@ class RaftChecks:
         # One entry for each term and node, each entry ever appended, and each entry on each disk.
         self._votes: dict[tuple[int, int], int] = {}
         self._terms: dict[int, int] = {}
+        self._states: dict[int, HardState] = {}
+        self._written_states: dict[int, HardState] = {}
         self._entries: dict[tuple[int, int], tuple[int, Entry]] = {}
         self._durable: dict[int, list[int]] = {}
         self._written: dict[int, list[int]] = {}
@@ -52,10 +54,16 @@ class RaftChecks:
             self._broken("raft-durable-log", f"found {found}, and {durable} was synced", node)
         if term < self._terms.get(node, 0):
             self._broken("raft-durable-term", f"starts in term {term} after messages of {self._terms[node]}", node)
+        self._states.pop(node, None)
+        self._written_states.pop(node, None)
         self._durable[node] = found
         self._written[node] = list(found)
         self._commits[node] = 0
         self._applied[node] = 0
+
+    def wrote(self, node: int, state: HardState) -> None:
+        """A term and a vote were handed to the disk. Who never tells of any is only judged by what a restart finds."""
+        self._written_states[node] = state
 
     def appended(self, node: int, entries: Iterable[Entry]) -> None:
         """Log matching: an entry with the same index and term is the same everywhere, and so is what is before it."""
@@ -73,8 +81,19 @@ class RaftChecks:
     def synced(self, node: int) -> None:
         """What was appended is durable."""
         self._durable[node] = list(self._written[node])
+        if node in self._written_states:
+            self._states[node] = self._written_states[node]
 
     # ---- messages
+
+    def took(self, node: int, message: Message, *, before: int, commit: int) -> None:
+        """A member took in a message, which raised its commit index from ``before``.
+
+        An append commits no more than it has compared (paper, figure 2), whatever else the log has.
+        """
+        compared = message.index + len(message.entries)
+        if message.kind is MessageKind.APPEND and commit > max(before, compared):
+            self._broken("raft-commit-verified", f"commits {commit} by an append up to {compared}", node)
 
     def sent(self, message: Message, now_in: int) -> None:
         """What a message promises holds, whatever crash comes next (paper 5.1, 5.2, 5.3).
@@ -87,6 +106,9 @@ class RaftChecks:
         sender, term = message.sender, message.term
         if term and message.kind not in _HYPOTHETICAL:
             self._terms[sender] = max(self._terms.get(sender, 0), term)
+            state = self._states.get(sender)
+            if state is not None and term > state.term:
+                self._broken("raft-durable-term", f"names {term}, and {state} is on disk", sender)
         match message.kind:
             case MessageKind.VOTE:
                 self._voted(sender, term, sender)
@@ -103,6 +125,9 @@ class RaftChecks:
         first = self._votes.setdefault((node, term), candidate)
         if first != candidate:
             self._broken("raft-durable-vote", f"votes for {first} and {candidate} in term {term}", node)
+        state = self._states.get(node)
+        if state is not None and state.term == term and state.vote != candidate:
+            self._broken("raft-durable-vote", f"votes for {candidate}, and {state} is on disk", node)
 
     # ---- leaders and what they commit
 
@@ -114,6 +139,13 @@ class RaftChecks:
         for entry in self.chosen:
             if self._committed_in(entry) < term and (entry.index > len(terms) or terms[entry.index - 1] != entry.term):
                 self._broken("raft-leader-completeness", f"leads term {term} without {entry}", node)
+
+    def elected(self, node: int, term: int, configuration: Configuration) -> None:
+        """Who begins to lead has the votes of a majority, its own included; of two in a joint configuration."""
+        for voters in filter(None, (configuration.voters, configuration.voters_outgoing)):
+            votes = [voter for voter in voters if voter == node or self._votes.get((voter, term)) == node]
+            if len(votes) < majority(len(voters)):
+                self._broken("raft-elected", f"leads term {term} with the votes of {votes} among {voters}", node)
 
     def _committed_in(self, entry: Entry) -> int:
         """The term whose leader committed the entry, which may be later than its own; the founders' are of the first.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consensus.config import RaftConfig
-from consensus.errors import CorruptLog, ProposalDropped, UnknownPeer
+from consensus.errors import CorruptLog, ProposalDropped, StorageFailed, UnknownPeer
 from consensus.messages import ConfChange, ConfChangeSet, Entry, EntryKind, Message, MessageKind, Role
 from consensus.raft import Raft
 from consensus.ready import Ready
@@ -80,6 +80,10 @@ class Surroundings(Protocol):
         """How long the next sync of this node takes."""
         ...
 
+    def failed(self, node: int) -> None:
+        """The process of this node ended because its disk failed: whoever looks after it starts another one."""
+        ...
+
     def leading(self) -> Mapping[int, Sequence[int]]:
         """Of each process that takes itself for a leader, the terms of its entries, by its own term."""
         ...
@@ -149,15 +153,19 @@ class RaftMember:
         self._lives += 1
         try:
             log = open_log(self.disk, DIRECTORY, owner=b"member %d" % self.number)
-        except CorruptLog:
-            self.is_corrupt = True
-            self.disk.release(self._life)
+        except (CorruptLog, OSError) as error:
+            self.is_corrupt = isinstance(error, CorruptLog)
+            self.disk.crash(power_loss=False)
+            if not self.is_corrupt:
+                self._world.failed(self.number)
             return
         self._log = log
         entries = log.entries(1, log.last_index() + 1) if log.last_index() else ()
         self._terms = [entry.term for entry in entries]
         self.raft = Raft(self._world.settings.config(self.number), log, now=self.clock.now_s(), rng=rng)
         self._world.checks.started(self.number, self.raft.term, self._terms)
+        self._world.checks.wrote(self.number, log.initial_state()[0])
+        self._world.checks.synced(self.number)
         self._role, self._term, self._commit = Role.FOLLOWER, 0, 0
         self._ready = None
         self._wake_s = FOREVER
@@ -273,10 +281,13 @@ class RaftMember:
         assert raft is not None
         now_s = self.clock.now_s()
         while self._inbox:
+            message, before = self._inbox.popleft(), raft.commit_index
             try:
-                raft.receive(self._inbox.popleft(), now_s)
+                raft.receive(message, now_s)
             except (UnknownPeer, ProposalDropped):
                 continue
+            if raft.commit_index != before:
+                self._world.checks.took(self.number, message, before=before, commit=raft.commit_index)
             self._look()
         deadline_s = raft.next_deadline
         if deadline_s is not None and deadline_s <= now_s:
@@ -302,6 +313,8 @@ class RaftMember:
         self._ready = ready
         self.fuse.burn()
         self._log.append(ready.hard_state, ready.entries)
+        if ready.hard_state is not None:
+            self._world.checks.wrote(self.number, ready.hard_state)
         if ready.entries:
             self._world.checks.appended(self.number, ready.entries)
             del self._terms[ready.entries[0].index - 1 :]
@@ -327,6 +340,11 @@ class RaftMember:
             self._finish()
         except ProcessKilled:
             self.end(power=True)
+            return
+        except StorageFailed:
+            self._ready = None  # the log is of no use any more
+            self.end(power=False)
+            self._world.failed(self.number)
             return
         self.work()
 
@@ -368,6 +386,7 @@ class RaftMember:
             if role is Role.LEADER:
                 self._note(_LED, term)
                 checks.led(self.number, term, self._terms)
+                checks.elected(self.number, term, raft.configuration)
         elif commit > self._commit and role is Role.LEADER:
             checks.committed(self.number, term, commit, raft.configuration)
         self._commit = commit

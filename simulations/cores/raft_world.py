@@ -16,10 +16,13 @@ from simulations.cores.raft_checks import RaftChecks
 from simulations.cores.raft_member import DIRECTORY, RaftMember, RaftSettings
 from simulations.cores.report import CORE_ERRORS, Report, core_error
 from simulations.cores.trace import Trace
-from simulations.disk import DiskFaults, SimDisk
+from simulations.disk import DiskFaults, FaultAtlas, SimDisk
 
 LOOK_INTERVAL_S = 0.2
 """How often it is looked at whether a group without faults has recovered."""
+
+RESTART_S = 0.5
+"""How soon a process whose disk failed is followed by another one."""
 
 RECOVERY_TIMEOUTS = 60
 """Election timeouts within which a group without faults agrees on a proposal: candidates that split the vote or that
@@ -35,6 +38,8 @@ class RaftWorkload:
         founders: the first so many found the group; the others begin with empty disks and no part in it.
         proposals_per_s: by clients, at a member that leads or, one time in four, at any.
         changes_per_s: changes of the configuration by the leader, of one member or several.
+        single_share: of the changes; the others are sets, of which some take a joint configuration until they are left
+            by another change.
         transfers_per_s: leaders that hand over.
         campaigns_per_s: members that stand for election without waiting.
         isolations_per_s: leaders that nobody hears for a while, though they are asked for more.
@@ -44,6 +49,7 @@ class RaftWorkload:
     founders: int = 5
     proposals_per_s: float = 5.0
     changes_per_s: float = 0.0
+    single_share: float = 0.7
     transfers_per_s: float = 0.0
     campaigns_per_s: float = 0.0
     isolations_per_s: float = 0.0
@@ -61,7 +67,7 @@ class RaftWorld:
         faults: they begin and end by themselves.
         settings: of all members.
         workload: what is asked of them.
-        disk_faults: of all disks until `faults.calm_s`.
+        disk_faults: of all disks until `recover`. What destroys data strikes a minority of them.
     """
 
     def __init__(
@@ -87,13 +93,16 @@ class RaftWorld:
         self._is_calm = False
         self.members: dict[int, RaftMember] = {}
         numbers = range(1, workload.members + 1)
+        atlas = FaultAtlas(copies=workload.members, replication=workload.members)
         for number in numbers:
-            disk = SimDisk(f"member {number}", seed=seed, faults=disk_faults)
+            disk = SimDisk(f"member {number}", seed=seed, atlas=atlas)
             self.members[number] = RaftMember(self, number, disk)
             self._disk_rngs[number] = random.Random(f"disk {seed} {number}")
         receivers = {number: member.receive for number, member in self.members.items()}
         self.network = Network(self.heap, seed, receivers, faults)
         self._found(numbers[: workload.founders])
+        for member in self.members.values():
+            member.disk.faults = disk_faults or DiskFaults()
         self._plan(faults)
         for number in numbers:
             self._start(number)
@@ -140,6 +149,10 @@ class RaftWorld:
             for member in self.members.values()
             if member.raft is not None and member.is_leader
         }
+
+    def failed(self, node: int) -> None:
+        """Its disk failed: start it again in a moment."""
+        self.heap.at(self.heap.now + RESTART_S, self._start, node)
 
     # ---- planned faults
 
@@ -209,10 +222,10 @@ class RaftWorld:
             kinds = (ChangeKind.ADD_VOTER, ChangeKind.ADD_VOTER, ChangeKind.ADD_LEARNER, ChangeKind.REMOVE)
             return ConfChange(rng.choice(kinds), rng.randint(1, self.workload.members))
 
-        if rng.random() < 0.7:
+        if rng.random() < self.workload.single_share:
             return one()
         changes = tuple(one() for _ in range(rng.randint(0, 3)))
-        return ConfChangeSet(changes, rng.choice((Transition.AUTO, Transition.JOINT_IMPLICIT)))
+        return ConfChangeSet(changes, rng.choice(tuple(Transition)))
 
     def _transfer(self, rate: float) -> None:
         if not self._again(self._transfer, rate):
@@ -257,6 +270,8 @@ class RaftWorld:
             Violation: not in time, although a majority of its voters run.
         """
         self._is_calm = True
+        for member in self.members.values():
+            member.disk.faults = DiskFaults(in_order=member.disk.faults.in_order)
         slowest = min([member.clock.rate for member in self.members.values()], default=1.0)
         bound_s = RECOVERY_TIMEOUTS * self.settings.election_timeout_s / min(slowest, 1.0)
         end_s = self.heap.now + bound_s
@@ -303,6 +318,8 @@ class RaftWorld:
             return False
         configuration = newest.configuration
         votes = {node: self._runs(node) for node in configuration.electorate}
+        if not votes:
+            return False  # all that run are still to be told of the group
         return joint_vote_result(configuration.voters, configuration.voters_outgoing, votes) is VoteResult.WON
 
     def _runs(self, node: int) -> bool:
@@ -364,8 +381,8 @@ def run(
 
 
 def _check_logs_open(world: RaftWorld, disk_faults: DiskFaults | None) -> None:
-    """Where sectors are written in order, a power failure leaves only what a log knows as a cut-off end."""
+    """Where nothing that was synced is destroyed, a power failure leaves only what a log knows as a cut-off end."""
     corrupt = [number for number, member in world.members.items() if member.is_corrupt]
-    if corrupt and disk_faults is not None and disk_faults.in_order:
-        message = "the log can't be opened after a power failure, although sectors are written in their order"
+    if corrupt and (disk_faults is None or not disk_faults.bit_rot_rate):
+        message = "the log can't be opened after a power failure, although nothing that was synced is lost"
         raise Violation("raft-log-opens", virtual_s=world.heap.now, message=message, nodes=corrupt)

@@ -97,7 +97,16 @@ class RequestsChecker(PartitionsChecker):
             return True
         return log.contains(Position(self.committed[partition][last - 1].epoch, last))
 
-    def answered_stale(self, partition: PartitionId, node: NodeId) -> Violation:
-        """What it is if a read is answered that could not see everything."""
-        message = "it answers a read that misses a write which was acknowledged before it"
-        return self._violation("partitions-read", partition, message, node)
+    def committed_unseen(self, partition: PartitionId, node: NodeId, compared: int) -> Violation:
+        """What it is if an append commits more than it has compared."""
+        message = f"it commits more than an append has compared, which is up to {compared}"
+        return self._violation("partitions-commit-verified", partition, message, node)
+
+    def answers_read(self, copy: Partition, node: NodeId, seen: int, *, sees_all: bool) -> None:
+        """A read is answered that saw so many records."""
+        if not sees_all:
+            message = "it answers a read that misses a write which was acknowledged before it"
+            raise self._violation("partitions-read", copy.replica.partition, message, node)
+        if seen > copy.replica.committed:
+            message = f"it answers a read that saw {seen} records, and {copy.replica.committed} are committed"
+            raise self._violation("partitions-read", copy.replica.partition, message, node)

@@ -9,7 +9,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshnode.membership.config import SwimConfig
 from meshnode.metadata.config import AllocatorConfig
@@ -52,6 +52,10 @@ class Wish:
     def of_isolations(self, drawn_per_s: float) -> float:
         """How many isolations there are."""
         return drawn_per_s if "isolations" in self.kinds else 0.0
+
+    def of_disks(self, drawn: DiskFaults) -> DiskFaults:
+        """How disks fail, beside what a power loss does to any."""
+        return drawn if "bad-disks" in self.kinds else DiskFaults(in_order=drawn.in_order)
 
 
 ANY = Wish()
@@ -153,7 +157,10 @@ class _Draws:
 def draw_swim(seed: int, wish: Wish = ANY) -> SwimPlan:
     """One run of a small mesh."""
     rng = random.Random(f"swarm swim {seed}")
-    nodes = wish.of_nodes(rng.choice((2, 3, 5, 5, 8, 8, 13)))
+    nodes = rng.choice((2, 3, 5, 5, 8, 8, 13))
+    if random.Random(f"swarm swim size {seed}").random() < 0.03:
+        nodes = 48  # so many that what spreads by gossip is known long before everyone could find it out alone
+    nodes = wish.of_nodes(nodes)
     scale = rng.choice((1.0, 1.0, 0.2))
     config = SwimConfig(
         probe_interval_s=1.0 * scale,
@@ -182,10 +189,11 @@ def draw_raft(seed: int, wish: Wish = ANY) -> RaftPlan:
         members=members,
         founders=rng.randint(1, members) if has_changes else members,
         proposals_per_s=rng.choice((1.0, 4.0, 16.0)),
-        changes_per_s=rng.choice((0.3, 1.0)) if has_changes else 0.0,
+        changes_per_s=rng.choice((0.3, 1.0, 3.0)) if has_changes else 0.0,
+        single_share=rng.choice((0.9, 0.5, 0.1)),
         transfers_per_s=rng.choice((0.0, 0.0, 0.3)),
-        campaigns_per_s=rng.choice((0.0, 0.0, 0.3, 1.5)),
-        isolations_per_s=wish.of_isolations(rng.choice((0.0, 0.0, 0.3))),
+        campaigns_per_s=rng.choice((0.0, 0.3, 1.5)),
+        isolations_per_s=wish.of_isolations(rng.choice((0.0, 0.3, 1.0))),
     )
     # Without these protections, a member that was removed and does not know it may stand for election for ever, and
     # those that still listen to it never return to their leader (thesis 4.2.3): nothing unsafe, but no recovery either.
@@ -200,15 +208,40 @@ def draw_raft(seed: int, wish: Wish = ANY) -> RaftPlan:
         is_eager=rng.random() < 0.5,
     )
     duration_s = wish.of_duration_s(rng.choice((6.0, 12.0)))
+    storm = random.Random(f"swarm raft storm {seed}")
+    is_storm = storm.random() < 0.4
+    if is_storm:
+        members = wish.of_nodes(storm.choice((3, 4, 5, 5)))
+        workload = replace(
+            workload,
+            members=members,
+            founders=storm.randint(min(2, members), members) if has_changes else members,
+            campaigns_per_s=storm.choice((1.5, 4.0)),
+            transfers_per_s=storm.choice((0.0, 0.5, 2.0)),
+            isolations_per_s=wish.of_isolations(storm.choice((0.3, 1.5))),
+        )
+        is_eager = storm.random() < 0.7
+        is_protected = has_changes or storm.random() < 0.4
+        settings = replace(settings, is_eager=is_eager, pre_vote=is_protected, check_quorum=is_protected)
     draws = _Draws(rng, nodes=range(1, members + 1), duration_s=duration_s, scale_s=1.0)
-    faults = only(draws.faults(ordered=True), wish.kinds)
+    faults = draws.faults(ordered=True)
+    if is_storm and storm.random() < 0.7:
+        # One election after the other, with answers that come when theirs is long over.
+        quality = replace(faults.quality, late=storm.choice((0.1, 0.3)), late_s=storm.choice((1.0, 3.0)), duplicate=0.1)
+        faults = replace(faults, quality=quality, ordered=False, sync_s=(0.0005, storm.choice((0.02, 0.3))))
+    disk_faults = DiskFaults(
+        in_order=rng.random() < 0.5,
+        torn_sector_rate=rng.choice((0.0, 0.3)),
+        sync_error_rate=rng.choice((0.0, 0.0, 0.0, 0.02, 0.1)),
+        bit_rot_rate=rng.choice((0.0, 0.0, 0.0, 0.3)),
+    )
     return RaftPlan(
         seed=seed,
         duration_s=duration_s,
         settings=settings,
         workload=workload,
-        disk_faults=DiskFaults(in_order=True),
-        faults=faults,
+        disk_faults=wish.of_disks(disk_faults),
+        faults=only(faults, wish.kinds),
     )
 
 
@@ -247,10 +280,33 @@ def draw_partitions(seed: int, wish: Wish = ANY) -> PartitionsPlan:
         copies_per_s=rng.choice((0.0, 1.0)) / scale,
         isolations_per_s=wish.of_isolations(rng.choice((0.0, 0.0, 0.4)) / scale),
     )
-    duration_s = wish.of_duration_s(rng.choice((4.0, 10.0)) * scale)
+    duration_s = rng.choice((4.0, 10.0)) * scale
+    storm = random.Random(f"swarm partitions storm {seed}")
+    if storm.random() < 0.4:
+        # Primaries that are replaced again and again without noticing it, while somebody still asks them.
+        duration_s = 10.0 * scale
+        nodes = wish.of_nodes(storm.choice((3, 3, 4, 5)))
+        workload = replace(
+            workload,
+            nodes=nodes,
+            replication=storm.choice((3, 3, 5)),
+            partitions=storm.choice((1, 1, 2)),
+            meddling_per_s=storm.choice((0.0, 0.0, 0.3, 3.0)) / scale,
+            isolations_per_s=wish.of_isolations(storm.choice((0.6, 1.5)) / scale),
+            read_share=storm.choice((0.0, 0.3, 0.9)),
+            pause_s=storm.choice((0.02, 0.1, 0.1)) * scale,
+            clients=8,
+            readers=storm.choice((0, 5, 5)),
+        )
+    duration_s = wish.of_duration_s(duration_s)
     # With the metadata service among them, whose pause or cut means that nothing can be agreed on.
     draws = _Draws(rng, nodes=range(nodes + 1), duration_s=duration_s, scale_s=1.0 * scale)
-    faults = only(draws.faults(ordered=True), wish.kinds)
+    faults = draws.faults(ordered=True)
+    if workload.readers and not faults.ordered and storm.random() < 0.4:
+        # Answers that come when their epoch is long over.
+        quality = replace(faults.quality, late=0.05, late_s=6.0 * scale, duplicate=0.1)
+        faults = replace(faults, quality=quality)
+    faults = only(faults, wish.kinds)
     return PartitionsPlan(seed=seed, duration_s=duration_s, settings=settings, workload=workload, faults=faults)
 
 

@@ -47,7 +47,8 @@ class SwimWorld:
         self.faults = faults
         self.heap = EventHeap()
         self.trace = Trace()
-        self.checks = SwimChecker(self.config, bounds=None, clock=lambda: self.heap.now)
+        fastest = max([1.0, *[clock.rate for clock in faults.clocks]])
+        self.checks = SwimChecker(self.config, bounds=None, clock=lambda: self.heap.now, fastest=fastest)
         self.false_deaths = 0
         self.is_measured = is_measured
         self.past_lives: list[Counters] = []
@@ -285,6 +286,31 @@ def bounds_of(world: SwimWorld) -> SwimBounds:
     return swim_bounds(world.config, live=max(live, 1), gone=len(world.nodes) - live, slowest=slowest)
 
 
+def watch_a_crash(world: SwimWorld) -> None:
+    """End one more process of a converged mesh, and see to it that everyone learns of it, as from each other.
+
+    Raises:
+        Violation: not within the bounds that hold without faults.
+    """
+    running = world.running
+    if len(running) < 2:
+        return
+    victim = running[-1]
+    world.crash(victim.number)
+    bounds = bounds_of(world)
+
+    def is_known() -> bool:
+        states = [world.state(node.number, victim.number) for node in world.running]
+        return not any(state in (State.ALIVE, State.SUSPECT) for state in states)
+
+    began_s = world.now
+    while not is_known():
+        if world.now > began_s + bounds.known_to_all_s:
+            message = f"node {victim.number} crashed {world.now - began_s:.1f} s ago, and some hold it live"
+            raise Violation("swim-spread-bound", virtual_s=world.now, message=message, nodes=[victim.node_id])
+        world.run_for(0.25)
+
+
 def run(
     seed: int,
     faults: CoreFaults,
@@ -293,7 +319,7 @@ def run(
     nodes: int = 12,
     config: SwimConfig | None = None,
 ) -> Report:
-    """Let a mesh form, suffer and heal.
+    """Let a mesh form, suffer and heal, and lose one more node.
 
     Args:
         seed: of everything random.
@@ -310,6 +336,7 @@ def run(
         bounds = bounds_of(world)
         world.run_until(world.converged, within_s=bounds.healing_s + bounds.known_to_all_s, every_s=0.25)
         world.look()
+        watch_a_crash(world)
     except Violation as violation:
         violations.append(violation)
     except CORE_ERRORS as error:

@@ -28,7 +28,7 @@ class DiskFaults:
         capacity_bytes: of all files together. An append that does not fit is cut off there: ENOSPC.
         slow_sync_rate: per sync of a file or directory: it takes `slow_sync_factor` times as long.
         slow_sync_factor: see there.
-        stuck_sync_rate: per sync of a file or directory: it does its work and never comes back.
+        stuck_sync_rate: per sync of a file or directory: it does its work and does not come back.
         silent: also damage that no reader can tell from a crash, such as the end of a file that never got to the medium
             though its sync returned. Nothing that relies on syncs survives that. Without it, a stale sector shows only
             if a later sync of the file has put more behind it, and a misdirected one lands on what was synced before:

@@ -47,6 +47,7 @@ class SimHost:
         """The process is no more: what it had is released, and nothing it still does has an effect."""
         for disk in self._disks:
             disk.crash(power_loss=False)
+        self.machine.forget_deadlines()
         self._network.close_all(self.process)
 
     # ---- time
@@ -63,10 +64,14 @@ class SimHost:
                 await trio.sleep_forever()
             await trio.lowlevel.checkpoint()
             return
-        await trio.sleep_until(self.machine.world_time(at))
+        while True:
+            with self.machine.deadline(at):
+                await trio.sleep_forever()
+            if not self.machine.now() < at:  # the clock may have become slower in the last moment
+                return
 
     def deadline(self, at: float) -> trio.CancelScope:
-        return trio.CancelScope(deadline=self.machine.world_time(at))
+        return self.machine.deadline(at)
 
     # ---- chance
 
@@ -120,9 +125,11 @@ class SimHost:
                 process.kill()
                 return
             elapsed_s = sum(disk.take_elapsed() for disk in self._disks)
+            wake = functools.partial(trio.lowlevel.reschedule, task, result)
             if elapsed_s == math.inf:
-                return  # a disk that never answers
-            events.after(elapsed_s, functools.partial(trio.lowlevel.reschedule, task, result))
+                self.machine.stick(wake)
+            else:
+                events.after(elapsed_s, wake)
 
         events.after(BLOCKING_BEGINS_S, begin)
 

@@ -2,14 +2,16 @@
 
 import errno
 import functools
+from collections import Counter, deque
 from collections.abc import Callable
 
 import trio
 
 from meshnode.errors import AddressInUse, OperatorError
 from meshnode.identity import Address
+from simulations.hosts.damage import damaged
 from simulations.hosts.datagrams import SimDatagrams
-from simulations.hosts.quality import Paths
+from simulations.hosts.quality import Fate, Paths
 from simulations.hosts.streams import SimListener, SimStream
 from simulations.hosts.trace import Trace
 from simulations.kernel import Events
@@ -25,6 +27,12 @@ KNOCK_AGAIN_S = 1.0
 
 DIAL_S = 127.0
 """How long it goes on like that: Linux's six repetitions."""
+
+CLOG_DATAGRAMS_MAX = 1000
+"""What a router keeps for a path, the newest."""
+
+QUEUE_S = 0.5
+"""A datagram that would have to wait longer for a narrow path is lost there."""
 
 
 class Dial:
@@ -49,9 +57,20 @@ class Network:
 
     Args:
         seed: of everything that is drawn.
+        believes: whether a node would take a datagram for a genuine one: see `simulations.hosts.damage`.
+
+    Attributes:
+        fired: how often a fault struck that was waiting for something to be sent, by its name.
     """
 
-    def __init__(self, events: Events, trace: Trace, *, seed: int) -> None:
+    def __init__(
+        self,
+        events: Events,
+        trace: Trace,
+        *,
+        seed: int,
+        believes: Callable[[bytes], bool] = lambda _data: False,
+    ) -> None:
         self.events = events
         self.trace = trace
         self.paths = Paths(seed)
@@ -59,9 +78,13 @@ class Network:
         """Whether what streams carry is random to all but the two ends, and only its size is the same in each run."""
         self.datagrams_sent = 0
         self.datagrams_lost = 0
+        self.fired: Counter[str] = Counter()
+        self._believes = believes
         self._hosts: set[str] = set()
         self._down: set[str] = set()
         self._hanging: set[str] = set()
+        # Datagrams that wait for the end of a clog: as many as `CLOG_DATAGRAMS_MAX` on each path.
+        self._clogged: dict[tuple[str, str], deque[Callable[[], None]]] = {}
         self._endpoints: dict[Address, SimDatagrams] = {}
         self._listeners: dict[Address, SimListener] = {}
         # Ends of connections that may be used yet, in the order of their making.
@@ -131,16 +154,43 @@ class Network:
         if self.paths.mend(source, target):
             self._open_paths()
 
+    def clog(self, source: str, target: str) -> None:
+        """What one machine sends to the other is held up until `unclog`."""
+        if (source, target) not in self._clogged:
+            self._clogged[source, target] = deque(maxlen=CLOG_DATAGRAMS_MAX)
+            self.cut(source, target)
+
+    def unclog(self, source: str, target: str) -> None:
+        """What was held up arrives."""
+        waiting = self._clogged.pop((source, target), None)
+        if waiting is not None:
+            self.mend(source, target)
+            for send in waiting:
+                send()
+
     def calm(self) -> None:
-        """No path is cut, hangs, or is worse than the others any more."""
+        """No path is cut or clogged, hangs, or is worse than the others any more."""
+        for path in list(self._clogged):
+            self.unclog(*path)
         self.paths.calm()
         self._hanging.clear()
         self._open_paths()
 
     def reset_streams(self, one: str, other: str) -> None:
-        """All connections between two machines end in the middle of whatever they carry."""
-        for stream in [*self._streams_of(one), *self._streams_of(other)]:
-            if stream.remote.host in (one, other):
+        """All connections between two machines end."""
+        for stream in self._streams_between(one, other):
+            stream.break_off("connection reset")
+
+    def reset_in_frame(self, one: str, other: str) -> None:
+        """All connections between two machines end in the middle of what they carry next."""
+        for stream in self._streams_between(one, other):
+            stream.breaks_next = True
+
+    def half_open(self, one: str, other: str) -> None:
+        """All connections between two machines end for the first one alone."""
+        for stream in self._streams_of(one):
+            if stream.remote.host == other and stream.peer is not None:
+                stream.peer.orphan()
                 stream.break_off("connection reset")
 
     def is_dark(self, source: str, target: str) -> bool:
@@ -169,13 +219,36 @@ class Network:
     def send_datagram(self, source: Address, target: Address, data: bytes) -> None:
         """Once, with no promise."""
         self.datagrams_sent += 1
-        fate = self.paths.draw(source.host, target.host, "datagram")
-        if fate.is_lost or self.paths.is_cut(source.host, target.host) or self.is_down(source.host):
+        path = source.host, target.host
+        fate = self.paths.draw(*path, "datagram")
+        if fate.is_lost or self.is_down(source.host):
             self.datagrams_lost += 1
             return
-        self.events.after(fate.delay_s, lambda: self._arrive(source, target, data))
+        if fate.damage:
+            data = damaged(data, fate.damage)
+            if self._believes(data):
+                self.fired["damaged datagram, lost"] += 1
+                self.datagrams_lost += 1
+                return
+            self.fired["damaged datagram"] += 1
+        if path in self._clogged:
+            self.fired["clogged datagram"] += 1
+            self._clogged[path].append(functools.partial(self._pass_on, source, target, data, fate))
+        elif self.paths.is_cut(*path):
+            self.datagrams_lost += 1
+        else:
+            self._pass_on(source, target, data, fate)
+
+    def _pass_on(self, source: Address, target: Address, data: bytes, fate: Fate) -> None:
+        """Nothing is in the way of a datagram but those before it."""
+        wait_s = self.paths.leaves_at(source.host, target.host, len(data), self.events.now) - self.events.now
+        if wait_s > QUEUE_S:
+            self.fired["datagram past a narrow link"] += 1
+            self.datagrams_lost += 1
+            return
+        self.events.after(wait_s + fate.delay_s, lambda: self._arrive(source, target, data))
         if fate.copy_delay_s is not None:
-            self.events.after(fate.copy_delay_s, lambda: self._arrive(source, target, data))
+            self.events.after(wait_s + fate.copy_delay_s, lambda: self._arrive(source, target, data))
 
     def _arrive(self, source: Address, target: Address, data: bytes) -> None:
         endpoint = self._endpoints.get(target)
@@ -271,6 +344,8 @@ class Network:
     def _open_paths(self) -> None:
         for stream in list(self._watching):
             source, target = stream.local.host, stream.remote.host
+            if stream.is_orphan:
+                continue
             if self.can_reach(source, target):
                 stream.path_opens()
             if not self.is_dark(source, target):
@@ -279,6 +354,14 @@ class Network:
 
     def _streams_of(self, host: str) -> list[SimStream]:
         return [stream for stream in self._streams if stream.local.host == host]
+
+    def _streams_between(self, one: str, other: str) -> list[SimStream]:
+        hosts = {one, other}
+        return [
+            stream
+            for stream in [*self._streams_of(one), *self._streams_of(other)]
+            if {stream.local.host, stream.remote.host} == hosts
+        ]
 
     def _bind(self, bind: Address, taken: dict[Address, SimDatagrams] | dict[Address, SimListener]) -> Address:
         if bind.host not in self._hosts:

@@ -1,6 +1,7 @@
 """Streams: what TCP looks like from above, and how it ends."""
 
 import functools
+import random
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshnode.identity import Address
+from simulations.hosts.damage import flipped
 from simulations.kernel import Handle
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ class SimStream(trio.abc.HalfCloseableStream):
     """One end of a connection. One task may send and one may receive at a time, as with trio's own."""
 
     def __init__(self, network: "Network", local: Address, remote: Address, owner: object) -> None:
+        """
+        Attributes:
+            is_orphan: the other side knows nothing of the connection any more, and does not say so.
+            breaks_next: the connection ends in the middle of what this end sends next.
+        """
         self.local = local
         self.remote = remote
         self.owner = owner
@@ -46,10 +53,15 @@ class SimStream(trio.abc.HalfCloseableStream):
         self._sender: trio.lowlevel.Task | None = None
         self._sent_end = False
         self._last_arrival_s = 0.0
-        self._free_at_s = 0.0
         # What did not get through yet: at most a window, and the end.
         self._stalled: deque[bytes] = deque()
         self._giving_up: Handle | None = None
+        self.is_orphan = False
+        self.breaks_next = False
+        self._is_cut_short = False
+        # What arrives is noise from some moment on; before that, whether anything was sent.
+        self._noise: random.Random | None = None
+        self._has_sent = False
         self._subject = f"{local} → {remote}"
 
     # ---- what a program does
@@ -58,6 +70,7 @@ class SimStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
         self._check_can_send()
         view = memoryview(bytes(data))
+        begins = True
         while view:
             while self._unread_bytes >= WINDOW_BYTES:
                 await self._wait_to_send()
@@ -65,7 +78,8 @@ class SimStream(trio.abc.HalfCloseableStream):
             part = bytes(view[: WINDOW_BYTES - self._unread_bytes])
             view = view[len(part) :]
             self._unread_bytes += len(part)
-            self._transmit(part)
+            self._transmit(part, begins=begins)
+            begins = False
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -134,6 +148,12 @@ class SimStream(trio.abc.HalfCloseableStream):
             self._error = reason
             self._wake()
 
+    def orphan(self) -> None:
+        """The other side has lost the connection, and nothing that this end sends is answered any more."""
+        self.is_orphan = True
+        if self._unread_bytes or self._sender is not None:
+            self._miss_acknowledgement()
+
     def vanish(self) -> None:
         """The machine of this end has lost its power: nobody is told."""
         self._drop_unsent()
@@ -159,21 +179,34 @@ class SimStream(trio.abc.HalfCloseableStream):
             self._giving_up.cancel()
             self._giving_up = None
 
-    def _transmit(self, part: bytes) -> None:
-        """Put bytes on their way; none mean the end."""
+    def _transmit(self, part: bytes, *, begins: bool = False) -> None:
+        """Put bytes on their way; none mean the end.
+
+        Args:
+            begins: something that was sent at once begins here.
+        """
         network = self._network
         source, target = self.local.host, self.remote.host
+        if self._is_cut_short:
+            return
+        if self.is_orphan:
+            self._miss_acknowledgement()
+            return
         if network.is_dark(source, target):
             self._miss_acknowledgement()
             if self._stalled or not network.can_reach(source, target):
                 self._stalled.append(part)
                 return
-        quality = network.paths.quality(source, target)
         fate = network.paths.draw(source, target, "stream")
-        leaves_s = network.events.now
-        if quality.bytes_per_s:
-            leaves_s = self._free_at_s = max(leaves_s, self._free_at_s) + len(part) / quality.bytes_per_s
-        arrives_s = leaves_s + fate.delay_s
+        arrives_s = network.paths.leaves_at(source, target, len(part), network.events.now) + fate.delay_s
+        if fate.damage and begins:
+            part = self._damaged(part, fate.damage)
+        elif self._noise is not None:
+            part = self._noise.randbytes(len(part))
+        self._has_sent = True
+        if self.breaks_next and begins and len(part) > 1:
+            self._break_in(part, arrives_s, fate.share)
+            return
         if fate.is_lost:
             in_time = int(len(part) * fate.share)  # the segments before the one that was lost
             if in_time:
@@ -182,6 +215,28 @@ class SimStream(trio.abc.HalfCloseableStream):
             part = part[in_time:]
         self._arrive_at(arrives_s, part)
 
+    def _damaged(self, part: bytes, key: int) -> bytes:
+        """See `simulations.hosts.damage`."""
+        self._network.fired["damaged send"] += 1
+        if not self._has_sent and self._noise is None:
+            return flipped(part, key)
+        self._noise = self._noise or random.Random(key)
+        return self._noise.randbytes(len(part))
+
+    def _break_in(self, part: bytes, arrives_s: float, share: float) -> None:
+        """A beginning arrives, and then neither end has the connection any more."""
+        network = self._network
+        network.fired["reset in a frame"] += 1
+        self._is_cut_short = True
+        self._arrive_at(arrives_s, part[: 1 + int((len(part) - 1) * share)])
+
+        def end() -> None:
+            for stream in (self, self.peer):
+                if stream is not None:
+                    stream.break_off("connection reset")
+
+        network.events.at(self._last_arrival_s, end)
+
     def _arrive_at(self, time_s: float, part: bytes) -> None:
         self._last_arrival_s = max(time_s, self._last_arrival_s)
         self._network.events.at(self._last_arrival_s, functools.partial(self._deliver, part))
@@ -189,7 +244,7 @@ class SimStream(trio.abc.HalfCloseableStream):
     def _deliver(self, part: bytes) -> None:
         peer, network = self.peer, self._network
         assert peer is not None
-        if network.is_down(self.remote.host):
+        if self.is_orphan or network.is_down(self.remote.host):
             self._miss_acknowledgement()
             return
         shown = bytes(len(part)) if network.is_private else part

@@ -8,10 +8,12 @@
    verified is refused.
 4. A `Process` is a tree of tasks, in one loop or several, that can be killed between two of its steps as by SIGKILL (no
    `finally` runs), paused as by SIGSTOP, or slowed down.
+5. What reaches past the simulated world while it runs, such as a real clock, a file or a thread, ends the run.
 """
 
+from simulations.kernel.escapes import Escaped
 from simulations.kernel.events import Events, Handle
 from simulations.kernel.process import Killed, Loop, Process
 from simulations.kernel.run import Stalled, simulate
 
-__all__ = ["Events", "Handle", "Killed", "Loop", "Process", "Stalled", "simulate"]
+__all__ = ["Escaped", "Events", "Handle", "Killed", "Loop", "Process", "Stalled", "simulate"]

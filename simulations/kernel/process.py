@@ -124,6 +124,8 @@ class Process:
         self.main = Loop(self, "main")
         self.loops = [self.main]
         self.is_alive = True
+        self.is_stray = False
+        """It runs on data that is not its to use: what it says binds nobody, and is not judged."""
         self._steps_left: int | None = None
         self._on_end = on_end
         self._on_kill: list[Callable[[], None]] = []

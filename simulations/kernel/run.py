@@ -7,6 +7,7 @@ from typing import TypeVar
 import trio
 import trio._core._run as scheduler
 
+from simulations.kernel.escapes import Guard
 from simulations.kernel.events import Events
 from simulations.kernel.garbage import YOUNG_MOMENTS, collect_garbage, orderly_garbage
 from simulations.kernel.ordering import ordered
@@ -22,8 +23,9 @@ class Stalled(Exception):
 class VirtualClock(trio.abc.Clock):
     """Time as `Events` has it: it passes only while no task can run."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, guard: Guard) -> None:
         self._events = events
+        self._guard = guard
         self._moments = 0
         self._tasks: Iterable[scheduler.Task] = ()
 
@@ -36,6 +38,7 @@ class VirtualClock(trio.abc.Clock):
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Let things happen until a task can run; trio never waits for real."""
+        self._guard.check()
         events, runner = self._events, self._runner
         entries = runner.entry_queue
         self._moments += 1
@@ -63,17 +66,20 @@ def simulate(main: Callable[[], Awaitable[T]], *, events: Events, seed: int) -> 
     """Run ``main`` to its end in virtual time; the same seed gives the same run.
 
     Raises:
+        Escaped: something in it reached past the simulated world.
         RuntimeError: trio runs in this thread already.
         Stalled: inside a `trio.TrioInternalError`, when nothing can happen any more.
         UnverifiedTrio: see `simulations.kernel.ordering`.
     """
     if trio.lowlevel.in_trio_run():
         raise RuntimeError("a simulation can't be run from inside trio: call simulate() from outside of any trio.run()")
-    clock = VirtualClock(events)
+    guard = Guard()
+    clock = VirtualClock(events, guard)
 
     async def run() -> T:
         try:
-            return await main()
+            with guard.watching():
+                return await main()
         finally:
             # Those of killed processes must not be finalized: their cleaning up would wait for the dead.
             scheduler.GLOBAL_RUN_CONTEXT.runner.asyncgens.alive.clear()
@@ -83,3 +89,4 @@ def simulate(main: Callable[[], Awaitable[T]], *, events: Events, seed: int) -> 
             return trio.run(run, clock=clock)
         finally:
             dead.extend(clock.unfinished())
+            guard.check()

@@ -1,63 +1,41 @@
-"""Listens in on the Raft group of a mesh, from outside the nodes, and has a checker judge what it does."""
+"""Listens in on the Raft group of a mesh, and has a checker judge what it does."""
 
-import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 from consensus.messages import Message
+from consensus.storage import DurableLog
 from meshnode.metadata.group import MetadataGroup
-from meshnode.metadata.state import Metadata, Outcome
+from meshnode.metadata.state import Metadata
 from simulations.checkers.raft import RaftChecker
 from simulations.checkers.violation import Violation
-from simulations.kernel.process import current_process
+from simulations.mesh.listening import Listener, Wrapping
 
 
-class Agreement:
-    """Sees every message that a node's Raft sends and every entry that it applies, in the order of their happening.
-
-    Args:
-        clock: virtual seconds.
-        fail: told of a violation.
-    """
+class Agreement(Listener):
+    """Sees every message that a node's Raft sends and every entry that it applies, in the order of their happening."""
 
     def __init__(self, clock: Callable[[], float], fail: Callable[[Violation], None]) -> None:
+        super().__init__(clock, fail)
         self._checker = RaftChecker(clock)
-        self._fail = fail
         # The node and its life, for each process that ever ran; `_lives` the last one of each node.
         self._processes: dict[Metadata, tuple[int, int]] = {}
         self._lives: dict[int, int] = {}
+        self._logs: dict[DurableLog, int] = {}
 
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """While this lasts, nodes that are made are listened to."""
-        made, send, apply = MetadataGroup.__init__, MetadataGroup._send, Metadata.apply
+    def wrappings(self) -> tuple[Wrapping, ...]:
+        return (
+            (MetadataGroup, "__init__", self.after(self._begin)),
+            (MetadataGroup, "_send", self.before(self._sent)),
+            (DurableLog, "sync", self.after(self._synced)),
+            (Metadata, "apply", self.before(self._applied)),
+        )
 
-        def make(group: MetadataGroup, *arguments: Any, **named: Any) -> None:
-            made(group, *arguments, **named)
-            self._begin(group)
-
-        def send_seen(group: MetadataGroup, message: Message) -> None:
-            self._tell(lambda: self._sent(group, message))
-            send(group, message)
-
-        def apply_seen(metadata: Metadata, index: int, data: bytes) -> Outcome:
-            self._tell(lambda: self._applied(metadata, index, data))
-            return apply(metadata, index, data)
-
-        with contextlib.ExitStack() as undo:
-            for target, name, value in (
-                (MetadataGroup, "__init__", make),
-                (MetadataGroup, "_send", send_seen),
-                (Metadata, "apply", apply_seen),
-            ):
-                undo.callback(setattr, target, name, getattr(target, name))
-                setattr(target, name, value)
-            yield
-
-    def _begin(self, group: MetadataGroup) -> None:
+    def _begin(self, group: MetadataGroup, *_: object) -> None:
         node = group.status.id
         self._lives[node] = life = self._lives.get(node, 0) + 1
         self._processes[group.metadata] = (node, life)
+        self._logs[group._log] = node
+        self._synced(group._log)
 
     def _sent(self, group: MetadataGroup, message: Message) -> None:
         node, life = self._processes[group.metadata]
@@ -65,15 +43,11 @@ class Agreement:
             self._checker.look(group.status, group._log, life=life)
             self._checker.sent(message)
 
+    def _synced(self, log: DurableLog) -> None:
+        node = self._logs.get(log)
+        if node is not None:  # none while the log is opened
+            self._checker.synced(node, log.last_index(), log.initial_state()[0])
+
     def _applied(self, metadata: Metadata, index: int, data: bytes) -> None:
         node, life = self._processes[metadata]
         self._checker.applied(node, index, data, life=life)
-
-    def _tell(self, what: Callable[[], None]) -> None:
-        process = current_process()
-        if process is None or not process.is_alive:
-            return  # the last step of a process that has been killed
-        try:
-            what()
-        except Violation as violation:
-            self._fail(violation)

@@ -1,13 +1,13 @@
 """Looks into running nodes from outside, and at what must hold of all of them together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from xxhash import xxh3_64_hexdigest
 
 from meshnode import Node
-from meshnode.identity import NodeId, PartitionId
+from meshnode.identity import NodeId
 from meshnode.membership.messages import State
-from meshnode.metadata.rows import Phase
+from simulations.checkers.liveness import MeshReport, NodeReport, convergence_bound_s
 from simulations.checkers.violation import Violation
 from simulations.mesh.cluster import Cluster
 
@@ -21,6 +21,7 @@ class Observer:
         # As long as the run: one entry for each version of the metadata that was seen.
         self._versions: dict[int, tuple[int, str]] = {}
         self._seen_version: dict[Node, int] = {}
+        self._ids: dict[int, NodeId] = {}
 
     def look(self) -> None:
         """Check what is to be seen right now."""
@@ -45,40 +46,36 @@ class Observer:
 
     # ---- whether the mesh is whole
 
-    def unfinished(self) -> str | None:
-        """What keeps the mesh from being whole; None if nothing does."""
+    def report(self) -> MeshReport:
+        """All of the mesh at this moment, but for its agents: those the workload asks."""
         cluster, plan = self._cluster, self._cluster.plan
-        nodes = cluster.nodes
-        absent = [number for number in range(plan.nodes) if number not in nodes]
-        if absent:
-            return f"{_names(absent)} run not or belong to no mesh"
-        ids = {node.node_id: number for number, node in nodes.items()}
-        newest = max(node.metadata.version for node in nodes.values())
-        for number, node in sorted(nodes.items()):
-            live = {member.node_id for member in node.membership.members.values() if member.state is State.ALIVE}
-            unseen = sorted(ids[node_id] for node_id in ids if node_id not in live)
-            if unseen:
-                return f"n{number} does not see {_names(unseen)}"
-            if node.metadata.version < newest:
-                return f"n{number} is behind: version {node.metadata.version} of {newest}"
-            if node.group.leader is None:
-                return f"n{number} knows no leader"
-        return self._unfinished_rows(ids)
+        nodes = tuple(_report_of(node) for _, node in sorted(cluster.nodes.items()))
+        for number, node in cluster.nodes.items():
+            self._ids[number] = node.node_id
+        numbers = [number for number in range(plan.nodes) if number not in cluster.absent]
+        newest = max(cluster.nodes.values(), key=lambda node: node.metadata.version, default=None)
+        return MeshReport(
+            nodes=nodes,
+            expected={self._ids.get(number, NodeId(number)) for number in numbers},
+            voters=() if newest is None else tuple(map(NodeId, newest.group.status.voters)),
+            partitions=plan.partitions,
+            replication=min(plan.replication, len(numbers)),
+            silent={},
+        )
 
-    def _unfinished_rows(self, ids: Mapping[NodeId, int]) -> str | None:
-        plan = self._cluster.plan
-        node = self._cluster.nodes[0]
-        wanted = min(plan.replication, plan.nodes)
-        for partition in range(plan.partitions):
-            row = node.metadata.rows.get(PartitionId(partition))
-            if row is None or row.phase is not Phase.ACTIVE:
-                return f"partition {partition} is not active"
-            present = [member for member in row.replicas if member in ids]
-            if len(present) < wanted:
-                return f"partition {partition} has {len(present)} live replicas of {wanted}"
-            if row.primary not in ids:
-                return f"partition {partition} has a primary that is gone"
-        return None
+    def bound_s(self) -> float:
+        """In how many virtual seconds without faults the mesh comes together."""
+        plan, nodes = self._cluster.plan, self._cluster.nodes.values()
+        known = {node_id for node in nodes for node_id in node.membership.members}
+        config = self._cluster.config(0)
+        return convergence_bound_s(
+            config.swim,
+            config.allocator,
+            election_timeout_s=config.election_timeout_s,
+            live=plan.nodes,
+            gone=max(0, len(known) - plan.nodes),
+            slowest=min([1.0, *(clock.rate for clock in plan.faults.clocks)]),
+        )
 
     def summary(self) -> tuple[str, ...]:
         """A line a node."""
@@ -98,5 +95,19 @@ class Observer:
         return tuple(lines)
 
 
-def _names(numbers: list[int]) -> str:
-    return ", ".join(f"n{number}" for number in numbers)
+def _report_of(node: Node) -> NodeReport:
+    status, copies = node.group.status, node.partitions.partitions
+    return NodeReport(
+        node_id=node.node_id,
+        boot=node.identity.boot,
+        live={member.node_id for member in node.membership.members.values() if member.state is State.ALIVE},
+        leader=node.group.leader,
+        term=status.term,
+        applied=status.applied,
+        rows=node.metadata.rows,
+        serving={
+            partition: copy.primary.epoch
+            for partition, copy in copies.items()
+            if copy.primary is not None and copy.is_serving
+        },
+    )

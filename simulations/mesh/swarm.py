@@ -5,233 +5,25 @@ that neither a mild nor a wild mixture does (Groce, Zhang, Eide, Chen, Regehr, "
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from simulations.cores.faults import ClockRate, Crash, Cut, LinkQuality, Pause, Slow
-from simulations.disk import DiskFaults
-from simulations.plan import (
-    BadDevice,
-    BadDisk,
-    DiskKill,
-    Faults,
-    Hang,
-    NewDisk,
-    Outside,
-    Plan,
-    Reset,
-    SlowCpu,
-    StuckLoop,
-    WallJump,
-)
+from meshnode.metadata.config import COMMAND_BYTES_MAX
+from simulations.mesh.drawing import Draw, Drawing
+from simulations.mesh.link_draws import LINK_KINDS
+from simulations.mesh.machine_draws import DESTROYING, MACHINE_KINDS
+from simulations.mesh.process_draws import PROCESS_KINDS
+from simulations.plan import Bounds, Faults, Plan
 
-Draw = Callable[["_Drawing"], dict[str, object]]
+__all__ = ["DESTROYING", "KINDS", "KINDS_MAX", "draw_plan"]
 
-
-class _Drawing:
-    """One plan in the making.
-
-    Attributes:
-        victim: the one node that may lose what it had synced. More than one could cost a partition the majority of its
-            replicas, and then nothing is to be expected.
-    """
-
-    def __init__(self, rng: random.Random, nodes: int, duration_s: float) -> None:
-        self.rng = rng
-        self.nodes = nodes
-        self.duration_s = duration_s
-        self.victim = rng.randrange(nodes)
-
-    def node(self) -> int:
-        return self.rng.randrange(self.nodes)
-
-    def times(self, most: int) -> list[float]:
-        """When something happens, once or several times."""
-        latest_s = 0.8 * self.duration_s
-        return sorted(round(self.rng.uniform(0.0, latest_s), 3) for _ in range(self.rng.randint(1, most)))
-
-    def span(self, at_s: float, longest_s: float) -> float:
-        """How long it lasts: rather short than long, and over before the end of the run."""
-        return round(min(longest_s * self.rng.random() ** 2 + 0.05, 0.95 * self.duration_s - at_s), 3)
-
-    def group(self) -> frozenset[int]:
-        """Some nodes, not all."""
-        size = self.rng.randint(1, max(1, self.nodes - 1))
-        return frozenset(self.rng.sample(range(self.nodes), size))
-
-
-def _links(draw: _Drawing) -> dict[str, object]:
-    rng = draw.rng
-    quality = LinkQuality(
-        delay_s=rng.choice((0.0002, 0.001, 0.01, 0.05)),
-        jitter_s=rng.choice((0.0, 0.001, 0.02, 0.1)),
-        loss=rng.choice((0.0, 0.01, 0.1, 0.3)),
-        duplicate=rng.choice((0.0, 0.01, 0.2)),
-        late=rng.choice((0.0, 0.01, 0.1)),
-        late_s=rng.choice((0.05, 0.5, 2.0)),
-    )
-    return {"quality": quality, "calm_s": 0.95 * draw.duration_s}
-
-
-def _cuts(draw: _Drawing) -> dict[str, object]:
-    rng = draw.rng
-    cuts = []
-    for at_s in draw.times(3):
-        senders = draw.group()
-        rest = frozenset(range(draw.nodes)) - senders
-        receivers = rest
-        if len(rest) > 1 and rng.random() < 0.3:  # a bridge: one node reaches both sides
-            receivers = rest - {rng.choice(sorted(rest))}
-        flap_s = round(rng.uniform(0.1, 2.0), 3) if rng.random() < 0.3 else 0.0
-        for_s = draw.span(at_s, 20.0)
-        cuts.append(Cut(senders, receivers, at_s, for_s, both_ways=rng.random() < 0.6, flap_s=flap_s))
-    return {"cuts": tuple(cuts)}
-
-
-def _slow(draw: _Drawing) -> dict[str, object]:
-    quality = LinkQuality(delay_s=draw.rng.choice((0.05, 0.2, 0.6)), jitter_s=0.1, loss=draw.rng.choice((0.0, 0.1)))
-    return {"slow": tuple(Slow(draw.node(), quality, at_s, draw.span(at_s, 15.0)) for at_s in draw.times(2))}
-
-
-def _crashes(draw: _Drawing) -> dict[str, object]:
-    rng = draw.rng
-    crashes = []
-    for at_s in draw.times(5):
-        effects = rng.choice((0, 0, rng.randint(1, 300)))
-        crashes.append(Crash(draw.node(), at_s, draw.span(at_s, 12.0), effects, power=rng.random() < 0.5))
-    return {"crashes": tuple(crashes)}
-
-
-def _blackouts(draw: _Drawing) -> dict[str, object]:
-    """Several at once, or one after the other."""
-    rng = draw.rng
-    (at_s,) = draw.times(1)
-    for_s = draw.span(at_s, 5.0)
-    power = rng.random() < 0.5
-    apart_s = rng.choice((0.0, 0.0, 1.0, 3.0))
-    nodes = rng.sample(range(draw.nodes), rng.randint(2, draw.nodes)) if draw.nodes > 1 else [0]
-    last_s = 0.95 * draw.duration_s - for_s
-    return {
-        "crashes": tuple(
-            Crash(node, round(min(at_s + number * apart_s, last_s), 3), for_s, 0, power=power)
-            for number, node in enumerate(nodes)
-        )
-    }
-
-
-def _pauses(draw: _Drawing) -> dict[str, object]:
-    return {"pauses": tuple(Pause(draw.node(), at_s, draw.span(at_s, 15.0)) for at_s in draw.times(3))}
-
-
-def _stuck_loops(draw: _Drawing) -> dict[str, object]:
-    return {"stuck_loops": tuple(StuckLoop(draw.node(), at_s, draw.span(at_s, 15.0)) for at_s in draw.times(3))}
-
-
-def _slow_cpus(draw: _Drawing) -> dict[str, object]:
-    step_s = draw.rng.choice((0.0001, 0.001))
-    return {"slow_cpus": tuple(SlowCpu(draw.node(), step_s, at_s, draw.span(at_s, 10.0)) for at_s in draw.times(2))}
-
-
-def _resets(draw: _Drawing) -> dict[str, object]:
-    return {"resets": tuple(Reset(draw.node(), draw.node(), at_s) for at_s in draw.times(8))}
-
-
-def _hangs(draw: _Drawing) -> dict[str, object]:
-    return {"hangs": tuple(Hang(draw.node(), at_s, draw.span(at_s, 10.0)) for at_s in draw.times(2))}
-
-
-def _disk_kills(draw: _Drawing) -> dict[str, object]:
-    rng = draw.rng
-    return {
-        "disk_kills": tuple(
-            DiskKill(draw.node(), rng.choice((0, rng.randint(1, 20), rng.randint(1, 200))), at_s, draw.span(at_s, 8.0))
-            for at_s in draw.times(3)
-        )
-    }
-
-
-def _full_disks(draw: _Drawing) -> dict[str, object]:
-    faults = DiskFaults(capacity_bytes=draw.rng.randint(0, 20_000))
-    return {"bad_disks": tuple(BadDisk(draw.node(), faults, at_s, draw.span(at_s, 8.0)) for at_s in draw.times(2))}
-
-
-def _slow_disks(draw: _Drawing) -> dict[str, object]:
-    rng = draw.rng
-    faults = DiskFaults(slow_sync_rate=rng.choice((0.05, 0.5)), slow_sync_factor=rng.choice((20.0, 200.0, 1000.0)))
-    return {"bad_disks": tuple(BadDisk(draw.node(), faults, at_s, draw.span(at_s, 10.0)) for at_s in draw.times(2))}
-
-
-def _failing_disks(draw: _Drawing) -> dict[str, object]:
-    faults = DiskFaults(sync_error_rate=draw.rng.choice((0.01, 0.2)), read_error_rate=draw.rng.choice((0.0, 0.01)))
-    return {"bad_disks": tuple(BadDisk(draw.victim, faults, at_s, draw.span(at_s, 8.0)) for at_s in draw.times(2))}
-
-
-def _rotten_disks(draw: _Drawing) -> dict[str, object]:
-    rng = draw.rng
-    faults = DiskFaults(
-        bit_rot_rate=rng.choice((0.0, 0.2)),
-        torn_sector_rate=rng.choice((0.0, 0.5)),
-        stale_rate=rng.choice((0.0, 0.02)),
-        misdirected_rate=rng.choice((0.0, 0.02)),
-    )
-    (at_s,) = draw.times(1)
-    again_s = round(min(at_s + rng.uniform(0.0, 10.0), 0.85 * draw.duration_s), 3)
-    return {
-        "bad_disks": (BadDisk(draw.victim, faults, at_s, 0.95 * draw.duration_s - at_s),),
-        "crashes": (Crash(draw.victim, again_s, 1.0, 0, power=True),),
-    }
-
-
-def _new_disks(draw: _Drawing) -> dict[str, object]:
-    (at_s,) = draw.times(1)
-    return {"new_disks": (NewDisk(draw.victim, at_s, draw.span(at_s, 5.0)),)}
-
-
-def _clocks(draw: _Drawing) -> dict[str, object]:
-    rng = draw.rng
-    return {
-        "clocks": tuple(ClockRate(node, round(rng.uniform(0.8, 1.25), 3)) for node in range(draw.nodes)),
-        "wall_jumps": tuple(
-            WallJump(draw.node(), rng.choice((-1e5, -10.0, 10.0, 1e5)), at_s) for at_s in draw.times(3)
-        ),
-    }
-
-
-def _bad_devices(draw: _Drawing) -> dict[str, object]:
-    rng = draw.rng
-    return {"bad_devices": tuple(BadDevice(draw.node(), rng.randint(0, 20), at_s) for at_s in draw.times(3))}
-
-
-def _outside(draw: _Drawing) -> dict[str, object]:
-    rng = draw.rng
-    return {"outside": Outside(late=rng.choice((0.02, 0.1, 0.3)), late_s=rng.choice((1.0, 5.0, 20.0)))}
-
-
-KINDS: dict[str, Draw] = {
-    "links": _links,
-    "cuts": _cuts,
-    "slow": _slow,
-    "crashes": _crashes,
-    "blackouts": _blackouts,
-    "pauses": _pauses,
-    "stuck-loops": _stuck_loops,
-    "slow-cpus": _slow_cpus,
-    "resets": _resets,
-    "hangs": _hangs,
-    "disk-kills": _disk_kills,
-    "full-disks": _full_disks,
-    "slow-disks": _slow_disks,
-    "failing-disks": _failing_disks,
-    "rotten-disks": _rotten_disks,
-    "new-disks": _new_disks,
-    "clocks": _clocks,
-    "bad-devices": _bad_devices,
-    "outside": _outside,
-}
+KINDS: dict[str, Draw] = {**LINK_KINDS, **PROCESS_KINDS, **MACHINE_KINDS}
 """Kinds of faults by the names under which they are asked for."""
 
+KINDS_MAX = 8
+"""In one plan."""
 
-DESTROYING = frozenset({"failing-disks", "rotten-disks", "new-disks"})
-"""Kinds that may cost a node what it had synced."""
+KINDS_TRIED_TOGETHER_MIN = 4
+"""A choice of fewer kinds is never left without any."""
 
 
 def _has_effect(kind: str, workload: str) -> bool:
@@ -252,10 +44,9 @@ def draw_plan(
 ) -> Plan:
     """The plan of a seed: a random subset of these kinds of faults, and other sizes each time."""
     rng = random.Random(f"plan {seed}")
-    drawing = _Drawing(rng, nodes, duration_s)
+    drawing = Drawing(rng, nodes, duration_s)
     replication = min(nodes, rng.choice((3, 3, 3, 2, 5)))
-    kinds = [kind for kind in kinds if _has_effect(kind, workload)]
-    present = [kind for kind in kinds if rng.random() < rng.choice((0.15, 0.35))]
+    present = _subset(rng, [kind for kind in kinds if _has_effect(kind, workload)])
     if replication < 3:  # the loss of one copy for good is the loss of a majority
         present = [kind for kind in present if kind not in DESTROYING]
     found: dict[str, object] = {}
@@ -275,5 +66,42 @@ def draw_plan(
         partitions=rng.choice((1, 4, 16)),
         replication=replication,
         tempo=rng.choice((1.0, 1.0, 0.5, 0.25)),
+        bounds=_bounds(rng),
+        atlas="no-atlas" not in present,
         faults=Faults(**found),  # type: ignore[arg-type]
+    )
+
+
+def _subset(rng: random.Random, kinds: list[str]) -> list[str]:
+    fewest = 0 if len(kinds) >= KINDS_TRIED_TOGETHER_MIN else min(1, len(kinds))
+    chosen = set(rng.sample(kinds, rng.randint(fewest, min(len(kinds), KINDS_MAX))))
+    return [kind for kind in kinds if kind in chosen]
+
+
+def _bounds(rng: random.Random) -> Bounds:
+    """Each often the usual one, and sometimes so small that something runs into it."""
+    usual = Bounds()
+    if rng.random() < 0.3:
+        return usual
+    segment_bytes = rng.choice((2**16, usual.segment_bytes))
+    return Bounds(
+        segment_bytes=segment_bytes,
+        journal_bytes_max=rng.choice((2 * segment_bytes, usual.journal_bytes_max)),
+        partition_bytes_max=rng.choice((2**16, usual.partition_bytes_max)),
+        moves_max=rng.choice((1, 4, usual.moves_max)),
+        mailbox_max=rng.choice((1, 8, usual.mailbox_max)),
+        state_bytes_max=rng.choice((2**20, usual.state_bytes_max)),
+        idle_s=rng.choice((0.5, 5.0, usual.idle_s)),
+        session_s=rng.choice((20.0, usual.session_s)),
+        append_bytes_max=rng.choice((COMMAND_BYTES_MAX, usual.append_bytes_max)),
+        inflight_messages_max=rng.choice((1, 4, usual.inflight_messages_max)),
+        inflight_bytes_max=rng.choice((1000, usual.inflight_bytes_max)),
+        uncommitted_bytes_max=rng.choice((COMMAND_BYTES_MAX, usual.uncommitted_bytes_max)),
+        apply_bytes_max=rng.choice((1, 500, usual.apply_bytes_max)),
+        datagram_bytes_max=rng.choice((1232, usual.datagram_bytes_max, 8000)),
+        indirect_probes=rng.choice((0, 1, usual.indirect_probes)),
+        gossip_peers=rng.choice((1, usual.gossip_peers)),
+        retransmit_multiplier=rng.choice((2, usual.retransmit_multiplier)),
+        connections_max=rng.choice((64, usual.connections_max)),
+        voters=rng.choice((3, usual.voters)),
     )

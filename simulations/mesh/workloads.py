@@ -1,5 +1,6 @@
 """The workloads that come with the simulator, and those of a user's own, by name."""
 
+import contextlib
 import importlib
 import inspect
 import traceback
@@ -8,11 +9,12 @@ from typing import Any
 
 import trio
 
-from meshnode import Agent, OperatorError
+from meshnode import Agent, MeshError, OperatorError, OutcomeUnknown, TurnTimeout, Unavailable
 from meshnode.node import load_application
+from simulations.checkers.exactly_once import ExactlyOnce
 from simulations.checkers.models import COUNTER, REGISTER
 from simulations.mesh.agents import Classifier, Counter, Register
-from simulations.mesh.client import TIMEOUTS_S, SimClient
+from simulations.mesh.client import CAUSED_BY_FAULTS, TIMEOUTS_S, SimClient
 from simulations.mesh.predictions import predict
 from simulations.mesh.workload import Workload, World
 
@@ -21,21 +23,61 @@ class UnknownWorkload(ValueError):
     """There is no such workload, or it can't be imported; the message says why."""
 
 
+TRIES_MAX = 3
+"""How often a client asks under one request id when it does not learn what became of it."""
+
+
 async def counter(world: World) -> None:
-    """Agents that count, and never count an addition twice."""
+    """Agents that count, and never count an addition twice, however often it is asked for under one request id."""
     world.model = COUNTER
+    requests = ExactlyOnce(lambda: world.now)
 
     async def step(client: SimClient) -> None:
-        key = f"k{client.rng.randrange(world.plan.keys)}"
-        amount = 0 if client.rng.random() < 0.2 else client.rng.randint(1, 9)
-        agent = client.ref(Counter, key, timeout_s=client.rng.choice(TIMEOUTS_S))
-        if amount:
-            await client.operation("add", key, amount, agent.add(amount))
-        else:
+        rng = client.rng
+        key, chance, timeout_s = f"k{rng.randrange(world.plan.keys)}", rng.random(), rng.choice(TIMEOUTS_S)
+        request_id, amount = f"{rng.getrandbits(64):016x}", rng.randint(1, 9)
+        agent = client.ref(Counter, key, timeout_s=timeout_s)
+        if chance < 0.2:
             await client.operation("read", key, None, agent.read())
+            return
+        requests.tried(key, request_id, amount)
+        try:
+            if chance < 0.7:
+                total = await client.operation("add", key, amount, agent.add(amount))
+            else:
+                adding = add_once(client, key, request_id, amount, timeout_s)
+                total = await client.operation("add_once", key, [amount, request_id], adding)
+        except (OutcomeUnknown, TurnTimeout):
+            raise
+        except MeshError:
+            requests.refused(key, request_id)
+            raise
+        requests.acknowledged(key, request_id, total)
+
+    async def add_once(client: SimClient, key: str, request_id: str, amount: int, timeout_s: float) -> int:
+        """Ask until the outcome is known; and then, every second time, once more."""
+        agent = client.ref(Counter, key, timeout_s=timeout_s, request_id=request_id)
+        unknown: OutcomeUnknown | None = None
+        for _ in range(TRIES_MAX):
+            try:
+                total = await agent.add(amount)
+            except OutcomeUnknown as error:
+                unknown = error
+            except Unavailable:
+                if unknown is None:
+                    raise
+            else:
+                requests.acknowledged(key, request_id, total)
+                if client.rng.random() < 0.5:
+                    with contextlib.suppress(*CAUSED_BY_FAULTS):
+                        requests.acknowledged(key, request_id, await agent.add(amount))
+                return total
+        assert unknown is not None
+        raise unknown
 
     await world.under_faults(step)
-    await every_agent_answers(world, Counter)
+    for key, total in (await every_agent_answers(world, Counter)).items():
+        requests.check_total(key, total)
 
 
 async def kv(world: World) -> None:
@@ -59,12 +101,17 @@ async def kv(world: World) -> None:
     await every_agent_answers(world, Register)
 
 
-async def every_agent_answers(world: World, agent_type: type[Agent[Any]]) -> None:
-    """All at once, so that one that is silent does not take the time of the others."""
+async def every_agent_answers(world: World, agent_type: type[Agent[Any]]) -> dict[str, Any]:
+    """All at once, so that one that is silent does not take the time of the others; what they hold in the end."""
+    agents: dict[str, Any] = {
+        f"k{key}": world.client.ref(agent_type, f"k{key}", timeout_s=world.plan.recovery_s)
+        for key in range(world.plan.keys)
+    }
     async with trio.open_nursery() as nursery:
-        for key in range(world.plan.keys):
-            agent: Any = world.client.ref(agent_type, f"k{key}", timeout_s=world.plan.recovery_s)
+        for agent in agents.values():
             nursery.start_soon(agent.read)
+    read = "get" if world.model is REGISTER else "read"
+    return {key: await world.client.operation(read, key, None, agent.read()) for key, agent in agents.items()}
 
 
 WORKLOADS: Mapping[str, Workload] = {

@@ -1,10 +1,13 @@
 """One run of whole nodes under a plan."""
 
+import contextlib
 import functools
 import io
 import math
 import random
+import re
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +17,26 @@ import trio
 
 from meshnode import AgentError
 from meshnode.identity import Address
+from simulations.checkers import LIVENESS
 from simulations.checkers.explanation import check_history
 from simulations.checkers.history import History
+from simulations.checkers.liveness import LivenessChecker, unmet
 from simulations.checkers.violation import Violation
 from simulations.hosts import Machine, SimHost, Trace
 from simulations.hosts.quality import LAN, Paths
 from simulations.kernel import Events, Process, simulate
 from simulations.mesh.agreement import Agreement
+from simulations.mesh.allocation import Allocation
+from simulations.mesh.beliefs import Beliefs
 from simulations.mesh.client import CAUSED_BY_FAULTS, SimClient
-from simulations.mesh.cluster import PORT, Cluster, host_of, leaves
+from simulations.mesh.cluster import Cluster, leaves
 from simulations.mesh.injector import Injector
 from simulations.mesh.observer import Observer
+from simulations.mesh.replication import Replication
 from simulations.mesh.report import Report
 from simulations.mesh.secrecy import traced_tls
+from simulations.mesh.settings import PORT, host_of
+from simulations.mesh.storage import Storage
 from simulations.mesh.workload import MisusedWorld, Step, World
 from simulations.mesh.workloads import find_workload
 from simulations.plan import Plan
@@ -36,6 +46,11 @@ FORMATION_S = 120.0
 
 LOOK_S = 0.25
 """How often the world looks whether it is what it should be."""
+
+
+WITHOUT_ATLAS_S = 30.0
+"""How long a mesh that may have lost a majority is looked at once the faults have ended, and how long a workload may
+then take to end."""
 
 
 class NotFormed(Exception):
@@ -56,6 +71,10 @@ def run(plan: Plan) -> Report:
     return _Run(plan).run()
 
 
+NODE_ID = re.compile(r"\b[0-9]{12,19}\b")
+"""Random numbers of 63 bits."""
+
+
 class _Run:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -72,6 +91,15 @@ class _Run:
         self._begun_s = math.inf
         self._clients: list[SimClient] = []
         self._client_processes: list[Process] = []
+        self._replication = Replication(self._now, self._fail)
+        self._beliefs = Beliefs(self._now, self._fail, faults=plan.faults)
+        self._listeners = (
+            Agreement(self._now, self._fail),
+            self._replication,
+            self._beliefs,
+            Allocation(self._now, self._fail),
+            Storage(self._now, self._fail),
+        )
         self._ways_out = Paths(plan.seed)
         self._world = World(
             plan,
@@ -84,7 +112,9 @@ class _Run:
         )
 
     def run(self) -> Report:
-        with Agreement(lambda: self._events.now, self._fail).listening():
+        with contextlib.ExitStack() as stack:
+            for listener in self._listeners:
+                stack.enter_context(listener.listening())
             simulate(self._main, events=self._events, seed=self._plan.seed)
         if self._mistake is not None:
             raise self._mistake
@@ -94,8 +124,7 @@ class _Run:
         if self._violation is None and self._world.model is not None:
             self._violation = check_history(operations, self._world.model).violation()
         cluster = self._cluster
-        disks = [disk for machine in cluster.machines.values() for disk in machine.disks.values()]
-        for disk in disks:
+        for disk in cluster.disks:
             cluster.fired.update({f"disk {name}": count for name, count in disk.fired.items()})
         return Report(
             plan=self._plan,
@@ -112,9 +141,14 @@ class _Run:
             history=lines.getvalue(),
         )
 
+    def _now(self) -> float:
+        return self._events.now
+
     def _fail(self, violation: Violation) -> None:
+        if violation.invariant in LIVENESS and not self._plan.atlas:
+            return  # what is gone may be gone for good
         if self._violation is None:
-            self._violation = violation
+            self._violation = _named(violation, self._replication.names)
             self._over.cancel()
 
     async def _main(self) -> None:
@@ -142,27 +176,32 @@ class _Run:
 
     async def _until_formed(self) -> None:
         with trio.move_on_after(FORMATION_S * max(1.0, self._plan.tempo)):
-            while (missing := self._observer.unfinished()) is not None:
+            while missing := unmet(self._observer.report()):
                 await trio.sleep(LOOK_S)
             return
-        raise NotFormed(f"without any fault, after {self._events.now:.1f} s: {missing}")
+        raise NotFormed(f"without any fault, after {self._events.now:.1f} s: {missing[0].message}")
 
     async def _look_until(self, end_s: float) -> None:
         while self._events.now < end_s:
-            self._observer.look()
+            self._look()
             await trio.sleep(LOOK_S)
+
+    def _look(self) -> None:
+        self._observer.look()
+        self._beliefs.look()
 
     async def _until_recovered(self) -> None:
         """The mesh becomes whole."""
-        end_s = self._events.now + self._plan.recovery_s
-        missing: str | None = ""
-        while self._events.now < end_s and missing is not None:
-            self._observer.look()
-            missing = self._observer.unfinished()
-            await trio.sleep(LOOK_S)
-        if missing is not None:
-            self._fail(Violation("liveness-membership", virtual_s=self._events.now, message=missing))
-            await trio.lowlevel.checkpoint()
+        liveness = LivenessChecker(self._observer.bound_s() if self._plan.atlas else WITHOUT_ATLAS_S, self._now)
+        liveness.calm()
+        try:
+            while liveness.check(self._observer.report()):
+                self._look()
+                await trio.sleep(LOOK_S)
+        except Violation as violation:
+            self._fail(violation)
+        self._replication.check_logs()
+        await trio.lowlevel.checkpoint()
 
     # ---- the workload
 
@@ -189,7 +228,9 @@ class _Run:
         if not isinstance(error, Exception):
             raise error
         told = f"{_place_of(error, self._workload.program)}{type(error).__name__}: {error}"
-        if isinstance(error, AgentError):
+        if isinstance(error, Violation):
+            self._fail(error)
+        elif isinstance(error, AgentError):
             self._fail(Violation("app-agent-error", virtual_s=self._events.now, message=told))
         elif isinstance(error, CAUSED_BY_FAULTS) and not self._is_loaded:
             self._fail(self._silence(f"in calm, {told}"))
@@ -213,13 +254,15 @@ class _Run:
             for client, process in zip(self._clients, self._client_processes, strict=True):
                 process.main.spawn(nursery, functools.partial(self._repeat, client, step), f"{process.name} steps")
             injector.begin()
+            self._beliefs.begin()
             self._begun_s = events.now
             await self._look_until(self._begun_s + plan.duration_s)
             self._is_loaded = False
             injector.end()
             self._ways_out.calm()
+            self._beliefs.calm()
             await self._until_recovered()
-            self._patience.deadline = events.now + plan.recovery_s
+            self._patience.deadline = events.now + (plan.recovery_s if plan.atlas else WITHOUT_ATLAS_S)
 
     async def _repeat(self, client: SimClient, step: Step) -> None:
         world, plan = self._world, self._plan
@@ -269,6 +312,13 @@ class _Run:
         if isinstance(ended, outcome.Error) and not isinstance(ended.error, trio.Cancelled):
             told = "".join(traceback.format_exception(ended.error)[-3:])
             self._fail(Violation("client-crash", virtual_s=self._events.now, message=told))
+
+
+def _named(violation: Violation, names: Mapping[int, str]) -> Violation:
+    """The same with the nodes' names for their ids, and their numbers."""
+    message = NODE_ID.sub(lambda found: names.get(int(found[0]), found[0]), violation.message)
+    numbers = [int(names[node][1:]) if node in names else node for node in violation.nodes]
+    return Violation(violation.invariant, virtual_s=violation.virtual_s, message=message, nodes=numbers)
 
 
 def _place_of(error: BaseException, program: Any) -> str:

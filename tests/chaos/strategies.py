@@ -9,22 +9,33 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from meshnode.metadata.config import COMMAND_BYTES_MAX
 from simulations.cores.faults import ClockRate, Crash, Cut, Leave, LinkQuality, Pause, Slow
 from simulations.disk import DiskFaults
-from simulations.plan import (
+from simulations.faults import (
     BadDevice,
     BadDisk,
+    Clog,
+    Damage,
+    Departure,
     DiskKill,
+    Drift,
     Faults,
+    HalfOpen,
     Hang,
+    Mixup,
+    Narrow,
     NewDisk,
+    OldImage,
     Outside,
-    Plan,
     Reset,
+    RollingRestart,
     SlowCpu,
+    Stranger,
     StuckLoop,
     WallJump,
 )
+from simulations.plan import Bounds, Plan
 
 SPAN_MAX_S = 8.0
 """Longer than a lease, and than it takes to find somebody dead."""
@@ -113,11 +124,14 @@ MILD_DISK: Mapping[str, st.SearchStrategy[Any]] = {
     "slow_sync_rate": rate(0.5),
     "slow_sync_factor": st.sampled_from((20.0, 200.0, 1000.0)),
     "torn_sector_rate": rate(0.5),
+    "stuck_sync_rate": rate(0.2),
+    "in_order": st.booleans(),
 }
 """What a disk may do to any node."""
 
 CRUEL_DISK: Mapping[str, st.SearchStrategy[Any]] = {
     "bit_rot_rate": rate(0.2),
+    "read_bit_rot_rate": rate(0.2),
     "stale_rate": rate(0.02),
     "misdirected_rate": rate(0.02),
     "sync_error_rate": rate(0.2),
@@ -126,9 +140,6 @@ CRUEL_DISK: Mapping[str, st.SearchStrategy[Any]] = {
 """What it may do only to the victim, since it can cost what was synced."""
 
 NO_STRATEGY = {
-    "in_order": "a milder disk than the one there is",
-    "read_bit_rot_rate": "nothing repairs what is read wrongly yet",
-    "stuck_sync_rate": "the node is as good as paused, for ever: no operator restarts it here",
     "silent": "nothing that relies on syncs survives it",
 }
 """Fields of `DiskFaults` that stay as they are, and why."""
@@ -150,6 +161,58 @@ def new_disks(sizes: Sizes) -> st.SearchStrategy[tuple[NewDisk, ...]]:
     return lasting(sizes, NewDisk, 1, node=st.just(sizes.victim))
 
 
+def clogs(sizes: Sizes) -> st.SearchStrategy[tuple[Clog, ...]]:
+    clog = st.builds(Clog, one=sizes.node, other=sizes.node, at_s=sizes.at_s, for_s=seconds(0.05, SPAN_MAX_S))
+    return some(clog.map(lambda fault: ended(fault, sizes.duration_s)))
+
+
+def rolling_restarts(sizes: Sizes) -> st.SearchStrategy[tuple[RollingRestart, ...]]:
+    at_s = seconds(0.0, 0.4 * sizes.duration_s)
+    return some(st.builds(RollingRestart, at_s=at_s, down_s=st.sampled_from((0.1, 1.0)), orderly=st.booleans()), 1)
+
+
+def departures(sizes: Sizes) -> st.SearchStrategy[tuple[Departure, ...]]:
+    """Of those that stay, three may be all that know something, and of these one may lose its disk."""
+    if sizes.nodes < 4:
+        return st.just(())
+    return some(st.builds(Departure, node=sizes.node, at_s=sizes.at_s), 1)
+
+
+def pairs(sizes: Sizes) -> st.SearchStrategy[tuple[int, int]] | None:
+    """Two nodes whose disks are sound."""
+    sound = [node for node in range(sizes.nodes) if node != sizes.victim]
+    if len(sound) < 2:
+        return None
+    return st.permutations(sound).map(lambda nodes: (nodes[0], nodes[1]))
+
+
+def mixups(sizes: Sizes) -> st.SearchStrategy[tuple[Mixup, ...]]:
+    pair = pairs(sizes)
+    if pair is None:
+        return st.just(())
+    mixup = st.builds(
+        lambda both, at_s, for_s: Mixup(both[0], both[1], at_s, for_s), pair, sizes.at_s, seconds(0.05, SPAN_MAX_S)
+    )
+    return some(mixup.map(lambda fault: ended(fault, sizes.duration_s)), 1)
+
+
+def old_images(sizes: Sizes) -> st.SearchStrategy[tuple[OldImage, ...]]:
+    pair = pairs(sizes)
+    if pair is None:
+        return st.just(())
+    image = st.builds(
+        lambda both, is_own, taken_at_s, later_s, for_s: OldImage(
+            both[0], both[0] if is_own else both[1], taken_at_s, round(taken_at_s + later_s, 3), for_s
+        ),
+        pair,
+        st.booleans(),
+        seconds(0.0, 0.4 * sizes.duration_s),
+        seconds(0.1 * sizes.duration_s, 0.4 * sizes.duration_s),
+        seconds(0.05, SPAN_MAX_S),
+    )
+    return some(image.map(lambda fault: ended(fault, sizes.duration_s)), 1)
+
+
 FAULTS: Mapping[str, Callable[[Sizes], st.SearchStrategy[Any]]] = {
     "quality": lambda _: st.just(LinkQuality()) | quality(),
     "sync_s": lambda _: st.just(Faults().sync_s),  # of cores: the disks of whole nodes are slow by `bad_disks`
@@ -165,13 +228,26 @@ FAULTS: Mapping[str, Callable[[Sizes], st.SearchStrategy[Any]]] = {
         max_size=sizes.nodes,
         unique_by=lambda clock: clock.node,
     ).map(tuple),
-    "resets": lambda sizes: some(st.builds(Reset, one=sizes.node, other=sizes.node, at_s=sizes.at_s), 5),
+    "resets": lambda sizes: some(
+        st.builds(Reset, one=sizes.node, other=sizes.node, at_s=sizes.at_s, in_frame=st.booleans()), 5
+    ),
+    "half_opens": lambda sizes: some(st.builds(HalfOpen, one=sizes.node, other=sizes.node, at_s=sizes.at_s)),
+    "clogs": clogs,
+    "narrows": lambda sizes: lasting(sizes, Narrow, 2, bytes_per_s=st.sampled_from((2e3, 2e4, 1e6))),
+    "damages": lambda sizes: lasting(sizes, Damage, 2, share=st.sampled_from((0.01, 0.1))),
+    "strangers": lambda sizes: some(st.builds(Stranger, node=sizes.node, at_s=sizes.at_s), 5),
     "hangs": lambda sizes: lasting(sizes, Hang, 2),
     "stuck_loops": lambda sizes: lasting(sizes, StuckLoop),
     "slow_cpus": lambda sizes: lasting(sizes, SlowCpu, 2, step_s=st.sampled_from((0.0001, 0.001))),
     "bad_disks": bad_disks,
-    "disk_kills": lambda sizes: lasting(sizes, DiskKill, operations=st.integers(0, 200)),
+    "rolling_restarts": rolling_restarts,
+    "departures": departures,
+    "late_starts": lambda _: st.just(()),  # of meshes with more nodes than are drawn here
+    "disk_kills": lambda sizes: lasting(sizes, DiskKill, operations=st.integers(0, 200), power=st.booleans()),
     "new_disks": new_disks,
+    "mixups": mixups,
+    "old_images": old_images,
+    "drifts": lambda sizes: lasting(sizes, Drift, rate=st.integers(60, 180).map(lambda percent: percent / 100)),
     "wall_jumps": lambda sizes: some(
         st.builds(WallJump, node=sizes.node, by_s=st.sampled_from((-1e5, -10.0, 10.0, 1e5)), at_s=sizes.at_s)
     ),
@@ -181,6 +257,33 @@ FAULTS: Mapping[str, Callable[[Sizes], st.SearchStrategy[Any]]] = {
     "outside": lambda _: st.just(Outside()),  # of workloads of users' own: these call no services
 }
 """For each field of `Faults`, what it can be."""
+
+
+def bounds() -> st.SearchStrategy[Bounds]:
+    """The usual ones, or some that something runs into."""
+    usual = Bounds()
+    small: Mapping[str, tuple[float, ...]] = {
+        "segment_bytes": (2**16,),
+        "journal_bytes_max": (2**27,),
+        "partition_bytes_max": (2**16,),
+        "moves_max": (1, 4),
+        "mailbox_max": (1, 8),
+        "state_bytes_max": (2**20,),
+        "idle_s": (0.5, 5.0),
+        "session_s": (20.0,),
+        "append_bytes_max": (COMMAND_BYTES_MAX,),
+        "inflight_messages_max": (1, 4),
+        "inflight_bytes_max": (1000,),
+        "uncommitted_bytes_max": (COMMAND_BYTES_MAX,),
+        "apply_bytes_max": (1, 500),
+        "datagram_bytes_max": (1232, 8000),
+        "indirect_probes": (0, 1),
+        "gossip_peers": (1,),
+        "retransmit_multiplier": (2,),
+        "connections_max": (64,),
+        "voters": (3,),
+    }
+    return st.builds(Bounds, **{name: st.sampled_from((getattr(usual, name), *few)) for name, few in small.items()})
 
 
 PLAN: Mapping[str, st.SearchStrategy[Any]] = {
@@ -198,6 +301,8 @@ PLAN: Mapping[str, st.SearchStrategy[Any]] = {
     "replication": st.integers(1, 3),
     "tempo": st.sampled_from((0.25, 0.5, 1.0)),
     "tls": st.booleans(),
+    "bounds": st.just(Bounds()) | bounds(),
+    "atlas": st.just(True),  # without it the plan may be clean although what should happen does not
 }
 """For each field of `Plan` but its faults, what it can be."""
 

@@ -11,7 +11,7 @@ import trio.testing
 
 from meshnode import wire
 from meshnode.host import RealHost
-from meshnode.identity import Address, Boot, MeshId, NodeId
+from meshnode.identity import Address, Boot, MeshId, NodeId, Start
 from meshnode.links import Channel, Hello, Links, LinksConfig, Role, Tls
 from meshnode.links.handshake import INTRODUCTION_BYTES_MAX
 from meshnode.links.socket import FrameSocket, open_client
@@ -72,6 +72,7 @@ class Network:
         self.host = host
         self.addresses: dict[NodeId, Address] = {}
         self.boots: dict[NodeId, Boot] = {}
+        self.nonces: dict[NodeId, int] = {}
 
     async def start(
         self,
@@ -89,7 +90,7 @@ class Network:
             config or LinksConfig(backoff_min_s=0.01, backoff_max_s=0.02),
             local=hello,
             address_of=self.addresses.get,
-            boot_of=lambda peer: self.boots.get(peer, Boot(0)),
+            start_of=lambda peer: Start(self.boots.get(peer, Boot(0)), self.nonces.get(peer, 0)),
             tls=tls,
         )
         listener, address = await self.host.listen(Address("127.0.0.1", 0))

@@ -2,13 +2,14 @@
 
 import contextlib
 import random
+from dataclasses import replace
 
 import pytest
 import trio
 import trio.testing
 
 from meshnode import wire
-from meshnode.errors import WrongMesh
+from meshnode.errors import MeshError, OldCopy, WrongMesh
 from meshnode.identity import Boot, MeshId, NodeId
 from meshnode.links import Channel, Hello, LinkLost, LinkRefused, LinksConfig, Requests, Role
 from meshnode.links.frames import SendQueue
@@ -148,10 +149,33 @@ async def test_a_start_that_is_over_is_refused_whoever_dials() -> None:
         one, two = await net.start(1), await net.start(2)
         net.boots[NodeId(2)] = Boot(2)
         for dialler, other in ((one, two), (two, one)):
-            with pytest.raises(LinkRefused, match=r"start 1 of node 0{15}2 is over, since start 2 is registered"):
+            with pytest.raises(LinkRefused, match=r"start 1 of node 0{15}2 is over, since another start 2 is"):
                 await dialler.links.connect(other.address)
         guest = await net.start(2, role=Role.GUEST)
         assert await guest.links.connect(one.address) == one.hello, "an outside program has no starts"
+
+
+async def test_of_two_copies_of_a_node_the_one_that_is_registered_is_linked_and_the_other_is_told() -> None:
+    async with network() as net:
+        one, copy = await net.start(1), await net.start(2)
+        told: list[MeshError] = []
+        for end in (one, copy):
+            end.links.on_refusal(told.append)
+        net.nonces[NodeId(2)] = 77
+        net.boots[NodeId(2)] = Boot(1)
+        with pytest.raises(LinkRefused, match="another start 1 is registered") as refused:
+            await copy.links.connect(one.address)
+        assert isinstance(refused.value.refusal, OldCopy)
+        one.links.send(NodeId(2), Channel.CONTROL, Note(1))
+        await one.until(lambda: one.ended)
+        assert told == [], "who refuses the other is not out of date itself"
+        await copy.until(lambda: copy.ended)
+        copy.links.send(NodeId(1), Channel.CONTROL, Note(1))
+        await copy.until(lambda: told)
+        assert [type(error) for error in told] == [OldCopy]
+        registered = replace(copy.hello, nonce=77)
+        copy.links.introduce_as(registered, net.addresses.get)
+        assert await copy.links.connect(one.address) == one.hello
 
 
 @pytest.mark.parametrize("seed", range(25))

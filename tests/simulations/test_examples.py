@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from simulations.cores.faults import Crash
+from simulations.faults import Faults, Outside
 from simulations.mesh import run
-from simulations.plan import Faults, Outside, Plan
+from simulations.plan import Plan
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 

@@ -11,8 +11,9 @@ from simulations.cores.plans import CORE_KINDS, PartitionsPlan, RaftPlan, SwimPl
 from simulations.cores.raft_world import RaftWorkload
 from simulations.cores.swarm import ANY, DRAWS, Wish
 from simulations.disk import DiskFaults
+from simulations.faults import BadDisk, Faults
 from simulations.mesh.swarm import DESTROYING, KINDS, draw_plan
-from simulations.plan import AnyPlan, BadDisk, Faults, MalformedPlan, Plan, read_plan
+from simulations.plan import AnyPlan, Bounds, MalformedPlan, Plan, read_plan
 
 
 def test_a_plan_comes_back_from_its_text() -> None:
@@ -69,6 +70,8 @@ def test_cores_have_the_kinds_of_faults_that_are_asked_for_and_no_other_draw_cha
                     assert getattr(drawn.faults, name) == getattr(whole.faults, name)
                 if isinstance(drawn, RaftPlan | PartitionsPlan) and drawn.workload.isolations_per_s:
                     found.add("isolations")
+                if isinstance(drawn, RaftPlan) and drawn.disk_faults != DiskFaults(in_order=drawn.disk_faults.in_order):
+                    found.add("bad-disks")
         assert found == {kind}
 
 
@@ -121,6 +124,37 @@ def test_no_fault_is_drawn_that_the_workload_can_not_notice() -> None:
     assert drawn("counter") == set()
     assert drawn("predict") == {"bad_devices"}
     assert drawn("own:workload") == {"bad_devices", "outside"}
+
+
+def test_every_setting_of_every_fault_is_drawn_and_so_is_every_bound() -> None:
+    """But for damage that no reader can find, which nothing that relies on syncs survives."""
+    plans = [draw_plan(seed) for seed in range(600)]
+    faults = [fault for plan in plans for fault in all_faults(plan.faults)]
+    for kind in {type(fault) for fault in faults}:
+        of_kind = [fault for fault in faults if type(fault) is kind]
+        for item in dataclasses.fields(kind):
+            if item.name != "silent":
+                assert len({repr(getattr(fault, item.name)) for fault in of_kind}) > 1, (kind, item.name)
+    for item in dataclasses.fields(Bounds):
+        assert len({getattr(plan.bounds, item.name) for plan in plans}) > 1, item.name
+    assert {plan.atlas for plan in plans} == {True, False}
+
+
+def all_faults(faults: Faults) -> list[Any]:
+    """Each fault, and what it consists of."""
+    found: list[Any] = [faults.quality]
+    for item in dataclasses.fields(faults):
+        value = getattr(faults, item.name)
+        for fault in value if isinstance(value, tuple) and item.name != "sync_s" else ():
+            parts = [getattr(fault, part.name) for part in dataclasses.fields(fault)]
+            found += [fault, *(part for part in parts if dataclasses.is_dataclass(part))]
+    return found
+
+
+def test_a_kind_that_is_asked_for_alone_is_always_there_and_of_many_there_may_be_none() -> None:
+    for seed in range(50):
+        assert draw_plan(seed, kinds=("cuts",)).faults.cuts
+    assert any(draw_plan(seed).faults == Faults() for seed in range(50))
 
 
 def test_only_one_node_may_lose_what_it_had_synced_and_none_where_that_is_a_majority() -> None:

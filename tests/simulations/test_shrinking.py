@@ -8,8 +8,9 @@ from simulations.campaign import Result
 from simulations.cores.faults import Crash, Cut, Pause
 from simulations.cores.plans import PartitionsPlan, PlacementPlan, RaftPlan, SwimPlan
 from simulations.cores.swarm import ANY, DRAWS
+from simulations.faults import Faults, Reset
 from simulations.mesh.swarm import draw_plan
-from simulations.plan import AnyPlan, Faults, Plan, Reset
+from simulations.plan import AnyPlan, Plan
 from simulations.shrinking import Shrinking
 from tests.simulations.work import result_of
 

@@ -71,7 +71,9 @@ def breaks(invariant: str, report: MeshReport, message: str) -> None:
     clock.now_s = 70.0
     assert checker.check(report)
     clock.now_s = 70.5
-    with violates(invariant, match=rf"not converged 60\.500 s after the last fault: {message}"):
+    with violates(
+        invariant, match=rf"not converged 60\.500 s after the last fault, with a bound of 60\.000 s: {message}"
+    ):
         checker.check(report)
 
 
@@ -96,6 +98,8 @@ def test_each_thing_that_is_missing_is_named() -> None:
     )
     breaks("liveness-partitions", mesh(node(A, serving={})), "partition 0 is not served by 1")
     breaks("liveness-partitions", mesh(node(A, serving={P: Epoch(3)})), "partition 0 is not served by 1")
+    breaks("liveness-replicas", mesh(replication=3), r"partition 1 has replicas on \[2, 3\], 3 should be")
+    assert unmet(mesh(replication=2)) == ()
     breaks("liveness-agents", mesh(silent={"tally/k": "timed out"}), "tally/k does not answer: timed out")
 
 
@@ -144,9 +148,9 @@ def test_a_mesh_without_nodes_lacks_them_all_and_long_lists_are_cut() -> None:
         checker.check(empty)
 
 
-def test_the_bound_covers_membership_elections_and_one_stalled_takeover() -> None:
+def test_the_bound_covers_membership_elections_one_stalled_takeover_and_the_move_after_it() -> None:
     swim, allocator = SwimConfig(), AllocatorConfig()
     bound_s = convergence_bound_s(swim, allocator, election_timeout_s=1.0, live=5)
     healing_s = swim_bounds(swim, live=5, gone=0).healing_s
-    assert bound_s == pytest.approx(healing_s + 12 + 6 + 1 + 60 + 3)
+    assert bound_s == pytest.approx(healing_s + (12 + 6 + 1 + 60 + 3) + (allocator.replacement_delay_s + 60 + 10))
     assert convergence_bound_s(swim, allocator, election_timeout_s=1.0, live=5, slowest=0.5) > 1.9 * bound_s

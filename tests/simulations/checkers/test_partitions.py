@@ -1,10 +1,12 @@
 """The checker of partition replication: silent on random schedules of the cores, loud on each kind of broken stream."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import pytest
 
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
+from meshnode.metadata.rows import Phase, Row
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.messages import (
     Appended,
@@ -64,6 +66,11 @@ def write(checker: PartitionsChecker, node: NodeId, *epochs: int, first: int = 1
         checker.synced(node, entry)
 
 
+def promise(checker: PartitionsChecker, node: NodeId, epoch: int) -> None:
+    """The node's promise is on its disk."""
+    checker.synced(node, Promise(P, Epoch(epoch)))
+
+
 def commit(checker: PartitionsChecker, *epochs: int) -> None:
     """Records that A, the primary, has committed with B; C has them, too."""
     for node in (A, B, C):
@@ -114,6 +121,7 @@ def test_two_committed_histories_are_found(checker: PartitionsChecker) -> None:
 
 
 def test_two_processes_of_an_epoch_are_found(checker: PartitionsChecker) -> None:
+    write(checker, A, 1)
     checker.serving(P, Epoch(1), A, Boot(1), 0)
     checker.serving(P, Epoch(1), A, Boot(1), 0)
     with violates("partitions-one-process", match="start 2 of it serves epoch 1, and so does start 1 of 1"):
@@ -122,13 +130,58 @@ def test_two_processes_of_an_epoch_are_found(checker: PartitionsChecker) -> None
         checker.serving(P, Epoch(1), B, Boot(1), 0)
 
 
-def test_a_primary_that_lacks_what_was_acknowledged_is_found(checker: PartitionsChecker) -> None:
+def test_a_primary_that_lacks_what_was_committed_is_found(checker: PartitionsChecker) -> None:
     commit(checker, 1, 1)
-    checker.acknowledge(P, Epoch(1), 2, b"1.2")
+    write(checker, B, 2, first=3)
+    write(checker, C, 3, first=2)
     checker.serving(P, Epoch(1), A, Boot(1), 0)
     checker.serving(P, Epoch(2), B, Boot(1), 2)
     with violates("partitions-committed-kept", match="serves epoch 3 with 1 records committed, and 2 was"):
         checker.serving(P, Epoch(3), C, Boot(1), 1)
+
+
+def test_a_commitment_that_ends_with_a_record_of_another_epoch_is_found(checker: PartitionsChecker) -> None:
+    for node in (A, B, C):
+        write(checker, node, 1, 1, 2)
+    with violates("partitions-barrier", match="as primary of epoch 2 it commits up to 2, of epoch 1"):
+        checker.check(serving(copy_of(A, 1, 1, 2, committed=2), A, A, B, C), A)
+    with violates("partitions-barrier", match="it serves epoch 3, of which no record was written"):
+        checker.serving(P, Epoch(3), A, Boot(1), 3)
+    checker.serving(P, Epoch(2), A, Boot(1), 3)
+
+
+BEGUN = Row(Epoch(2), A, Boot(7), (A, B, C), Phase.SEALING, base=(A, B, C))
+
+
+@pytest.fixture
+def with_rows() -> PartitionsChecker:
+    """Epoch 2 began with that row, epoch 1 with one that had no base."""
+    rows = {Epoch(1): replace(BEGUN, epoch=Epoch(1), base=()), Epoch(2): BEGUN}
+    return PartitionsChecker(Clock(), row_of=lambda _partition, epoch: rows.get(epoch))
+
+
+def test_an_epoch_that_begins_before_a_majority_of_the_base_sealed_it_is_found(with_rows: PartitionsChecker) -> None:
+    write(with_rows, A, 1)
+    for node in (B, NodeId(4)):
+        promise(with_rows, node, 2)
+        with_rows.sent(node, Sealed(P, Epoch(2), at(0, 0)))
+    with violates("partitions-sealed-majority", match=r"of the base \(1, 2, 3\) only \[2\] sealed it"):
+        write(with_rows, A, 2, first=2)
+
+
+def test_an_epoch_that_a_majority_of_the_base_sealed_may_begin(with_rows: PartitionsChecker) -> None:
+    for node in (B, C):
+        promise(with_rows, node, 2)
+        with_rows.sent(node, Sealed(P, Epoch(2), at(0, 0)))
+    write(with_rows, A, 1, 2)
+
+
+def test_a_process_that_the_row_does_not_name_is_found(with_rows: PartitionsChecker) -> None:
+    write(with_rows, A, 1)
+    with_rows.serving(P, Epoch(1), A, Boot(7), 0)
+    for node, boot in ((A, Boot(8)), (B, Boot(7))):
+        with violates("partitions-one-process", match="serves epoch 1, whose row names start 7 of 1"):
+            with_rows.serving(P, Epoch(1), node, boot, 0)
 
 
 def test_an_acknowledgement_of_what_is_not_committed_is_found(checker: PartitionsChecker) -> None:
@@ -160,13 +213,32 @@ def test_acting_or_answering_below_the_promise_is_found(checker: PartitionsCheck
     primary.replica.promised = Epoch(5)
     with violates("partitions-below-promise", match="acts for epoch 4 and has promised 5"):
         checker.check(primary, A)
+    promise(checker, B, 4)
     checker.sent(B, Sealed(P, Epoch(4), at(0, 0)))
     checker.sent(B, Refused(P, Epoch(3), Epoch(4), at(0, 0)))
     with violates("partitions-below-promise", match="answers for epoch 3 after it answered for 4"):
         checker.sent(B, Appended(P, Epoch(3), 1))
+    checker.check(copy_of(B, promised=4), B)
+    checker.promises.holds(B, P, Epoch(4))
+    with violates("partitions-below-promise", match="confirms epoch 3 and has promised 4"):
+        checker.promises.holds(B, P, Epoch(3))
+
+
+@pytest.mark.parametrize("answer", [Sealed(P, Epoch(4), at(0, 0)), Refused(P, Epoch(3), Epoch(4), at(0, 0))])
+def test_an_answer_for_a_promise_that_is_not_on_disk_is_found_at_once(
+    checker: PartitionsChecker, answer: Sealed | Refused
+) -> None:
+    promise(checker, B, 3)
+    with violates("partitions-promise-durable", match="epoch 4, and that promise is not on its disk"):
+        checker.sent(B, answer)
+    for entry in (Log(P, records(1, 4)), Snapshot(P, Epoch(4), at(0, 0), b""), Dropped(P, Epoch(4))):
+        other = PartitionsChecker(Clock())
+        other.synced(B, entry)
+        other.sent(B, answer)
 
 
 def test_a_restart_that_forgets_a_promise_is_found(checker: PartitionsChecker) -> None:
+    promise(checker, B, 4)
     checker.sent(B, Sealed(P, Epoch(4), at(0, 0)))
     checker.recovered({P: copy_of(B, promised=4)}, B)
     for found in ({}, {P: copy_of(B, promised=3)}):
@@ -179,6 +251,7 @@ def test_a_restart_without_what_was_said_to_be_on_disk_is_found(
     checker: PartitionsChecker, found: tuple[int, ...]
 ) -> None:
     write(checker, B, 1, 1, 1)
+    promise(checker, B, 2)
     checker.sent(B, Appended(P, Epoch(2), 2))
     checker.recovered({P: copy_of(B, 1, 1, promised=2)}, B)
     write(checker, B, 1, first=3)
@@ -192,6 +265,7 @@ def test_an_acknowledgement_of_what_is_not_on_disk_is_found_at_once(checker: Par
     checker.sent(B, Appended(P, Epoch(1), 2))
     with violates("partitions-durable-log", match="says that 3 records are on disk, and 2 are"):
         checker.sent(B, Appended(P, Epoch(1), 3))
+    promise(checker, B, 2)
     with violates("partitions-durable-log"):
         checker.sent(B, Sealed(P, Epoch(2), at(1, 3)))
 

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from meshnode.identity import NodeId
+from meshnode.identity import Boot, Epoch, NodeId, PartitionId
+from meshnode.metadata.rows import Phase
+from meshnode.metadata.rows import Row as CommittedRow
 from meshnode.placement import MemberSpec, Table, fair_replicas, next_table
 from simulations.checkers.exchange import Assignment
-from simulations.checkers.placement import Movement, check_movement, check_table, movement
+from simulations.checkers.placement import Movement, check_movement, check_step, check_table, movement
 from tests.placement.optimum import least_cost
 from tests.placement.strategies import equal_members, histories, members
 from tests.simulations.checkers.violations import violates
@@ -136,3 +138,16 @@ def test_a_table_of_another_width_is_compared_by_its_rows() -> None:
     table = next_table(None, specs, partitions=8)
     with pytest.raises(ValueError, match="argument 2 is"):
         movement(table, next_table(None, specs, partitions=16))
+
+
+def test_a_step_that_leads_neither_to_the_table_nor_back_to_the_base_is_found() -> None:
+    one, two, three, four = (NodeId(number) for number in range(1, 5))
+    row = CommittedRow(Epoch(3), one, Boot(1), (one, two), Phase.ACTIVE, base=(one, three))
+    table = Table(((three, four), (one, two)))
+    for replicas in ((two, one), (three, one), (four, three)):
+        check_step(row, PartitionId(0), replicas, table, virtual_s=1.0)
+    check_step(None, PartitionId(1), (one, two), table, virtual_s=1.0)
+    with violates("placement-minimal-movement", match=r"partition 0 is to go to \(2, 4\)"):
+        check_step(row, PartitionId(0), (two, four), table, virtual_s=1.0)
+    with violates("placement-minimal-movement"):
+        check_step(None, PartitionId(0), (one,), None, virtual_s=1.0)

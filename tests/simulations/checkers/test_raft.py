@@ -93,6 +93,23 @@ def test_a_leader_that_stepped_down_may_lack_what_is_committed_later(checker: Ra
     checker.observe(seen(1, log_of(1, 1), term=2, commit=2))
 
 
+def test_a_vote_or_an_acknowledgement_that_is_not_on_disk_is_found_at_once(checker: RaftChecker) -> None:
+    acknowledgement = Message(MessageKind.APPEND_RESPONSE, to=2, sender=1, term=2, index=2)
+    vote = Message(MessageKind.VOTE_RESPONSE, to=2, sender=1, term=2)
+    checker.observe(seen(1, log_of(1, 2), term=2))
+    checker.synced(1, 1, HardState(1, 2))
+    with violates("raft-durable-log", match="acknowledges everything up to 2, and 1 is on its disk"):
+        checker.sent(acknowledgement)
+    with violates("raft-durable-vote", match="votes for 2 in term 2, and its disk has 2 in term 1"):
+        checker.sent(vote)
+    checker.synced(1, 2, HardState(2, 2))
+    checker.sent(acknowledgement)
+    checker.sent(vote)
+    checker.sent(replace(acknowledgement, term=1, index=2))
+    checker.synced(1, 2, HardState(3, 3))
+    checker.sent(vote)
+
+
 def test_two_commands_at_one_index_are_found(checker: RaftChecker) -> None:
     checker.observe(seen(1, log_of(1, 1), commit=2))
     with violates("raft-state-machine", match="index 2 is committed as"):

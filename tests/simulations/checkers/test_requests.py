@@ -1,9 +1,13 @@
 """Requests in committed records: at most one turn each."""
 
+from dataclasses import replace
+
 import pytest
 
 from meshnode import wire
 from meshnode.agents.ledger import Expired, SessionOpened, Turn
+from meshnode.agents.messages import Answer, Call, OpenSession, Status
+from meshnode.agents.origin import Origin
 from meshnode.agents.reply import Reply
 from meshnode.identity import Epoch, PartitionId
 from meshnode.partitions.messages import Record
@@ -69,3 +73,44 @@ def test_the_same_request_id_elsewhere_is_another_request(log: Log) -> None:
     log.commit(turn(request_id="a"))
     log.commit(turn(request_id="a"), partition=Q)
     log.commit(Turn("tally", "other", None, Reply("", b""), request_id="a", keep_until_s=9.0))
+
+
+def call(*, session: int = 0, request: int = 0, request_id: str = "") -> Call:
+    return Call(9, P, "tally", "k", "add", b"", 1.0, session, request, request_id=request_id)
+
+
+def answer(payload: bytes = b"", code: str = "") -> Answer:
+    return Answer(9, Status.FAILED if code else Status.DONE, code, payload)
+
+
+def test_an_answer_that_is_not_of_a_committed_turn_is_found(log: Log) -> None:
+    session = log.commit(SessionOpened())
+    with violates("requests-answer", match="request 1 of session 1 to tally/k is answered '' b'', and no turn of it"):
+        log.checker.answered(call(session=session, request=1), answer())
+    log.commit(turn(session=session, number=1))
+    log.checker.answered(call(session=session, request=1), answer())
+    for other in (answer(b"7"), answer(code="agent_error")):
+        with violates("requests-answer", match="record 2 replies"):
+            log.checker.answered(call(session=session, request=1), other)
+
+
+def test_an_answer_to_a_request_id_is_that_of_its_turn(log: Log) -> None:
+    log.commit(turn(request_id="a"))
+    log.checker.answered(call(request_id="a"), answer())
+    with violates("requests-answer", match="request id 'b' of tally/k"):
+        log.checker.answered(call(request_id="b"), answer())
+
+
+def test_a_session_that_no_record_opened_is_found(log: Log) -> None:
+    session = log.commit(SessionOpened())
+    log.checker.opened(OpenSession(1, P), Answer(1, Status.DONE, session=session))
+    with violates("requests-answer", match="session 2 is told, and no record opened it"):
+        log.checker.opened(OpenSession(1, P), Answer(1, Status.DONE, session=2))
+
+
+def test_turns_of_two_partitions_may_call_under_one_id(log: Log) -> None:
+    for partition in (0, 1):
+        origin = Origin(PartitionId(partition), Epoch(1), 1, 1)
+        log.commit(replace(turn(request_id="a"), origin=origin))
+    with violates("requests-at-most-once"):
+        log.commit(replace(turn(request_id="a"), origin=Origin(P, Epoch(1), 1, 1)))

@@ -274,3 +274,54 @@ def trouble(seed: int) -> None:
     world.crash(3)
     world.start(3, [0])
     watched.watch(30.0)
+
+
+# ---- what comes before a death, where every change of a belief is told
+
+
+@pytest.fixture
+def told(clock: Clock) -> SwimChecker:
+    """As `checker`, told of everything; the clocks run at the rate of virtual time."""
+    found = SwimChecker(SwimConfig(), bounds=None, clock=clock, fastest=1.0)
+    for number in (1, 2, 3):
+        found.started(member(number))
+    return found
+
+
+def suspected(told: SwimChecker) -> None:
+    """1 suspects 2 from now on."""
+    told.believes(NodeId(1), member(2))
+    told.believes(NodeId(1), member(2, state=State.SUSPECT))
+
+
+def test_a_death_without_a_suspicion_is_found(told: SwimChecker) -> None:
+    told.believes(NodeId(1), member(2))
+    with violates("swim-time-to-refute", match="held it ALIVE"):
+        told.believes(NodeId(1), member(2, state=State.DEAD))
+
+
+def test_a_death_before_its_time_is_found_and_one_in_time_is_passed_on(told: SwimChecker, clock: Clock) -> None:
+    suspected(told)
+    clock.now_s = SwimConfig().suspicion_s(1)
+    told.believes(NodeId(1), member(2, state=State.DEAD))
+    told.believes(NodeId(3), member(2, state=State.DEAD))  # a rumour needs no suspicion
+    told.claimed(member(2, raised=1))
+    told.believes(NodeId(1), member(2, raised=1, state=State.SUSPECT))
+    clock.now_s += SwimConfig().suspicion_s(1) - 0.1
+    with violates("swim-time-to-refute", match=r"after 2\.900 s"):
+        told.believes(NodeId(1), member(2, raised=1, state=State.DEAD))
+
+
+def test_the_time_for_which_an_observer_stood_still_does_not_count(told: SwimChecker, clock: Clock) -> None:
+    suspected(told)
+    told.paused(NodeId(1))
+    clock.now_s = 10.0
+    with violates("swim-time-to-refute", match=r"after 0\.000 s"):
+        told.believes(NodeId(1), member(2, state=State.DEAD))
+
+
+def test_a_departure_that_its_subject_never_claimed_is_found(told: SwimChecker) -> None:
+    with violates("swim-departure"):
+        told.believes(NodeId(1), member(2, state=State.LEFT))
+    told.claimed(member(3, state=State.LEFT))
+    told.believes(NodeId(1), member(3, state=State.LEFT))

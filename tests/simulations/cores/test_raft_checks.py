@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from consensus.messages import Configuration, Entry, Message, MessageKind
+from consensus.messages import Configuration, Entry, HardState, Message, MessageKind
 from simulations.checkers.violation import Violation
 from simulations.cores.heap import EventHeap
 from simulations.cores.raft_checks import RaftChecks
@@ -64,6 +64,41 @@ def test_a_restart_finds_the_term_that_was_named() -> None:
     made.sent(vote(1, 2, 5), 5)
     with broken("raft-durable-term"):
         made.started(1, 4, [])
+
+
+def test_a_message_names_a_term_and_a_vote_only_when_they_are_on_disk() -> None:
+    made = checks([], [], [])
+    made.wrote(1, HardState(5, vote=2))
+    made.synced(1)
+    made.sent(vote(1, 2, 5), 5)
+    made.wrote(1, HardState(6, vote=3))
+    with broken("raft-durable-term"):
+        made.sent(vote(1, 3, 6), 6)
+    made.synced(1)
+    made.sent(vote(1, 3, 6), 6)
+    made.wrote(2, HardState(6))
+    made.synced(2)
+    with broken("raft-durable-vote"):
+        made.sent(vote(2, 3, 6), 6)
+
+
+def test_who_leads_has_the_votes_of_a_majority_of_each_half() -> None:
+    made = checks([], [], [], [])
+    made.sent(vote(2, 1, 5), 5)
+    made.elected(1, 5, VOTERS)
+    with broken("raft-elected"):
+        made.elected(1, 5, Configuration(voters=(1, 2), voters_outgoing=(1, 3, 4)))
+    with broken("raft-elected"):
+        made.elected(3, 5, VOTERS)
+
+
+def test_an_append_commits_no_more_than_it_has_compared() -> None:
+    made = checks([1, 1, 1])
+    sent = tuple(entries(1, first=2))
+    append = Message(MessageKind.APPEND, to=1, sender=2, term=1, index=1, log_term=1, entries=sent)
+    made.took(1, append, before=1, commit=2)
+    with broken("raft-commit-verified"):
+        made.took(1, append, before=1, commit=3)
 
 
 def test_a_restart_finds_what_was_synced_or_what_was_being_written() -> None:

@@ -72,7 +72,19 @@ def test_a_read_must_see_what_was_acknowledged_wherever_it_comes() -> None:
     assert not made.must_see(other)
     other.replica.log.restart(Position(Epoch(2), 4))
     assert made.must_see(other)
-    assert "partitions-read" in str(made.answered_stale(P, A))
+
+
+def test_a_read_that_misses_a_write_or_sees_what_is_not_committed_is_not_answered() -> None:
+    made = checker()
+    made.answers_read(copy(), A, 0, sees_all=True)
+    with pytest.raises(Violation, match=r"^partitions-read .* misses a write"):
+        made.answers_read(copy(), A, 0, sees_all=False)
+    with pytest.raises(Violation, match=r"^partitions-read .* saw 2 records"):
+        made.answers_read(copy(b"a", b"b"), A, 2, sees_all=True)
+
+
+def test_an_append_that_commits_more_than_it_has_compared_is_told() -> None:
+    assert "partitions-commit-verified" in str(checker().committed_unseen(P, A, 3))
 
 
 def test_the_replica_of_the_room_takes_the_state_for_its_own() -> None:

@@ -130,6 +130,22 @@ def test_a_stuck_sync_holds_up_its_own_work_alone() -> None:
     assert done == ["later", "main"]
 
 
+def test_a_disk_that_answers_again_lets_the_work_go_on_that_was_stuck() -> None:
+    world = World()
+    host = world.process(A)
+    done: list[float] = []
+
+    async def program() -> None:
+        async with host.disk(ROOT) as disk:
+            world.machines[A].disk(ROOT).faults = DiskFaults(stuck_sync_rate=1.0)
+            await host.run_blocking(write, disk, "stuck")
+            done.append(world.events.now)
+
+    world.events.at(50.0, world.machines[A].unstick)
+    world.run_as_process(host, program)
+    assert done == [50.0]
+
+
 def test_the_result_of_work_waits_while_its_process_is_paused() -> None:
     world = World()
     host = world.process(A)

@@ -1,5 +1,6 @@
 """Machines' clocks: each has an offset and a rate, and nobody ever wakes too early by one."""
 
+import functools
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations.hosts import SimHost
-from simulations.hosts.machine import EPOCH_S, ClockSkew
+from simulations.hosts.machine import DEADLINES_MIN, EPOCH_S, ClockSkew
 from tests.simulations.hosts.world import A, World
 
 SKEWS = st.builds(
@@ -124,3 +125,65 @@ def test_each_life_of_each_machine_draws_numbers_of_its_own_that_depend_on_the_s
     lives = [*sequences[0], *sequences[2]]
     assert len({tuple(life) for life in lives}) == len(lives)
     assert not set(sequences[0][0][:3]) & set(sequences[0][0][3:])
+
+
+@given(SKEWS, st.lists(st.tuples(st.floats(0.01, 5.0), st.floats(0.5, 2.0)), min_size=1, max_size=6))
+def test_a_clock_that_changes_its_rate_goes_on_from_where_it_is(
+    skew: ClockSkew, changes: list[tuple[float, float]]
+) -> None:
+    world = World(skew=skew)
+    machine = world.machines[A]
+    for after_s, rate in changes:
+        world.events.now += after_s
+        before, wall_before = machine.now(), machine.wall_clock()
+        machine.run_at(rate)
+        assert machine.now() == before
+        assert machine.wall_clock() == wall_before
+        world.events.now += 1.0
+        assert machine.now() - before == pytest.approx(rate, abs=1e-5)
+        assert machine.wall_clock() - wall_before == pytest.approx(rate, abs=1e-5)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.5, 2.0)), max_size=6),
+    st.lists(st.floats(0.0, 30.0), min_size=1, max_size=5),
+)
+def test_who_sleeps_while_the_clock_changes_its_rate_wakes_by_the_clock(
+    changes: list[tuple[float, float]], delays_s: list[float]
+) -> None:
+    world = World()
+    host = world.process(A)
+    for at_s, rate in changes:
+        world.events.at(at_s, functools.partial(host.machine.run_at, rate))
+
+    async def sleep(at: float) -> None:
+        await host.sleep_until(at)
+        assert host.now() >= at
+        assert host.now() == pytest.approx(at, abs=1e-5)
+
+    async def time_out(at: float) -> None:
+        with host.deadline(at) as scope:
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        assert host.now() == pytest.approx(at, abs=1e-5)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for delay_s in delays_s:
+                nursery.start_soon(sleep, delay_s)
+                nursery.start_soon(time_out, delay_s)
+
+    world.run(main)
+
+
+def test_deadlines_that_are_over_are_forgotten() -> None:
+    world = World()
+    host = world.process(A)
+
+    async def main() -> None:
+        for _ in range(5 * DEADLINES_MIN):
+            with host.deadline(host.now() + 100.0):
+                await trio.sleep(0.01)
+
+    world.run(main)
+    assert len(host.machine._deadlines) <= DEADLINES_MIN

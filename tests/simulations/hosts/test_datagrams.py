@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from meshnode.identity import Address
 from simulations.hosts.datagrams import OVERHEAD_BYTES, RECEIVE_BYTES
-from simulations.hosts.quality import Fate, Quality
+from simulations.hosts.quality import Change, Fate, Quality
 from tests.simulations.hosts.world import HOSTS, A, B, World
 
 QUALITIES = st.builds(
@@ -225,9 +225,10 @@ def test_a_cut_that_is_taken_away_changes_nothing_for_the_other_datagrams() -> N
         (1.95, lambda world: world.network.mend(A, B)),
     )
     assert cut == [[] if 10 <= number < 20 else copies for number, copies in enumerate(plain)]
+    changes: list[Change] = []
     bad = exchange_under(
-        (0.95, lambda world: world.network.paths.set_quality(A, B, Quality(loss=1.0))),
-        (1.95, lambda world: world.network.paths.set_quality(A, B, None)),
+        (0.95, lambda world: changes.append(world.network.paths.change(A, B, loss=1.0))),
+        (1.95, lambda world: world.network.paths.change_back(changes.pop())),
     )
     assert bad == cut
 

@@ -249,7 +249,7 @@ def test_in_a_calm_everything_is_as_it_was_in_the_beginning() -> None:
     async def main() -> None:
         near, far = await connect(world)
         network.paths.default = Quality(loss=1.0)
-        network.paths.set_quality(A, B, Quality(delay_s=50.0))
+        network.paths.change(A, B, delay_s=50.0)
         both(world, network.cut)
         both(world, network.cut)
         network.hang_dials(B, hang=True)

@@ -64,7 +64,7 @@ def test_bytes_arrive_complete_and_in_order(quality: Quality, sizes: tuple[list[
 
 def test_both_directions_are_independent() -> None:
     world = World()
-    world.network.paths.set_quality(A, B, Quality(delay_s=5.0))
+    world.network.paths.change(A, B, delay_s=5.0)
 
     async def main() -> None:
         near, far = await connect(world)

@@ -11,10 +11,11 @@ import pytest
 from kernels import DeviceError, Mlp
 from meshnode.prediction import EngineBackend, Predictor
 from simulations.cores.faults import Crash
+from simulations.faults import BadDevice, Faults
 from simulations.mesh import run
 from simulations.mesh.devices import Devices
 from simulations.mesh.predictions import draw_model
-from simulations.plan import BadDevice, Faults, Plan
+from simulations.plan import Plan
 from tests.simulations.mesh.test_world import found
 
 DEVICES = tuple(BadDevice(node, 2, 1.0 + node) for node in range(3))

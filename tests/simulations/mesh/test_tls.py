@@ -11,10 +11,11 @@ import pytest
 
 from meshnode.links.links import Links
 from simulations.cores.faults import Crash, Cut, LinkQuality
+from simulations.faults import Faults, Reset
 from simulations.hosts import Network
 from simulations.mesh import Report, run
 from simulations.mesh.swarm import draw_plan
-from simulations.plan import Faults, Plan, Reset
+from simulations.plan import Plan
 
 FAULTS = Faults(
     quality=LinkQuality(delay_s=0.001, jitter_s=0.01, loss=0.05, duplicate=0.05),

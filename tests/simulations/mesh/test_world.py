@@ -1,18 +1,14 @@
 """Whole nodes in the simulated world."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from meshnode.agents.ledger import Turn
-from meshnode.agents.service import Agents
-from meshnode.partitions.driver import Partitions
 from simulations.cores.faults import Crash, Cut, LinkQuality, Pause
+from simulations.faults import DiskKill, Faults, NewDisk, Reset, StuckLoop
 from simulations.mesh import run
 from simulations.mesh.swarm import draw_plan
-from simulations.plan import DiskKill, Faults, NewDisk, Plan, Reset, StuckLoop
+from simulations.plan import Plan
 
 SMALL = Plan(nodes=3, clients=2, duration_s=8.0, keys=4, partitions=4, tempo=0.5)
 
@@ -68,37 +64,7 @@ def test_drawn_plans_are_clean(seed: int, workload: str) -> None:
     assert report.violation is None, report.violation
 
 
-# ---- mistakes are found
-
-
 def found(plan: Plan, seeds: range) -> set[str]:
     """The invariants that do not hold, over these seeds."""
     reports = (run(dataclasses.replace(plan, seed=seed)) for seed in seeds)
     return {report.violation.invariant for report in reports if report.violation is not None}
-
-
-def test_answers_that_leave_before_their_records_are_committed_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    propose: Callable[..., int] = Agents._propose
-
-    def hasty(agents: Any, serving: Any, record: object, committed: Callable[[int], None]) -> int:
-        if not isinstance(record, Turn):
-            return propose(agents, serving, record, committed)
-        sequence = propose(agents, serving, record, lambda _sequence: None)
-        committed(sequence)
-        return sequence
-
-    monkeypatch.setattr(Agents, "_propose", hasty)
-    cuts = tuple(Cut(frozenset({node}), frozenset({0, 1, 2}) - {node}, 2.0 + 3 * node, 4.0) for node in range(3))
-    plan = dataclasses.replace(SMALL, duration_s=14.0, keys=1, faults=Faults(cuts=cuts))
-    assert "linearizability" in found(plan, range(6))
-
-
-def test_reads_that_nobody_confirms_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unconfirmed(partitions: Partitions, partition: Any, token: int) -> None:
-        partitions._tenant.read_ready(partition, token)
-
-    monkeypatch.setattr(Partitions, "read", unconfirmed)
-    monkeypatch.setattr(Partitions, "holds_lease", lambda _partitions, _partition: True)
-    cuts = tuple(Cut(frozenset({node}), frozenset({0, 1, 2}) - {node}, 2.0 + 4 * node, 5.0) for node in range(3))
-    plan = dataclasses.replace(SMALL, duration_s=16.0, keys=1, workload="kv", faults=Faults(cuts=cuts))
-    assert "linearizability" in found(plan, range(8))

@@ -1,0 +1,49 @@
+"""Listens in on the disks: what a sync failed on, nobody may take for synced later.
+
+On a real disk a second sync may succeed though the data is gone. Whether it is, shows only if the machine crashes at
+the right moment; that somebody tried again, shows at once.
+"""
+
+from collections.abc import Callable
+
+from simulations.checkers.violation import Violation
+from simulations.disk import SimDisk
+from simulations.disk.content import Content
+from simulations.disk.device import Device
+from simulations.disk.handle import SimFile
+from simulations.mesh.listening import Listener, Method, Wrapping
+
+
+class Storage(Listener):
+    """Sees each sync of each file."""
+
+    def __init__(self, clock: Callable[[], float], fail: Callable[[Violation], None]) -> None:
+        super().__init__(clock, fail)
+        # By disk, the files of which a sync failed in this life of the process that has it.
+        self._failed: dict[Device, set[Content]] = {}
+
+    def wrappings(self) -> tuple[Wrapping, ...]:
+        return (
+            (SimFile, "sync", self._sync_heard),
+            (SimDisk, "acquire", self.after(lambda disk: self._failed.pop(disk._device, None))),
+        )
+
+    def _sync_heard(self, original: Method) -> Method:
+        def heard(file: SimFile) -> None:
+            failed = self._failed.setdefault(file._device, set())
+            if file._content in failed:
+                self.tell(self._refuse, file)
+            try:
+                original(file)
+            except OSError:
+                failed.add(file._content)
+                raise
+
+        return heard
+
+    def _refuse(self, file: SimFile) -> None:
+        raise Violation(
+            "disk-sync-again",
+            virtual_s=self.clock(),
+            message=f"{file._device.name}: {file._path} is synced again after a sync of it failed",
+        )

@@ -1,0 +1,185 @@
+"""Mistakes in what is kept on disk: the Raft log, the journal of the partitions, the identity."""
+
+from tests.mutants.mutant import Edit, Mutant
+
+_STORAGE = "consensus/storage.py"
+_RECORDS = "consensus/records.py"
+_JOURNAL = "meshnode/partitions/journal.py"
+_IDENTITY = "meshnode/data_directory.py"
+
+
+def _log(name: str, wrong: str, *edits: Edit, easy: bool = False) -> Mutant:
+    return Mutant(name=f"log-{name}", wrong=wrong, edits=edits, worlds=("raft",), invariants=("raft-*",), is_easy=easy)
+
+
+def _journal(name: str, wrong: str, *edits: Edit, easy: bool = False) -> Mutant:
+    return Mutant(
+        name=f"journal-{name}",
+        wrong=wrong,
+        edits=edits,
+        worlds=(),
+        invariants=("partitions-*", "linearizability", "exactly-once-*", "requests-*", "liveness*"),
+        is_easy=easy,
+    )
+
+
+DISK = (
+    _log(
+        "not-synced",
+        "The log is written and not synced.",
+        Edit(
+            _STORAGE,
+            '            self._file.append(b"".join(queued))\n            self._file.sync()\n',
+            '            self._file.append(b"".join(queued))\n',
+        ),
+        easy=True,
+    ),
+    _log(
+        "directory-not-synced",
+        "The name of a new log may be lost in a power failure.",
+        Edit(
+            _STORAGE,
+            "        for ancestor in _with_ancestors(directory):\n            disk.sync_directory(ancestor)\n",
+            "",
+        ),
+    ),
+    _log(
+        "sync-error-retried",
+        "A sync that failed is tried again, and believed.",
+        Edit(
+            _STORAGE,
+            "        except OSError as error:\n            self._failure = error\n            raise self._failed() from error\n",
+            "        except OSError as error:\n"
+            "            try:\n"
+            "                self._file.sync()\n"
+            "            except OSError:\n"
+            "                self._failure = error\n"
+            "                raise self._failed() from error\n",
+        ),
+    ),
+    _log(
+        "checksum-failure-is-the-end",
+        "A record that does not match its checksum is taken for the end of the log.",
+        Edit(
+            _RECORDS,
+            '        raise self._corrupt(f"{what} does not match its checksum, and no part of it is missing as after a crash")\n',
+            "",
+        ),
+        Edit(
+            _RECORDS,
+            "            if payload is None:\n                self._check_never_synced(offset)\n",
+            "            if payload is None:\n",
+        ),
+    ),
+    _log(
+        "torn-end-kept",
+        "What a crash cut off stays in the file, and new records are appended behind it.",
+        Edit(
+            _STORAGE,
+            "        file.truncate(scan.end)\n        file.sync()  # or a power loss might mix what is cut with what is appended next\n",
+            "        pass\n",
+        ),
+    ),
+    _log(
+        "found-but-not-synced",
+        "What a restart finds in the page cache counts as durable without a sync.",
+        Edit(
+            _STORAGE,
+            "    # as durable.\n    file.sync()\n",
+            "    # as durable.\n",
+        ),
+    ),
+    _log(
+        "batches-superseded",
+        "A batch with entries is dropped from what is to be written when the next hard state comes.",
+        Edit(
+            _STORAGE,
+            "        self._ends_in_state_alone = not entries\n",
+            "        self._ends_in_state_alone = True\n",
+        ),
+    ),
+    _journal(
+        "not-synced",
+        "The journal is written and not synced.",
+        Edit(
+            _JOURNAL,
+            "        assert self._file is not None\n        self._file.sync()\n        self._segments[-1].synced",
+            "        assert self._file is not None\n        self._segments[-1].synced",
+        ),
+    ),
+    _journal(
+        "acknowledged-before-sync",
+        "What waits for the sync is done before it.",
+        Edit(
+            _JOURNAL,
+            "            if queue:\n                try:\n",
+            "            for action in waiting:\n                action()\n            waiting = []\n            if queue:\n                try:\n",
+        ),
+    ),
+    _journal(
+        "directory-not-synced",
+        "The names of new files of the journal may be lost in a power failure.",
+        Edit(
+            _JOURNAL,
+            "        self._append(wire.encode(Header(self._owner, number)))\n        self._sync()\n        self._disk.sync_directory(DIRECTORY)\n",
+            "        self._append(wire.encode(Header(self._owner, number)))\n        self._sync()\n",
+        ),
+    ),
+    _journal(
+        "sync-error-retried",
+        "A sync that failed is tried again, and believed.",
+        Edit(
+            _JOURNAL,
+            "        assert self._file is not None\n        self._file.sync()\n        self._segments[-1].synced",
+            "        assert self._file is not None\n"
+            "        try:\n"
+            "            self._file.sync()\n"
+            "        except OSError:\n"
+            "            self._file.sync()\n"
+            "        self._segments[-1].synced",
+        ),
+    ),
+    _journal(
+        "files-deleted-too-early",
+        "A file is deleted when the copy that makes it superfluous is queued, and not when it is on disk.",
+        Edit(
+            _JOURNAL,
+            "        while self._segments[0].number < needed:\n",
+            "        needed = self._retention.oldest_needed() or needed\n        while self._segments[0].number < needed:\n",
+        ),
+    ),
+    _journal(
+        "torn-end-kept",
+        "What a crash cut off stays in the file, and new records are appended behind it.",
+        Edit(_JOURNAL, "            if scan.torn_bytes:\n                file.truncate(scan.end)\n", ""),
+    ),
+    _journal(
+        "files-of-promises-deleted",
+        "A file is not kept for the sake of promises and records that stand in it.",
+        Edit(
+            "meshnode/partitions/retention.py",
+            "self._needed_from.setdefault(partition, file)",
+            "self._needed_from[partition] = file",
+        ),
+    ),
+    Mutant(
+        name="identity-boot-not-raised",
+        wrong="A restarted node takes the boot number of its earlier life (rule 2).",
+        edits=(Edit(_IDENTITY, "replace(kept, boot=Boot(kept.boot + 1))", "replace(kept, boot=kept.boot)"),),
+        invariants=("swim-*", "partitions-*", "liveness*", "linearizability"),
+        is_easy=True,
+    ),
+    Mutant(
+        name="identity-not-synced",
+        wrong="The boot number is used before it is on disk.",
+        edits=(
+            Edit(_IDENTITY, "        file.sync()\n    finally:\n", "    finally:\n"),
+            Edit(
+                _IDENTITY,
+                '    disk.rename(temporary, PATH)\n    disk.sync_directory("")\n',
+                "    disk.rename(temporary, PATH)\n",
+            ),
+        ),
+        invariants=("swim-*", "partitions-*", "liveness*", "linearizability"),
+    ),
+)

@@ -1,0 +1,79 @@
+"""Mistakes in the table of who holds what."""
+
+from tests.mutants.mutant import Edit, Mutant
+
+_WORLDS = ("placement",)
+
+
+def _placement(name: str, wrong: str, *edits: Edit, easy: bool = True) -> Mutant:
+    return Mutant(
+        name=f"placement-{name}",
+        wrong=wrong,
+        edits=edits,
+        worlds=_WORLDS,
+        invariants=("placement-*",),
+        is_easy=easy,
+    )
+
+
+PLACEMENT = (
+    _placement(
+        "starts-afresh",
+        "The next table does not look at the present one: far more moves than must.",
+        Edit(
+            "meshnode/placement/table.py",
+            "layout = _layout(previous, ring, partitions)",
+            "layout = _layout(None, ring, partitions)",
+        ),
+    ),
+    _placement(
+        "moves-to-the-ring",
+        "Nodes give up replicas that they have room for, because the ring would have them elsewhere.",
+        Edit(
+            "meshnode/placement/replicas.py",
+            "    _fill(layout, ring, bounds, width)\n    if all(",
+            "    for partition, row in enumerate(layout.rows):\n"
+            "        for node in [node for node in row if node not in ring.first(PartitionId(partition), width)]:\n"
+            "            layout.drop(partition, node)\n"
+            "    _fill(layout, ring, bounds, width)\n    if all(",
+        ),
+    ),
+    _placement(
+        "primaries-chosen-anew",
+        "Primaries hand over although they need not.",
+        Edit(
+            "meshnode/placement/primaries.py",
+            "if prior is not None and prior in row:",
+            "if prior is not None and prior == row[-1]:",
+        ),
+    ),
+    _placement(
+        "depends-on-the-order-of-members",
+        "Two nodes that learned of the members in another order make other tables.",
+        Edit(
+            "meshnode/placement/ring.py",
+            "self.nodes: tuple[NodeId, ...] = tuple(sorted(members))",
+            "self.nodes: tuple[NodeId, ...] = tuple(members)",
+        ),
+    ),
+    _placement(
+        "surplus-from-the-wrong-nodes",
+        "Surplus replicas are dropped from the nodes that have room, so that others must be moved after them.",
+        Edit(
+            "meshnode/placement/replicas.py",
+            "key=lambda node: (layout.load[node] - bounds.high[node], node),",
+            "key=lambda node: (bounds.high[node] - layout.load[node], node),",
+        ),
+        easy=False,
+    ),
+    _placement(
+        "orphans-led-by-newcomers",
+        "A partition that lost its primary may be led by a replica that has yet to get its data.",
+        Edit(
+            "meshnode/placement/primaries.py",
+            "survivors = [node for node in row if layout.origin[node] >> partition & 1]",
+            "survivors = [node for node in row if not layout.origin[node] >> partition & 1]",
+        ),
+        easy=False,
+    ),
+)
