@@ -265,7 +265,7 @@ class CrashMachine(RuleBasedStateMachine):
         hard_state, present = self.now
         if votes:
             hard_state = HardState(hard_state.term + 1, 3, len(present) // 2)
-        first = max(len(present) + 1 - back, 1)
+        first = max(len(present) + 1 - back, hard_state.commit + 1)  # what is committed is never replaced
         fresh = [Entry(hard_state.term, index, kind, one) for index, one in enumerate(data, start=first)]
         if fresh:
             present = [*present[: first - 1], *fresh]
