@@ -110,7 +110,7 @@ def test_a_node_that_was_let_go_while_it_was_down_is_let_in_again(monkeypatch: p
         returned.extend(argument.registration.boot for argument in arguments if isinstance(argument, Join))
         return await join_mesh(*arguments)
 
-    monkeypatch.setattr("meshnode.node.join_mesh", join)
+    monkeypatch.setattr("meshnode.belonging.join_mesh", join)
     for at_s in (2.2, 2.1, 2.3, 2.0):  # after the group has let it go, and before it knows
         faults = Faults(departures=(Departure(1, 1.0),), crashes=(Crash(1, at_s, 0.3, power=False),))
         report = suffer(faults, nodes=4, duration_s=4.0, keys=1, partitions=1)
