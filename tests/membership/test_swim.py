@@ -273,6 +273,19 @@ def test_a_suspect_that_does_not_refute_in_time_is_dead() -> None:
     assert swim.counters.deaths == 1
 
 
+@pytest.mark.parametrize("believed", [State.ALIVE, State.SUSPECT])
+def test_a_death_that_is_heard_of_is_doubted_for_a_suspicions_time(believed: State) -> None:
+    swim = core(1, 2, 3)
+    swim.receive(Gossip((member(3, state=believed),)), address(2), 0.0)
+    swim.receive(Gossip((member(3, state=State.DEAD),)), address(2), 0.5)
+    died_at = CONFIG.suspicion_s(3) + (0.5 if believed is State.ALIVE else 0.0)
+    swim._detector.period_ends_at = 60.0
+    pass_time(swim, died_at - 0.01)
+    assert state(swim, 3) is State.SUSPECT
+    pass_time(swim, died_at)
+    assert state(swim, 3) is State.DEAD
+
+
 def test_a_suspect_that_refutes_is_alive() -> None:
     swim = core(1, 2, 3)
     swim.receive(Gossip((member(3, state=State.SUSPECT),)), address(2), 0.0)
@@ -336,7 +349,7 @@ def test_a_suspect_hears_of_its_suspicion_first_with_each_ping() -> None:
 
 @pytest.mark.parametrize("believed", [State.SUSPECT, State.DEAD, State.LEFT])
 def test_who_pings_while_believed_gone_hears_of_it_in_the_answer(believed: State) -> None:
-    swim = core(1, 2, 3)
+    swim = core(1, 3)
     swim.receive(Gossip((member(2, state=believed),)), address(3), 0.0)
     swim._view.gossip.discard(NodeId(2))
     (ack,) = messages_of(swim.receive(Ping(1, NodeId(1), NodeId(2)), address(2), 0.1), Ack)
@@ -365,7 +378,7 @@ def test_who_spreads_a_refuted_death_is_told_at_once() -> None:
 
 
 def test_death_is_overcome_by_a_higher_incarnation_only() -> None:
-    swim = core(1, 2, 3)
+    swim = core(1, 2)
     swim.receive(Gossip((member(3, state=State.DEAD),)), address(2), 0.0)
     assert changes(swim.receive(Gossip((member(3), member(3, state=State.SUSPECT))), address(2), 0.1)) == []
     effects = swim.receive(Gossip((member(3, boot=2),)), address(2), 0.2)
@@ -549,7 +562,7 @@ def test_who_has_left_answers_pings_with_it_and_does_nothing_else() -> None:
 
 def test_a_departure_overrides_suspicion_and_death() -> None:
     for believed in (State.ALIVE, State.SUSPECT, State.DEAD):
-        swim = core(1, 2, 3)
+        swim = core(1, 2)
         swim.receive(Gossip((member(3, state=believed),)), address(2), 0.0)
         effects = swim.receive(Gossip((member(3, state=State.LEFT),)), address(3), 0.1)
         assert changes(effects) == [Changed(member(3, state=State.LEFT), believed)]
