@@ -23,7 +23,7 @@ from meshnode.membership.messages import (
     State,
     SyncRequest,
 )
-from meshnode.membership.probe import PROBES_MAX, RELAYS_MAX
+from meshnode.membership.probe import PROBES_MAX, RELAYS_MAX, SUSPECTS_MAX
 from meshnode.membership.seeds import SEEDS_MAX, SEEDS_PER_ATTEMPT
 from meshnode.membership.swim import Swim
 from tests.membership.samples import address, member
@@ -284,6 +284,41 @@ def test_a_death_that_is_heard_of_is_doubted_for_a_suspicions_time(believed: Sta
     assert state(swim, 3) is State.SUSPECT
     pass_time(swim, died_at)
     assert state(swim, 3) is State.DEAD
+
+
+def test_a_suspect_is_probed_again_and_again_until_it_is_dead() -> None:
+    swim = core(1, 2, 3)
+    swim._detector.period_ends_at = 60.0
+    effects = swim.probe_now(NodeId(3), 0.0)
+    effects += pass_time(swim, 50.0)[0]
+    assert state(swim, 3) is State.DEAD
+    pings = messages_of(effects, Ping)
+    # One finds it out, and then one a period for as long as it has to refute.
+    assert len(pings) == 1 + CONFIG.suspicion_s(3) / CONFIG.probe_interval_s
+    assert all(ping.updates[0] == member(3, state=State.SUSPECT) for ping in pings[1:])  # type: ignore[union-attr]
+
+
+def test_a_suspect_that_refutes_is_not_probed_on() -> None:
+    swim = core(1, 2, 3)
+    swim._detector.period_ends_at = 60.0
+    swim.probe_now(NodeId(3), 0.0)
+    pass_time(swim, 1.5)
+    assert state(swim, 3) is State.SUSPECT
+    swim.receive(Gossip((member(3, claim=1),)), address(2), 1.5)
+    effects, _ = pass_time(swim, 50.0)
+    assert not messages_of(effects, Ping)
+    assert state(swim, 3) is State.ALIVE
+
+
+def test_suspects_leave_room_for_other_probes() -> None:
+    numbers = range(2, PROBES_MAX + 2)
+    swim = core(1, *numbers)
+    for number in numbers:
+        swim.probe_now(NodeId(number), 0.0)
+    swim._detector.period_ends_at = 60.0
+    pass_time(swim, 1.5)
+    assert len(swim._view.suspicions) == PROBES_MAX
+    assert len(swim._detector._probes) == SUSPECTS_MAX
 
 
 def test_a_suspect_that_refutes_is_alive() -> None:
