@@ -17,12 +17,13 @@ CONTROL_BYTES_MAX = 125
 """Their payload (RFC 6455, 5.5)."""
 
 _FIN = 0x80
-_RESERVED = 0x70
 _CONTROL = 0x08
 _OPCODE = 0x0F
 _TEXT = 0x1
 _BINARY = 0x2
 _CLOSE = 0x8
+_KINDS = bytes(_FIN | opcode for opcode in (_BINARY, _CLOSE, 0x9, 0xA))
+"""How frames begin: that of a message, the end, a ping and a pong."""
 
 _MASK = 0x80
 _LENGTH = 0x7F
@@ -101,17 +102,17 @@ class FrameHeads:
         return messages, b"".join(controls)
 
     def _judge(self, first: int, second: int, length: int) -> None:
-        if first & _CONTROL:
-            if length > CONTROL_BYTES_MAX:
-                raise WireError(f"a frame of control of more than {CONTROL_BYTES_MAX} bytes")
-            return
+        """Those of control, too: the dialling side's library would read on after a false one."""
         if first & _OPCODE == _TEXT:
             raise WireError("the peer sent text")
-        if not first & _FIN or not first & _OPCODE:
+        if not first & (_FIN | _CONTROL) or not first & _OPCODE:
             raise WireError("a fragmented message")
-        if first & (_RESERVED | _OPCODE) != _BINARY or second & _MASK != self._masked:
+        if first not in _KINDS or second & _MASK != self._masked:
             raise WireError(f"a frame that begins with {first:#x}, {second:#x}")
-        if length > self._bytes_max:
+        if first & _CONTROL:
+            if second & _LENGTH > CONTROL_BYTES_MAX:  # in its shortest form, which is the only one here
+                raise WireError(f"a frame of control of more than {CONTROL_BYTES_MAX} bytes")
+        elif length > self._bytes_max:
             raise WireError(f"a frame of more than {self._bytes_max} bytes")
 
 
