@@ -235,6 +235,24 @@ class TestAgreement:
                     nursery.start_soon(lambda data: leader.propose(data, timeout_s=5.0), b"%d" % number)
             assert disk.syncs - before <= 3
 
+    async def test_a_node_that_never_rests_shows_what_changes(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            here.sync_takes_s = 0.05
+
+            async def go_on() -> None:
+                while True:
+                    here.nursery.start_soon(lambda: leader.propose(b"more", timeout_s=60.0))
+                    await trio.sleep(DELAY_S)
+
+            here.nursery.start_soon(go_on)
+            await trio.sleep(1.0)
+            for node in here.nodes.values():
+                before = node.status().commit
+                with trio.fail_after(0.5):
+                    while node.status().commit == before:
+                        await node.status_changed()
+
     async def test_a_leader_sends_while_its_own_disk_is_slow(self) -> None:
         """Thesis 10.2.1."""
         async with three() as here:
