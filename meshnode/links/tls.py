@@ -95,7 +95,7 @@ class TlsStream(trio.abc.Stream):
             except ssl.SSLWantReadError:
                 await self._flush()
             except ssl.SSLError as error:
-                failure = self._noted(error, speaks_http=first.startswith(PLAIN_HTTP))
+                failure = self._noted(error, speaks_http=first == PLAIN_HTTP)
                 await self._say_why(error)
                 raise failure from error
             else:
@@ -103,7 +103,7 @@ class TlsStream(trio.abc.Stream):
             arrived = bytes(await self._stream.receive_some(RECEIVE_BYTES))
             if not arrived:
                 raise SocketClosed(f"{self._far} ended the connection in the TLS handshake: does it speak TLS?")
-            first = first or arrived
+            first = (first + arrived)[: len(PLAIN_HTTP)]
             self._incoming.write(arrived)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:

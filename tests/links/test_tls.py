@@ -19,7 +19,7 @@ from trio.testing import MemoryReceiveStream, MemorySendStream
 from meshnode.errors import OperatorError
 from meshnode.identity import Address, NodeId
 from meshnode.links import Channel, LinkRefused, LinksConfig, Tls
-from meshnode.links.socket import TLS_ON_BOTH, SocketClosed
+from meshnode.links.socket import TLS_ON_BOTH, SocketClosed, TlsRefused
 from meshnode.links.tls import TlsStream
 from simulations.certificates import Authority
 from tests.links.network import GUARD_S, End, MemoryHost, Network, Note, in_virtual_time, network
@@ -419,6 +419,24 @@ async def test_a_side_that_asks_for_new_keys_all_the_time_is_not_answered_for_ev
                 answered = max(answered, pair.server._outgoing.pending)
             pair.there.receive_stream.put_eof()
     assert 100 < answered / len(requests[0]) < 200
+
+
+async def test_plain_http_is_told_however_it_is_cut(tls: Tls) -> None:
+    here, there = trio.testing.memory_stream_pair()
+    client = tls.over(here, dials=True)
+
+    async def answer() -> None:
+        await there.receive_some()
+        for byte in b"HTTP/1.1 400 Bad Request\r\n\r\n":
+            await there.send_all(bytes([byte]))
+            await trio.testing.wait_all_tasks_blocked()
+        await there.send_eof()
+
+    with trio.fail_after(GUARD_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            with pytest.raises(TlsRefused, match="speaks no TLS, and this side does"):
+                await client.shake_hands()
 
 
 async def test_an_older_tls_is_refused_and_told(authority: Authority, tls: Tls) -> None:
