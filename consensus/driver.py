@@ -269,6 +269,7 @@ class RaftNode:
             self._stopped = True
             self._proposals.stop()
             self._changed.set()
+            self._note_role(Role.FOLLOWER)
         if failure is not None:
             raise failure
 

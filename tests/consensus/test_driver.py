@@ -206,6 +206,15 @@ class TestAgreement:
                 await here.nodes[leader].until_leader()
             assert waited.cancelled_caught
 
+    async def test_a_node_that_has_stopped_leads_nobody(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,))
+            await node.until_leader()
+            await here.stop(1)
+            with trio.move_on_after(1.0) as waited:
+                await node.until_leader()
+            assert waited.cancelled_caught
+
     async def test_every_proposer_gets_the_result_of_its_own_proposal(self) -> None:
         async with three() as here:
             await here.leader()
