@@ -46,10 +46,12 @@ class FrameHeads:
 
     Attributes:
         has_ended: a frame said so that nothing follows it; what does is passed over.
+        fault: why nothing that follows is read; empty as long as nothing was wrong.
     """
 
     def __init__(self, *, masked: bool, first_bytes_max: int, frame_bytes_max: int) -> None:
         self.has_ended = False
+        self.fault = ""
         self._masked = _MASK if masked else 0
         self._bytes_max = first_bytes_max
         self._later_bytes_max = frame_bytes_max
@@ -62,8 +64,11 @@ class FrameHeads:
 
         Raises:
             WireError: text, a fragment, another frame that no node sends, one of more bytes than is allowed, or too
-                many frames of control. All that this call had found is lost.
+                many frames of control. What came whole before it in ``data`` is returned first; `fault` says that this
+                was the last.
         """
+        if self.fault:
+            raise WireError(self.fault)
         if self._begun:
             self._begun += data
             if len(self._begun) < self._begun_bytes:
@@ -82,7 +87,13 @@ class FrameHeads:
                 break
             if longer:
                 length = int.from_bytes(data[offset + 2 : offset + 2 + longer])
-            self._judge(first, second, length)
+            try:
+                self._judge(first, second, length)
+            except WireError as error:
+                self.fault = str(error)
+                if not messages and not controls:
+                    raise
+                break
             end = payload + length
             if end > len(data):
                 self._begun_bytes = end - offset
@@ -96,8 +107,9 @@ class FrameHeads:
                 self._bytes_max = self._later_bytes_max
             offset = end
         if len(controls) > CONTROLS_MAX:
-            raise WireError(f"more than {CONTROLS_MAX} frames of control at once")
-        if offset < len(data) and not self.has_ended:
+            self.fault = f"more than {CONTROLS_MAX} frames of control at once"
+            raise WireError(self.fault)
+        if offset < len(data) and not self.has_ended and not self.fault:
             self._begun += data[offset:]
         return messages, b"".join(controls)
 
