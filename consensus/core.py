@@ -80,6 +80,7 @@ class Core:
         self.role = Role.FOLLOWER
         self.leader = NO_NODE
         self.pending_change = 0
+        self.election_began = self.randomized_timeout = 0.0
         self._reset(self.term)
 
     def _window(self) -> Inflights:
