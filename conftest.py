@@ -17,3 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="replay the Raft scripts in DIR/quorum, DIR/confchange and DIR/interaction",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side (``-n 2 --dist loadgroup``), those that start real nodes run one after the other:
+    they look at what happens in time."""
+    for item in items:
+        if item.get_closest_marker("process") is not None:
+            item.add_marker(pytest.mark.xdist_group("process"))

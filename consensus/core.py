@@ -101,6 +101,7 @@ class Core:
         self.role = Role.FOLLOWER
         self.leader = NO_NODE
         self.pending_change = 0
+        self.election_began = self.randomized_timeout = 0.0
         self._reset(self.term)
 
     def _window(self) -> Inflights:
@@ -139,7 +140,13 @@ class Core:
 
     def become_follower(self, term: int, leader: int) -> None:
         assert term >= self.term, "a term never falls"
+        waited_since, timeout = self.election_began, self.randomized_timeout
+        only_waits = self.role is Role.FOLLOWER and leader == NO_NODE
         self._reset(term)
+        if only_waits:
+            # A candidate that gets no vote here, and whose clock is fast, must not put off this node for ever
+            # (Raft paper 5.2: only a leader's word and a vote that is granted do).
+            self.election_began, self.randomized_timeout = waited_since, timeout
         self.leader = leader
         self.role = Role.FOLLOWER
 

@@ -270,6 +270,7 @@ class RaftNode:
             self._stopped = True
             self._proposals.stop()
             self._changed.set()
+            self._note_role(Role.FOLLOWER)
         if failure is not None:
             raise failure
 
@@ -278,6 +279,7 @@ class RaftNode:
         self._take_in()
         while (ready := self._raft.ready()) is not None:
             await self._carry_out(ready)
+            self._announce()  # who waits hears of it also where there is always more to do
             if self._work.is_set() or ready.committed_entries:  # which may have left this node alone
                 self._take_in()
         self._announce()

@@ -18,13 +18,14 @@ from meshnode.agents.context import TurnContext
 from meshnode.agents.definition import Agent, Application, application_of
 from meshnode.agents.messages import Answer, Call, OpenSession
 from meshnode.agents.service import Agents
+from meshnode.belonging import Belonging
 from meshnode.config import NodeConfig
 from meshnode.control import Alive, Join, Joined
 from meshnode.data_directory import Identity, Standing, load_identity, save_identity
 from meshnode.directory import NodeDirectory
-from meshnode.errors import MeshError, OldCopy, OperatorError, StorageFailed, Unavailable
+from meshnode.errors import OldCopy, OperatorError, StorageFailed, Unavailable
 from meshnode.host import Host, RealHost
-from meshnode.identity import Address, MeshId, NodeId, PartitionId, Start, node_id_text
+from meshnode.identity import Address, MeshId, NodeId, PartitionId, node_id_text
 from meshnode.joining import NoMesh, check_mesh, join_mesh, literal_addresses
 from meshnode.links import Channel, Hello, Links, Requests, Role, Tls
 from meshnode.log import get_logger
@@ -32,35 +33,23 @@ from meshnode.membership.effects import Changed
 from meshnode.membership.messages import Member, first_incarnation
 from meshnode.membership.seeds import SEEDS_MAX
 from meshnode.membership.udp import Membership
-from meshnode.metadata.commands import ChangeRows, Found, Leaving, Register
+from meshnode.metadata.commands import ChangeRows, Found, Register
 from meshnode.metadata.group import MetadataGroup, open_raft_log
 from meshnode.metadata.leadership import Leadership
 from meshnode.metadata.rows import Row
-from meshnode.metadata.state import Metadata, NodeRecord, Outcome
+from meshnode.metadata.state import Metadata, NodeRecord
 from meshnode.partitions.driver import Partitions
 from meshnode.partitions.journal import Journal
 from meshnode.prediction import EngineBackend, Predictor
 from meshnode.prediction.backend import Rows
 from meshnode.prediction.shelf import ModelShelf, PublishedModel
 from meshnode.reception import Reception
-from meshnode.views import ask_node
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 ALIVE_INTERVAL_S = 1.0
 """How often the main loop shows the leader that it runs."""
-
-LEAVE_POLL_S = 0.1
-
-LET_GO_POLL_S = 5.0
-"""Several elections: a node that still hears from no leader may be one that the mesh has let go."""
-
-REGISTRATION_PATIENCE_S = 10.0
-"""Several elections: a start that is not registered by then may be of a node that the mesh has let go."""
-
-REMOVAL_TIMEOUT_S = 15.0
-"""Several elections, after which a leader has removed the node or none will."""
 
 
 class Node(Access):
@@ -77,6 +66,7 @@ class Node(Access):
 
     node_id: NodeId
     identity: Identity
+    nonce: int
     address: Address
     links: Links
     metadata: Metadata
@@ -104,10 +94,7 @@ class Node(Access):
         for cls in (*agents, ModelShelf):
             self.application.add(cls)
         self._has_duties = False
-        self._out_of_date = ""
-        self._is_out_of_date = trio.Event()
-        self.left = trio.Event()
-        """Set when the node has left the mesh."""
+        self._belonging = Belonging(self)
         self._log = get_logger()
 
     # ---- what programs use
@@ -122,57 +109,12 @@ class Node(Access):
         Raises:
             Unavailable: no quorum agrees, or this is the last node.
         """
-        if self.node_id in self.metadata.nodes and await self.group.propose(Leaving(self.node_id)) is Outcome.INVALID:
-            raise Unavailable("the last node can't leave its mesh: nobody is there to take over; stop it instead")
-        await self.left.wait()
+        await self._belonging.leave()
 
-    async def _leave_when_forgotten(self) -> None:
-        """Whoever asked for it may not wait any more: the node leaves once it is let go."""
-        while self.node_id in self.metadata.nodes:
-            with self.host.deadline(self.host.now() + LET_GO_POLL_S):
-                await self.directory.next_change()
-                continue
-            if self._waits_in_vain() and await self._is_let_go():
-                break
-        else:
-            await self._until_not_needed()
-        self.membership.leave()
-        self._log.info("left the mesh")
-        self.left.set()
-
-    def _waits_in_vain(self) -> bool:
-        """Whether this node wants to leave and hears from no leader: it was held up, perhaps, while it was let go, and
-        a node that was removed is sent no more."""
-        record = self.metadata.nodes.get(self.node_id)
-        return record is not None and record.is_leaving and self.group.leader is None
-
-    async def _is_let_go(self) -> bool:
-        """Whether some member says that it leads, and that the Raft group does without this node."""
-        members = list(self.membership.members.values())
-        for member in members:
-            if member.is_live and member.node_id != self.node_id and await self._does_without_me(member.node_id):
-                return True
-        return False
-
-    async def _does_without_me(self, leader: NodeId) -> bool:
-        me = node_id_text(self.node_id)
-        with contextlib.suppress(MeshError):
-            status = await ask_node(self, leader, "raft_status")
-            return status["role"] == "leader" and me not in (*status["voter_ids"], *status["learner_ids"])
-        return False
-
-    async def _until_not_needed(self) -> None:
-        """Go on voting until the Raft group does without this node: it takes its vote to agree on that.
-
-        Only the leader can tell, since a node that was removed is sent no more. One that can't be asked for a while has
-        to be believed to know.
-        """
-        with self.host.deadline(self.host.now() + REMOVAL_TIMEOUT_S):
-            while True:
-                leader = self.group.leader
-                if leader is not None and leader != self.node_id and await self._does_without_me(leader):
-                    return
-                await self.host.sleep_until(self.host.now() + LEAVE_POLL_S)
+    @property
+    def left(self) -> trio.Event:
+        """Set when the node has left the mesh."""
+        return self._belonging.left
 
     # ---- life
 
@@ -191,7 +133,7 @@ class Node(Access):
             identity = await self._on_disk(load_identity, disk, NodeId(host.fresh_id(63)))
             listener, bound = await host.listen(config.bind)
             self.node_id = identity.node_id
-            self._nonce = host.fresh_id(63)
+            self.nonce = host.fresh_id(63)
             advertised = config.advertise or bound
             self.address = Address(advertised.host, advertised.port or bound.port)
             try:
@@ -219,7 +161,7 @@ class Node(Access):
 
     def _open_links(self, identity: Identity) -> None:
         role = Role.NODE if identity.mesh_id else Role.GUEST
-        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, role, self.config.name, nonce=self._nonce)
+        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, role, self.config.name, nonce=self.nonce)
         self.metadata = Metadata(on_row=self._row_changed, on_node=self._node_changed)
         self.links = Links(
             self.host,
@@ -264,17 +206,22 @@ class Node(Access):
                     "mesh, --join HOST:PORT on the others"
                 )
             joined: Joined = await join_mesh(
-                host, self.links, self.reception.joined, Join(0, self._registration(identity)), seeds
+                host, self.links, self.reception.joined, Join(0, self._register(identity)), seeds
             )
             identity = replace(identity, standing=Standing.MEMBER, mesh_id=joined.mesh_id)
             await self._on_disk(save_identity, disk, identity)
             seeds = (*seeds, *joined.members)
         return identity, tuple(literal_addresses(seeds)[:SEEDS_MAX])
 
-    def _registration(self, identity: Identity) -> Register:
+    @property
+    def registration(self) -> Register:
+        """What makes this start of the node known."""
+        return self._register(self.identity)
+
+    def _register(self, identity: Identity) -> Register:
         config = self.config
         return Register(
-            identity.node_id, identity.boot, config.name, self.address, config.weight, config.zone, self._nonce
+            identity.node_id, identity.boot, config.name, self.address, config.weight, config.zone, self.nonce
         )
 
     async def _open_rooms(self, disk: Disk, bound: Address, seeds: tuple[Address, ...]) -> None:
@@ -321,7 +268,7 @@ class Node(Access):
         )
         at = Address(bound.host, bound.port)
         self.membership = Membership(host, config.swim, me, mesh_id=identity.mesh_id, bind=at, seeds=seeds)
-        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name, nonce=self._nonce)
+        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name, nonce=self.nonce)
         self.links.introduce_as(hello, self._address_of)
         founding = None
         if identity.partitions:  # the founder may have ended before its first command was committed
@@ -342,7 +289,7 @@ class Node(Access):
         identity = self.identity
         self.links.on(Channel.RAFT, self.group.receive)
         self.links.on_end(self._link_ended)
-        self.links.on_refusal(self._link_refused)
+        self.links.on_refusal(self._belonging.refused)
         await nursery.start(self.agents.run)
         nursery.start_soon(self.partitions.run)
         await nursery.start(self.group.run)
@@ -352,8 +299,7 @@ class Node(Access):
         nursery.start_soon(self.leadership.run)
         nursery.start_soon(self._follow_membership)
         nursery.start_soon(self._show_alive)
-        nursery.start_soon(self._stay_registered)
-        nursery.start_soon(self._end_when_out_of_date)
+        nursery.start_soon(self._belonging.run)
         self._log.info(
             "node runs",
             node_id=node_id_text(self.node_id),
@@ -378,7 +324,7 @@ class Node(Access):
     def _node_changed(self, node_id: NodeId, record: NodeRecord | None) -> None:
         self.directory.node_changed()
         if node_id == self.node_id:
-            mine = (self.identity.boot, self._nonce)
+            mine = (self.identity.boot, self.nonce)
             if record is not None and (record.boot, record.nonce) == mine and not self._has_duties:
                 # Partition duties begin once this start is registered (rule 2), and before any row that names it.
                 self._has_duties = True
@@ -392,11 +338,6 @@ class Node(Access):
         self.group.link_ended(peer)
         if peer in self.membership.members:
             self.membership.probe_now(peer)
-
-    def _link_refused(self, refusal: MeshError) -> None:
-        if isinstance(refusal, OldCopy):
-            self._out_of_date = str(refusal)
-            self._is_out_of_date.set()
 
     def _take_call(self, peer: NodeId, message: Any) -> None:
         def respond(answer: Answer) -> None:
@@ -430,56 +371,6 @@ class Node(Access):
                 self.agents.open_session(opening, respond)
         await answered.wait()
         return answers[0]
-
-    async def _stay_registered(self) -> None:
-        """Make this start of the node known, and end when it is not the last one.
-
-        Raises:
-            OldCopy: the data directory is an old copy, or another process runs on a copy of it.
-        """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._ask_back_in)
-            await self.group.register(self._registration(self.identity))
-            nursery.cancel_scope.cancel()
-        if not self._is_superseded():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._leave_when_forgotten)
-                while not self._is_superseded():
-                    await self.directory.next_change()
-                nursery.cancel_scope.cancel()
-        raise OldCopy(
-            f"this is start {self.identity.boot} of node {node_id_text(self.node_id)}, but the mesh has seen another "
-            f"start {self.metadata.boot_of(self.node_id)}: the data directory {self.config.data} is an old copy, or "
-            "another process runs on a copy of it. Start with an empty one"
-        )
-
-    async def _ask_back_in(self) -> None:
-        """A node that was let go while it was down is sent no more, so that it can propose nothing: a member has to let
-        it in as if it were new.
-
-        Raises:
-            OperatorError: the mesh never will, as when another node has its name by now.
-        """
-        await self.host.sleep_until(self.host.now() + REGISTRATION_PATIENCE_S)
-        members = self.membership.members.values()
-        known = [member.address for member in members if member.is_live and member.node_id != self.node_id]
-        join = Join(0, self._registration(self.identity))
-        await join_mesh(self.host, self.links, self.reception.joined, join, (*self.config.join, *known))
-
-    def _is_superseded(self) -> bool:
-        return Start(self.identity.boot, self._nonce).is_over(self.metadata.start_of(self.node_id))
-
-    async def _end_when_out_of_date(self) -> None:
-        """Others may know of a later start before this one hears of it, and then want nothing to do with this one.
-
-        Raises:
-            OldCopy: one of them says so.
-        """
-        await self._is_out_of_date.wait()
-        raise OldCopy(
-            "the data directory is an old copy, or another node runs on a copy of it: a member of the mesh says: "
-            f"{self._out_of_date} Start with another one than {self.config.data}, an empty one"
-        )
 
     async def _propose_rows(self, command: ChangeRows) -> None:
         try:

@@ -37,7 +37,7 @@ from meshnode.partitions.replica import Machine
 from meshnode.placement import partition_of
 
 SWEEP_INTERVAL_S = 30.0
-"""How often what has expired is looked for."""
+"""How often what has expired is looked for, or more often where an agent or a session is kept for less."""
 
 TICK_S = 600.0
 """How much of a partition's own time may pass unrecorded where it matters: a change of the primary loses so much."""
@@ -111,8 +111,9 @@ class Agents:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
+            interval_s = min(SWEEP_INTERVAL_S, self._config.idle_s, self._config.session_s)
             while True:
-                await self._host.sleep_until(self._host.now() + SWEEP_INTERVAL_S)
+                await self._host.sleep_until(self._host.now() + interval_s)
                 for serving in list(self._serving.values()):
                     if self._serving.get(serving.partition) is serving:
                         self._sweep(serving)

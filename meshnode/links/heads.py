@@ -17,12 +17,13 @@ CONTROL_BYTES_MAX = 125
 """Their payload (RFC 6455, 5.5)."""
 
 _FIN = 0x80
-_RESERVED = 0x70
 _CONTROL = 0x08
 _OPCODE = 0x0F
 _TEXT = 0x1
 _BINARY = 0x2
 _CLOSE = 0x8
+_KINDS = bytes(_FIN | opcode for opcode in (_BINARY, _CLOSE, 0x9, 0xA))
+"""How frames begin: that of a message, the end, a ping and a pong."""
 
 _MASK = 0x80
 _LENGTH = 0x7F
@@ -45,10 +46,12 @@ class FrameHeads:
 
     Attributes:
         has_ended: a frame said so that nothing follows it; what does is passed over.
+        fault: why nothing that follows is read; empty as long as nothing was wrong.
     """
 
     def __init__(self, *, masked: bool, first_bytes_max: int, frame_bytes_max: int) -> None:
         self.has_ended = False
+        self.fault = ""
         self._masked = _MASK if masked else 0
         self._bytes_max = first_bytes_max
         self._later_bytes_max = frame_bytes_max
@@ -61,8 +64,11 @@ class FrameHeads:
 
         Raises:
             WireError: text, a fragment, another frame that no node sends, one of more bytes than is allowed, or too
-                many frames of control. All that this call had found is lost.
+                many frames of control. What came whole before it in ``data`` is returned first; `fault` says that this
+                was the last.
         """
+        if self.fault:
+            raise WireError(self.fault)
         if self._begun:
             self._begun += data
             if len(self._begun) < self._begun_bytes:
@@ -81,7 +87,13 @@ class FrameHeads:
                 break
             if longer:
                 length = int.from_bytes(data[offset + 2 : offset + 2 + longer])
-            self._judge(first, second, length)
+            try:
+                self._judge(first, second, length)
+            except WireError as error:
+                self.fault = str(error)
+                if not messages and not controls:
+                    raise
+                break
             end = payload + length
             if end > len(data):
                 self._begun_bytes = end - offset
@@ -95,23 +107,24 @@ class FrameHeads:
                 self._bytes_max = self._later_bytes_max
             offset = end
         if len(controls) > CONTROLS_MAX:
-            raise WireError(f"more than {CONTROLS_MAX} frames of control at once")
-        if offset < len(data) and not self.has_ended:
+            self.fault = f"more than {CONTROLS_MAX} frames of control at once"
+            raise WireError(self.fault)
+        if offset < len(data) and not self.has_ended and not self.fault:
             self._begun += data[offset:]
         return messages, b"".join(controls)
 
     def _judge(self, first: int, second: int, length: int) -> None:
-        if first & _CONTROL:
-            if length > CONTROL_BYTES_MAX:
-                raise WireError(f"a frame of control of more than {CONTROL_BYTES_MAX} bytes")
-            return
+        """Those of control, too: the dialling side's library would read on after a false one."""
         if first & _OPCODE == _TEXT:
             raise WireError("the peer sent text")
-        if not first & _FIN or not first & _OPCODE:
+        if not first & (_FIN | _CONTROL) or not first & _OPCODE:
             raise WireError("a fragmented message")
-        if first & (_RESERVED | _OPCODE) != _BINARY or second & _MASK != self._masked:
+        if first not in _KINDS or second & _MASK != self._masked:
             raise WireError(f"a frame that begins with {first:#x}, {second:#x}")
-        if length > self._bytes_max:
+        if first & _CONTROL:
+            if second & _LENGTH > CONTROL_BYTES_MAX:  # in its shortest form, which is the only one here
+                raise WireError(f"a frame of control of more than {CONTROL_BYTES_MAX} bytes")
+        elif length > self._bytes_max:
             raise WireError(f"a frame of more than {self._bytes_max} bytes")
 
 

@@ -156,6 +156,8 @@ class GuardedStream(trio.abc.Stream):
                 raise self._broken(str(error)) from error
             if messages:
                 self._keep(messages)
+            if self._heads.fault:
+                raise self._broken(self._heads.fault)
             if self._heads.has_ended:
                 self.end_messages()
             if controls:

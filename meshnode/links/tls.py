@@ -20,6 +20,10 @@ SEND_BYTES = 16 * RECORD_BYTES_MAX
 LAST_READS_MAX = 16
 """Of what somebody sends who is refused: a node that dials has said no more before it knows."""
 
+ANSWERS_BYTES_MAX = 4096
+"""What waits to be sent when nothing is being sent: OpenSSL's answers to requests for new keys (RFC 8446, 4.6.3), which
+no node makes. Some 150 of them."""
+
 FAR = "the other side"
 
 PLAIN_HTTP = b"HTTP/"
@@ -91,7 +95,7 @@ class TlsStream(trio.abc.Stream):
             except ssl.SSLWantReadError:
                 await self._flush()
             except ssl.SSLError as error:
-                failure = self._noted(error, speaks_http=first.startswith(PLAIN_HTTP))
+                failure = self._noted(error, speaks_http=first == PLAIN_HTTP)
                 await self._say_why(error)
                 raise failure from error
             else:
@@ -99,7 +103,7 @@ class TlsStream(trio.abc.Stream):
             arrived = bytes(await self._stream.receive_some(RECEIVE_BYTES))
             if not arrived:
                 raise SocketClosed(f"{self._far} ended the connection in the TLS handshake: does it speak TLS?")
-            first = first or arrived
+            first = (first + arrived)[: len(PLAIN_HTTP)]
             self._incoming.write(arrived)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -114,6 +118,8 @@ class TlsStream(trio.abc.Stream):
             if not arrived:
                 return b""
             self._incoming.write(arrived)
+            if self._outgoing.pending > ANSWERS_BYTES_MAX:
+                raise trio.BrokenResourceError(f"{self._far} asks for new keys all the time")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Raises BrokenResourceError. After one that was cut off there must be no other."""

@@ -1,8 +1,8 @@
 """Who is here: SWIM membership and failure detection, as a core without I/O and its UDP driver.
 
 `swim.Swim` is the core, `udp.Membership` the driver. The core believes what its peers tell it, in the order of
-`roster.supersedes`, so any two nodes that heard the same rumours believe the same. What it says of others is advice,
-not agreement. Whoever drives the core:
+`roster.supersedes`, and doubts a death for a time first, so any two nodes that heard the same rumours believe the same
+once that time is over. What it says of others is advice, not agreement. Whoever drives the core:
 
 1. gives it one `random.Random` of its own and a `now` in seconds that never falls;
 2. calls `receive` for each message that came in, in the order of arrival, bytes of other meshes kept out;

@@ -6,7 +6,7 @@ from meshnode.identity import Address, NodeId
 from meshnode.membership.config import SwimConfig
 from meshnode.membership.effects import Counters, Effect, Send
 from meshnode.membership.messages import SEQUENCE_MAX, Ack, Member, Ping, PingRequest, State
-from meshnode.membership.probe import PROBES_MAX, Probe, Relay, Relays
+from meshnode.membership.probe import PROBES_MAX, SUSPECTS_MAX, Probe, Relay, Relays
 from meshnode.membership.view import View
 
 
@@ -14,7 +14,7 @@ class FailureDetector:
     """Probes one member each period, and whomever it is told to at once.
 
     A probe goes through its stages one after the other, however late it is looked at: the target has its whole time to
-    answer, then the others have theirs, and only then it is suspected.
+    answer, then the others have theirs, and only then it is suspected. Whoever suspects a member goes on probing it.
     """
 
     def __init__(self, config: SwimConfig, view: View, rng: random.Random, counters: Counters, now: float) -> None:
@@ -149,6 +149,10 @@ class FailureDetector:
         probe = self._probes.pop(sequence)
         self._counters.probes_failed += 1
         self._view.suspect(probe.target, probe.incarnation, now, effects)
+        if probe.target in self._view.suspicions and len(self._probes) < SUSPECTS_MAX:
+            # On and on, until it is dead or answers: what gossip said of it may have gone into a network that lost all,
+            # and a suspect that never hears of it can't refute.
+            self.probe(probe.target, now, effects)
 
     def _next_sequence(self) -> int:
         # A number that comes round again after 2**32 probes finds the old one long gone.

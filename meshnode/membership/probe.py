@@ -9,6 +9,9 @@ from meshnode.identity import Address, NodeId
 PROBES_MAX = 64
 """One a period is the rule; the rest are for links that end all at once, and the periods soon get to more of them."""
 
+SUSPECTS_MAX = PROBES_MAX // 2
+"""Of them may be of suspects that are probed on: the rest stays for members of whom nothing is known yet."""
+
 RELAYS_MAX = 256
 """A node is asked by `indirect_probes` others for each of its own probes on average; this is for a rack that fails."""
 

@@ -102,7 +102,7 @@ class Sync:
             self._counters.strays += 1
             return
         for member in page.members:
-            self._view.merge_listed(member, now, effects, spread=not session.newcomer)
+            self._view.merge(member, now, effects, spread=not session.newcomer)
         self._push(self._lacking(page, session.after), session.to, effects)
         session.pages_left -= 1
         if page.upto >= NODE_ID_MAX or session.pages_left <= 0:
@@ -121,7 +121,7 @@ class Sync:
         incarnations against each other as fast as the network carries them.
         """
         for member in push.members:
-            self._view.merge_listed(member, now, effects)
+            self._view.merge(member, now, effects)
         better = [held for held in self._better(push.members) if held is not self._view.me]
         self._push(better, sender, effects)
 

@@ -62,6 +62,10 @@ class View:
     def merge(self, rumour: Member, now: float, effects: list[Effect], *, spread: bool = True) -> None:
         """Take in a rumour, and pass it on if it was news.
 
+        A death is doubted: who is live here gets a suspicion's time to refute it. As a rule that time runs already, and
+        the death is no news. One that comes as a surprise was declared where nobody else was heard, on the other side
+        of a cut, perhaps long ago: its subject never heard of the suspicion, and could not refute it.
+
         Args:
             spread: False for what a newcomer copies from the list of a member: everyone has it, except perhaps other
                 newcomers, so it is said just once.
@@ -71,6 +75,8 @@ class View:
             return
         held = self.roster.get(rumour.node_id)
         if held is not None:
+            if rumour.state is State.DEAD and held.is_live:
+                rumour = replace(rumour, state=State.SUSPECT)
             if held is rumour or held == rumour:
                 return  # most are heard several times
             if held.incarnation == rumour.incarnation and held.address != rumour.address:
@@ -78,16 +84,6 @@ class View:
             if not supersedes(rumour, held):
                 return
         self._adopt(rumour, held, now, effects, spread=spread)
-
-    def merge_listed(self, listed: Member, now: float, effects: list[Effect], *, spread: bool = True) -> None:
-        """Take in what another node holds, as `merge`, but doubt a death.
-
-        A death in another's list may have been declared long ago, on the other side of a partition: who is live here
-        gets a suspicion's time to refute it, as every death had before it was first declared.
-        """
-        if listed.state is State.DEAD and self.live(listed.node_id) is not None:
-            listed = replace(listed, state=State.SUSPECT)
-        self.merge(listed, now, effects, spread=spread)
 
     def suspect(self, node_id: NodeId, incarnation: int, now: float, effects: list[Effect]) -> None:
         """Suspect the member, unless it has claimed more than ``incarnation`` meanwhile or is no longer alive."""

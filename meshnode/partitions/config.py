@@ -36,5 +36,5 @@ class PartitionsConfig:
             )
         if self.uncommitted_bytes_max < 2**16:
             raise ValueError(f"uncommitted_bytes_max is {self.uncommitted_bytes_max}: choose 64 KiB or more")
-        if self.segment_bytes < 2**16 or self.journal_bytes_max < 2 * self.segment_bytes:
-            raise ValueError("choose segment_bytes of 64 KiB or more, and journal_bytes_max of two segments or more")
+        if self.segment_bytes < 2**12 or self.journal_bytes_max < 2 * self.segment_bytes:
+            raise ValueError("choose segment_bytes of 4 KiB or more, and journal_bytes_max of two segments or more")

@@ -114,7 +114,9 @@ class SwimChecker:
     def paused(self, node_id: NodeId) -> None:
         """The process stands still: others may hold it dead."""
         self._responsive_since_s.pop(node_id, None)
-        self._observers.setdefault(node_id, _Observer()).pauses.append((self._clock(), math.inf))
+        pauses = self._observers.setdefault(node_id, _Observer()).pauses
+        if not pauses or pauses[-1][1] < math.inf:  # another pause of one that stands still makes it no two
+            pauses.append((self._clock(), math.inf))
 
     def resumed(self, node_id: NodeId) -> None:
         """It goes on, and has as much time to catch up as one that has just started."""

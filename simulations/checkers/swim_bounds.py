@@ -16,9 +16,9 @@ is refuted, and a crashed member refutes nothing.
 round multiplies them by 1 + f; when most do, each round leaves e^(−f) of the rest (Pittel, "On spreading a rumor",
 1987; Karp et al., "Randomized rumor spreading", 2000): log(N)/log(1 + f) + ln(N/chance)/f rounds, and one to begin
 with. But a member repeats a rumour only R = `SwimConfig.transmit_limit` times, so that about N·e^(−R) never hear it; of
-a death there are two rumours, the suspicion and the end of it. Where N·e^(−2R) exceeds ``chance`` and one round does
-not reach everyone anyway (N − 1 ≤ f), the comparison of lists is what reaches the last: one interval of it, and a
-suspicion's time, since a listed death is doubted first.
+a death there are two rumours, the suspicion and the end of it. Where N·e^(−R) exceeds ``chance`` and one round does not
+reach everyone anyway (N − 1 ≤ f), some hear of the end alone, and doubt it for a suspicion's time. Where N·e^(−2R) does
+too, the comparison of lists is what reaches the last, within one interval of it.
 
 **Healing.** A live member that is held dead hears of it, and refutes, by the first of: its own ping of one who holds it
 dead, in at most 2·known − 1 periods; a comparison of lists with someone who knows better, within 1.25 sync intervals;
@@ -108,8 +108,11 @@ def _spread_s(config: SwimConfig, *, live: int, suspicion_s: float, slowest: flo
     rounds = math.log(live) / math.log(1 + fanout) + math.log(live / chance) / fanout + 1
     gossip_s = math.ceil(rounds) * JITTER * config.gossip_interval_s / slowest
     reaches_all_at_once = live - 1 <= fanout
-    if reaches_all_at_once or live * math.exp(-2 * config.transmit_limit(live)) <= chance:
+    missed = math.exp(-config.transmit_limit(live))
+    if reaches_all_at_once or live * missed <= chance:
         return gossip_s
+    if live * missed**2 <= chance:
+        return gossip_s + suspicion_s
     return gossip_s + JITTER * config.sync_interval_s / slowest + suspicion_s
 
 

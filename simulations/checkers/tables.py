@@ -1,14 +1,15 @@
 """Whether a table is as even and as well spread as its rules promise (`meshnode.placement.next_table`, rules 1 to 6).
 
 `placement.check_table` asks whether everyone makes the same table and moves no more than must; this asks whether it is
-a good one. Nothing here is taken from the algorithm but the fair shares.
+a good one. Nothing here is taken from the algorithm.
 """
 
 from collections.abc import Mapping
+from fractions import Fraction
 from math import ceil, floor
 
 from meshnode.identity import NodeId
-from meshnode.placement import MemberSpec, Table, fair_primaries, fair_replicas, next_table
+from meshnode.placement import MemberSpec, Table, next_table
 from simulations.checkers.violation import Violation
 
 Members = Mapping[NodeId, MemberSpec]
@@ -47,7 +48,7 @@ class _Judge:
         self._table = table
         self._width = min(replication, len(members))
         self._virtual_s = virtual_s
-        self._shares = fair_replicas(members, partitions=len(table.rows), replication=replication)
+        self._shares = _fair_shares(members, partitions=len(table.rows), width=self._width)
 
     def check_rows(self) -> None:
         """Rule 1: as many replicas as there can be, all of them members."""
@@ -96,7 +97,7 @@ class _Judge:
 
     def check_primaries(self) -> None:
         """Rule 3: no chain of handovers among the replicas brings what each leads nearer to its fair share."""
-        shares = fair_primaries(self._members, len(self._table.rows))
+        shares = _fair_shares(self._members, partitions=len(self._table.rows), width=1)
         led = self._table.primaries()
         passes = self._passes()
         for giver in self._members:
@@ -117,7 +118,7 @@ class _Judge:
         Args:
             again: what they make of it.
         """
-        shares = fair_primaries(self._members, len(self._table.rows))
+        shares = _fair_shares(self._members, partitions=len(self._table.rows), width=1)
         led = self._table.primaries()
         is_even = all(floor(share) <= led[node] <= ceil(share) for node, share in shares.items())
         for partition, (row, after) in enumerate(zip(self._table.rows, again.rows, strict=True)):
@@ -137,6 +138,22 @@ class _Judge:
 
     def _violation(self, invariant: str, message: str, *nodes: NodeId) -> Violation:
         return Violation(invariant, virtual_s=self._virtual_s, message=message, nodes=nodes)
+
+
+def _fair_shares(members: Members, *, partitions: int, width: int) -> dict[NodeId, Fraction]:
+    """What each is to have of ``width`` in every partition: in proportion to its weight, and in none more than once."""
+    weights = {node: Fraction(str(spec.weight)) for node, spec in members.items()}
+    full: set[NodeId] = set()
+    while True:
+        left = partitions * (width - len(full))
+        total = sum(weight for node, weight in weights.items() if node not in full)
+        shares = {
+            node: Fraction(partitions) if node in full else left * weight / total for node, weight in weights.items()
+        }
+        over = {node for node, share in shares.items() if share > partitions}
+        if not over:
+            return shares
+        full |= over
 
 
 def _reached(giver: NodeId, passes: Mapping[NodeId, set[NodeId]]) -> list[NodeId]:

@@ -35,7 +35,7 @@ TOOLS = frozenset({*_PYTHON, "_pytest", "bdb", "coverage", "hypothesis", "pdb"})
 
 _IMPORTS = "<frozen importlib"
 _STEP = "run_tasks"
-"""The function of `scheduling` that has tasks take steps, and the clock move on: what is outside of it called the run."""
+"""The function of `scheduling` where tasks take steps and time passes: what is outside of it called the run."""
 
 ADVICE = (
     "In a simulation time, chance and everything outside come from the simulator, or no run could be repeated. An "

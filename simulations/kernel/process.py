@@ -197,6 +197,9 @@ class Process:
         for action in self._on_kill:
             action()
         runner = scheduler.GLOBAL_RUN_CONTEXT.runner
+        for task in runner.tasks:
+            if _process_of(task) is None and self._has_descendant(task):
+                task.context.run(_LOOP.set, self.main)
         for loop in self.loops:
             loop.end()
             _purge(runner, loop)
@@ -215,6 +218,13 @@ class Process:
             nursery._child_finished(task, outcome.Value(None))
         # Collected now, their `finally` blocks would run in the middle of the simulation.
         _graveyard.get().extend(dead)
+
+    def _has_descendant(self, task: scheduler.Task) -> bool:
+        """Whether somebody outside started the task in a nursery of this process, as a call to its client does."""
+        nursery = task._parent_nursery
+        while nursery is not None and _process_of(nursery.parent_task) is not self:
+            nursery = nursery.parent_task._parent_nursery
+        return nursery is not None
 
     async def _root(self, program: Callable[[], Awaitable[object]]) -> None:
         ended = await outcome.acapture(program)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from meshnode import Node
+from meshnode.agents.ledger import Ledger
 from meshnode.agents.messages import Answer, Call, OpenSession, Status
 from meshnode.agents.request import Respond
 from meshnode.agents.service import Agents
@@ -20,6 +21,8 @@ from meshnode.partitions.driver import Partitions
 from meshnode.partitions.effects import Committed, Deposed, Effect, Send, Serving
 from meshnode.partitions.journal import Journal
 from meshnode.partitions.messages import Confirm, Confirmed, Entry, Record
+from meshnode.partitions.partition import Partition
+from simulations.checkers.ledgers import LedgersChecker
 from simulations.checkers.partitions import PartitionsChecker
 from simulations.checkers.reads import ReadsChecker
 from simulations.checkers.requests import RequestsChecker
@@ -51,9 +54,17 @@ class _Copies(PartitionsChecker):
     def __init__(self, clock: Callable[[], float], rows: RowsChecker, requests: RequestsChecker) -> None:
         super().__init__(clock, row_of=rows.begun)
         self._requests = requests
+        self._ledgers = LedgersChecker(clock)
 
     def on_committed(self, partition: PartitionId, record: Record) -> None:
         self._requests.committed(partition, record)
+        self._ledgers.committed(partition, record)
+
+    def check_state(self, copy: Partition, node: NodeId) -> None:
+        """What its records have made of it is what they make of any copy."""
+        replica = copy.replica
+        assert isinstance(replica.machine, Ledger)
+        self._ledgers.check(replica.partition, node, replica.machine, replica.committed)
 
 
 class Replication(Listener):
@@ -86,10 +97,11 @@ class Replication(Listener):
         )
 
     def check_logs(self) -> None:
-        """At the end of a run: what is in memory is what was written."""
+        """At the end of a run: what is in memory is what was written, and what the records make."""
         for node, life in self._lives.items():
             for copy in life.driver.partitions.values() if life.process.is_alive else ():
                 self.tell(self._copies.check_whole_log, copy, node)
+                self.tell(self._copies.check_state, copy, node)
 
     # ---- lives
 
@@ -144,6 +156,7 @@ class Replication(Listener):
             case Serving(partition, epoch):
                 copy = copies[partition]
                 self._copies.check(copy, node)
+                self._copies.check_state(copy, node)
                 self._copies.serving(partition, epoch, node, driver._core._boot, copy.replica.committed)
             case Deposed(partition):
                 self._lives[node].touched[partition] = None

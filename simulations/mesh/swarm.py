@@ -83,7 +83,7 @@ def _bounds(rng: random.Random) -> Bounds:
     usual = Bounds()
     if rng.random() < 0.3:
         return usual
-    segment_bytes = rng.choice((2**16, usual.segment_bytes))
+    segment_bytes = rng.choice((2**13, usual.segment_bytes))  # many files, so that copies and deletions come often
     return Bounds(
         segment_bytes=segment_bytes,
         journal_bytes_max=rng.choice((2 * segment_bytes, usual.journal_bytes_max)),

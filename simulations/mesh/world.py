@@ -88,6 +88,7 @@ class _Run:
         self._over = trio.CancelScope()
         self._patience = trio.CancelScope()
         self._is_loaded = False
+        self._unloaded = trio.Event()
         self._begun_s = math.inf
         self._clients: list[SimClient] = []
         self._client_processes: list[Process] = []
@@ -258,6 +259,7 @@ class _Run:
             self._begun_s = events.now
             await self._look_until(self._begun_s + plan.duration_s)
             self._is_loaded = False
+            self._unloaded.set()
             injector.end()
             self._ways_out.calm()
             self._beliefs.calm()
@@ -274,7 +276,8 @@ class _Run:
                 world.done += 1
             except* CAUSED_BY_FAULTS:
                 pass
-            await trio.sleep(client.rng.expovariate(1.0) * pause_s)
+            with trio.move_on_after(client.rng.expovariate(1.0) * pause_s):
+                await self._unloaded.wait()
 
     # ---- clients
 

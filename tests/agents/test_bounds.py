@@ -165,6 +165,14 @@ async def test_an_idle_agent_is_let_go_and_comes_back_with_its_state() -> None:
         assert await world.done("add", 1) == 6
 
 
+async def test_an_agent_that_is_kept_for_a_moment_is_let_go_soon_after_it() -> None:
+    async with serving(AgentsConfig(idle_s=1.0)) as world:
+        await world.done("add", 5)
+        assert activations(world) == {"a"}
+        await trio.sleep(2.5)
+        assert activations(world) == set()
+
+
 async def test_an_agent_that_is_at_work_is_not_let_go() -> None:
     async with serving(AgentsConfig(idle_s=1.0, call_timeout_s=1e4)) as world:
         asked = world.call("add_behind", "g", 5, timeout_s=1e4)

@@ -263,7 +263,7 @@ def bounds() -> st.SearchStrategy[Bounds]:
     """The usual ones, or some that something runs into."""
     usual = Bounds()
     small: Mapping[str, tuple[float, ...]] = {
-        "segment_bytes": (2**16,),
+        "segment_bytes": (2**13,),
         "journal_bytes_max": (2**27,),
         "partition_bytes_max": (2**16,),
         "moves_max": (1, 4),

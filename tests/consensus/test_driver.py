@@ -206,6 +206,15 @@ class TestAgreement:
                 await here.nodes[leader].until_leader()
             assert waited.cancelled_caught
 
+    async def test_a_node_that_has_stopped_leads_nobody(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,))
+            await node.until_leader()
+            await here.stop(1)
+            with trio.move_on_after(1.0) as waited:
+                await node.until_leader()
+            assert waited.cancelled_caught
+
     async def test_every_proposer_gets_the_result_of_its_own_proposal(self) -> None:
         async with three() as here:
             await here.leader()
@@ -234,6 +243,24 @@ class TestAgreement:
                 for number in range(200):
                     nursery.start_soon(lambda data: leader.propose(data, timeout_s=5.0), b"%d" % number)
             assert disk.syncs - before <= 3
+
+    async def test_a_node_that_never_rests_shows_what_changes(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            here.sync_takes_s = 0.05
+
+            async def go_on() -> None:
+                while True:
+                    here.nursery.start_soon(lambda: leader.propose(b"more", timeout_s=60.0))
+                    await trio.sleep(DELAY_S)
+
+            here.nursery.start_soon(go_on)
+            await trio.sleep(1.0)
+            for node in here.nodes.values():
+                before = node.status().commit
+                with trio.fail_after(0.5):
+                    while node.status().commit == before:
+                        await node.status_changed()
 
     async def test_a_leader_sends_while_its_own_disk_is_slow(self) -> None:
         """Thesis 10.2.1."""

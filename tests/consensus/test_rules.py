@@ -105,12 +105,25 @@ class TestSection5Elections:
         group = Group(3)
         timeouts = set()
         for _ in range(20):
-            group[1].raft._core.become_follower(group[1].raft.term + 1, NO_NODE)
+            group[1].raft._core.become_follower(group[1].raft.term + 1, 2)
             deadline = group[1].raft.next_deadline
             assert deadline is not None
             timeouts.add(deadline - group.now)
         assert len(timeouts) == 20
         assert all(ELECTION_S <= timeout <= 2 * ELECTION_S for timeout in timeouts)
+
+    def test_a_candidate_that_gets_no_vote_does_not_put_off_the_turn_of_who_refused_it(self) -> None:
+        """Raft paper 5.2: one with a fast clock could else keep the only one that can win from standing."""
+        group = Group(3)
+        append(group, 1, term=2, after=(1, 3), terms=[2, 2])
+        deadline = group[1].raft.next_deadline
+        group.now += ELECTION_S / 2
+        (answer,) = request_vote(group, 1, 2, term=7, last=(1, 3))
+        assert answer.reject
+        assert group[1].raft.next_deadline == deadline
+        (answer,) = request_vote(group, 1, 2, term=8, last=(2, 5))
+        assert not answer.reject
+        assert group[1].raft.next_deadline != deadline
 
     def test_a_follower_that_hears_nothing_stands_for_election_at_its_deadline_and_not_before(self) -> None:
         """Raft paper 5.2."""

@@ -334,6 +334,26 @@ async def test_a_fragment_ends_the_connection(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    ("first", "length"), [(0x8B, 0), (0x8F, 0), (0x09, 0), (0x08, 0), (0x48, 0), (0xC9, 0), (0x9A, 0), (0x8A, 126)]
+)
+async def test_a_false_frame_of_control_closes_the_socket(side: Side, first: int, length: int) -> None:
+    async with against(side) as (socket, stream):
+        mask = bytes(4) if side[2] else b""
+        await stream.send_all(bytes((first, length | 0x80 * side[2])) + bytes(2 * (length == 126)) + mask)
+        with pytest.raises(SocketClosed):
+            await socket.receive()
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_a_frame_of_control_is_masked_as_the_others_are(side: Side) -> None:
+    async with against(side) as (socket, stream):
+        await stream.send_all(frame(opcode=PING, masked=not side[2]))
+        with pytest.raises(SocketClosed, match="a frame that begins with"):
+            await socket.receive()
+
+
+@pytest.mark.parametrize("side", SIDES)
 async def test_of_a_flood_of_fragments_the_first_one_closes_the_socket(side: Side) -> None:
     async with against(side) as (socket, stream):
         await stream.send_all(frame(final=False, masked=side[2]))

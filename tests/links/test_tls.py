@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import ssl
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -10,12 +11,15 @@ import hypothesis.strategies as st
 import pytest
 import trio
 import trio.testing
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from trio.testing import MemoryReceiveStream, MemorySendStream
 
 from meshnode.errors import OperatorError
 from meshnode.identity import Address, NodeId
 from meshnode.links import Channel, LinkRefused, LinksConfig, Tls
-from meshnode.links.socket import TLS_ON_BOTH, SocketClosed
+from meshnode.links.socket import TLS_ON_BOTH, SocketClosed, TlsRefused
 from meshnode.links.tls import TlsStream
 from simulations.certificates import Authority
 from tests.links.network import GUARD_S, End, MemoryHost, Network, Note, in_virtual_time, network
@@ -369,6 +373,70 @@ async def test_garbage_after_the_handshake_ends_the_connection_only(tls: Tls) ->
                 while await bare.receive_some():
                     pass
         await one.links.connect(two.address)
+
+
+def expanded(secret: bytes, label: bytes, length: int) -> bytes:
+    """HKDF-Expand-Label (RFC 8446, 7.1) with an empty context."""
+    name = b"tls13 " + label
+    info = length.to_bytes(2) + bytes([len(name)]) + name + b"\0"
+    return HKDFExpand(SHA384(), length, info).derive(secret)
+
+
+def requests_for_new_keys(secret: bytes, count: int) -> list[bytes]:
+    """Records in which a side asks for new keys each time, from its first traffic secret on (RFC 8446, 4.6.3, 5.2)."""
+    records = []
+    for _ in range(count):
+        head = b"\x17\x03\x03" + (5 + 1 + 16).to_bytes(2)
+        key, nonce = expanded(secret, b"key", 32), expanded(secret, b"iv", 12)
+        records.append(head + AESGCM(key).encrypt(nonce, b"\x18\0\0\x01\x01\x16", head))
+        secret = expanded(secret, b"traffic upd", 48)
+    return records
+
+
+async def test_a_side_that_asks_for_new_keys_all_the_time_is_not_answered_for_ever(
+    authority: Authority, tls: Tls, tmp_path: Path
+) -> None:
+    asking = authority.tls("asking")
+    asking.client.keylog_filename = str(tmp_path / "keys")
+    pair = Pair(asking, tls)
+    await pair.shake_hands()
+    assert pair.client._object.cipher()[0] == "TLS_AES_256_GCM_SHA384"  # type: ignore[index]
+    lines = [line.split() for line in (tmp_path / "keys").read_text().splitlines()]
+    (secret,) = [bytes.fromhex(line[2]) for line in lines if line[0] == "CLIENT_TRAFFIC_SECRET_0"]
+    requests = requests_for_new_keys(secret, 400)
+    answered = 0
+
+    async def read() -> None:
+        with pytest.raises(trio.BrokenResourceError, match="the other side asks for new keys all the time"):
+            await pair.server.receive_some()
+
+    with trio.fail_after(GUARD_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            for request in requests:
+                pair.there.receive_stream.put_data(request)
+                await trio.testing.wait_all_tasks_blocked()
+                answered = max(answered, pair.server._outgoing.pending)
+            pair.there.receive_stream.put_eof()
+    assert 100 < answered / len(requests[0]) < 200
+
+
+async def test_plain_http_is_told_however_it_is_cut(tls: Tls) -> None:
+    here, there = trio.testing.memory_stream_pair()
+    client = tls.over(here, dials=True)
+
+    async def answer() -> None:
+        await there.receive_some()
+        for byte in b"HTTP/1.1 400 Bad Request\r\n\r\n":
+            await there.send_all(bytes([byte]))
+            await trio.testing.wait_all_tasks_blocked()
+        await there.send_eof()
+
+    with trio.fail_after(GUARD_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            with pytest.raises(TlsRefused, match="speaks no TLS, and this side does"):
+                await client.shake_hands()
 
 
 async def test_an_older_tls_is_refused_and_told(authority: Authority, tls: Tls) -> None:

@@ -23,7 +23,7 @@ from meshnode.membership.messages import (
     State,
     SyncRequest,
 )
-from meshnode.membership.probe import PROBES_MAX, RELAYS_MAX
+from meshnode.membership.probe import PROBES_MAX, RELAYS_MAX, SUSPECTS_MAX
 from meshnode.membership.seeds import SEEDS_MAX, SEEDS_PER_ATTEMPT
 from meshnode.membership.swim import Swim
 from tests.membership.samples import address, member
@@ -273,6 +273,54 @@ def test_a_suspect_that_does_not_refute_in_time_is_dead() -> None:
     assert swim.counters.deaths == 1
 
 
+@pytest.mark.parametrize("believed", [State.ALIVE, State.SUSPECT])
+def test_a_death_that_is_heard_of_is_doubted_for_a_suspicions_time(believed: State) -> None:
+    swim = core(1, 2, 3)
+    swim.receive(Gossip((member(3, state=believed),)), address(2), 0.0)
+    swim.receive(Gossip((member(3, state=State.DEAD),)), address(2), 0.5)
+    died_at = CONFIG.suspicion_s(3) + (0.5 if believed is State.ALIVE else 0.0)
+    swim._detector.period_ends_at = 60.0
+    pass_time(swim, died_at - 0.01)
+    assert state(swim, 3) is State.SUSPECT
+    pass_time(swim, died_at)
+    assert state(swim, 3) is State.DEAD
+
+
+def test_a_suspect_is_probed_again_and_again_until_it_is_dead() -> None:
+    swim = core(1, 2, 3)
+    swim._detector.period_ends_at = 60.0
+    effects = swim.probe_now(NodeId(3), 0.0)
+    effects += pass_time(swim, 50.0)[0]
+    assert state(swim, 3) is State.DEAD
+    pings = messages_of(effects, Ping)
+    # One finds it out, and then one a period for as long as it has to refute.
+    assert len(pings) == 1 + CONFIG.suspicion_s(3) / CONFIG.probe_interval_s
+    assert all(ping.updates[0] == member(3, state=State.SUSPECT) for ping in pings[1:])  # type: ignore[union-attr]
+
+
+def test_a_suspect_that_refutes_is_not_probed_on() -> None:
+    swim = core(1, 2, 3)
+    swim._detector.period_ends_at = 60.0
+    swim.probe_now(NodeId(3), 0.0)
+    pass_time(swim, 1.5)
+    assert state(swim, 3) is State.SUSPECT
+    swim.receive(Gossip((member(3, claim=1),)), address(2), 1.5)
+    effects, _ = pass_time(swim, 50.0)
+    assert not messages_of(effects, Ping)
+    assert state(swim, 3) is State.ALIVE
+
+
+def test_suspects_leave_room_for_other_probes() -> None:
+    numbers = range(2, PROBES_MAX + 2)
+    swim = core(1, *numbers)
+    for number in numbers:
+        swim.probe_now(NodeId(number), 0.0)
+    swim._detector.period_ends_at = 60.0
+    pass_time(swim, 1.5)
+    assert len(swim._view.suspicions) == PROBES_MAX
+    assert len(swim._detector._probes) == SUSPECTS_MAX
+
+
 def test_a_suspect_that_refutes_is_alive() -> None:
     swim = core(1, 2, 3)
     swim.receive(Gossip((member(3, state=State.SUSPECT),)), address(2), 0.0)
@@ -336,7 +384,7 @@ def test_a_suspect_hears_of_its_suspicion_first_with_each_ping() -> None:
 
 @pytest.mark.parametrize("believed", [State.SUSPECT, State.DEAD, State.LEFT])
 def test_who_pings_while_believed_gone_hears_of_it_in_the_answer(believed: State) -> None:
-    swim = core(1, 2, 3)
+    swim = core(1, 3)
     swim.receive(Gossip((member(2, state=believed),)), address(3), 0.0)
     swim._view.gossip.discard(NodeId(2))
     (ack,) = messages_of(swim.receive(Ping(1, NodeId(1), NodeId(2)), address(2), 0.1), Ack)
@@ -365,7 +413,7 @@ def test_who_spreads_a_refuted_death_is_told_at_once() -> None:
 
 
 def test_death_is_overcome_by_a_higher_incarnation_only() -> None:
-    swim = core(1, 2, 3)
+    swim = core(1, 2)
     swim.receive(Gossip((member(3, state=State.DEAD),)), address(2), 0.0)
     assert changes(swim.receive(Gossip((member(3), member(3, state=State.SUSPECT))), address(2), 0.1)) == []
     effects = swim.receive(Gossip((member(3, boot=2),)), address(2), 0.2)
@@ -549,7 +597,7 @@ def test_who_has_left_answers_pings_with_it_and_does_nothing_else() -> None:
 
 def test_a_departure_overrides_suspicion_and_death() -> None:
     for believed in (State.ALIVE, State.SUSPECT, State.DEAD):
-        swim = core(1, 2, 3)
+        swim = core(1, 2)
         swim.receive(Gossip((member(3, state=believed),)), address(2), 0.0)
         effects = swim.receive(Gossip((member(3, state=State.LEFT),)), address(3), 0.1)
         assert changes(effects) == [Changed(member(3, state=State.LEFT), believed)]

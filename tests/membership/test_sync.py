@@ -146,10 +146,6 @@ def test_a_listed_death_is_doubted_by_who_holds_the_member_alive() -> None:
     converse(one, other, begin(one, address(2)))
     assert other.members[NodeId(3)].state is State.SUSPECT
     assert one.members[NodeId(3)].state is State.DEAD
-    effects: list[Effect] = []
-    other._view.merge_listed(member(4, state=State.DEAD), 0.0, effects)
-    assert other.members[NodeId(4)].state is State.DEAD
-    assert effects == []
 
 
 def test_who_asks_while_held_dead_learns_of_it_refutes_and_is_alive_again() -> None:

@@ -168,6 +168,24 @@ def test_a_symmetric_partition_heals_without_anyone_dying_twice() -> None:
     assert world.total("deaths") == deaths
 
 
+@pytest.mark.parametrize("cut_s", [3.0, 8.0, 15.0])
+def test_of_a_node_that_nobody_heard_for_a_while_no_other_learns_a_false_death(cut_s: float) -> None:
+    world = SwimWorld(9, NODES)
+    world.start_converged()
+    world.run_for(5.0)
+    others = world.nodes[1:]
+    world.partition([0], [node.number for node in others])
+    world.run_for(cut_s)
+    world.heal()
+    deaths = world.nodes[0].running.counters.deaths
+    assert (deaths > 0) == (cut_s > world.config.suspicion_s(NODES))
+    world.run_until(world.converged, within_s=DETECTION_S)
+    blamed = {change.member.node_id for node in others for _, change in node.changes if not change.member.is_live}
+    assert blamed <= {world.nodes[0].node_id}
+    # A suspicion that just ended when the path was there again is past help.
+    assert world.nodes[0].running.counters.deaths <= deaths + 1
+
+
 def test_a_partition_that_is_longer_than_the_dead_are_remembered_heals_through_the_seeds() -> None:
     world = SwimWorld(10, 20, config=SwimConfig(dead_retention_s=60.0))
     world.start_all()

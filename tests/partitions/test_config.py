@@ -12,7 +12,7 @@ from meshnode.partitions.config import PartitionsConfig
         ({"resend_after_s": -1.0}, "resend_after_s is -1.0"),
         ({"confirm_interval_s": 2.0, "lease_s": 3.9}, "lease_s is 3.9"),
         ({"uncommitted_bytes_max": 2**16 - 1}, "uncommitted_bytes_max is 65535"),
-        ({"segment_bytes": 2**15}, "choose segment_bytes"),
+        ({"segment_bytes": 2**11}, "choose segment_bytes"),
         ({"segment_bytes": 2**20, "journal_bytes_max": 2**21 - 1}, "choose segment_bytes"),
     ],
 )

@@ -7,6 +7,12 @@ from tests.mutants.catalogue.partitions import PARTITIONS
 from tests.mutants.catalogue.placement import PLACEMENT
 from tests.mutants.catalogue.raft import RAFT
 from tests.mutants.catalogue.swim import SWIM
+from tests.mutants.catalogue.variants import VARIANTS
+from tests.mutants.catalogue.variants_of_partitions import VARIANTS_OF_PARTITIONS
+from tests.mutants.catalogue.variants_on_disk import VARIANTS_ON_DISK
 from tests.mutants.mutant import Mutant
 
-MUTANTS: tuple[Mutant, ...] = (*RAFT, *SWIM, *PARTITIONS, *METADATA, *PLACEMENT, *DISK, *AGENTS)
+MUTANTS: tuple[Mutant, ...] = (
+    *RAFT, *SWIM, *PARTITIONS, *METADATA, *PLACEMENT, *DISK, *AGENTS,
+    *VARIANTS, *VARIANTS_OF_PARTITIONS, *VARIANTS_ON_DISK,
+)  # fmt: skip

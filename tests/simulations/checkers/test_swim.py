@@ -320,6 +320,17 @@ def test_the_time_for_which_an_observer_stood_still_does_not_count(told: SwimChe
         told.believes(NodeId(1), member(2, state=State.DEAD))
 
 
+def test_pauses_at_the_same_time_are_one(told: SwimChecker, clock: Clock) -> None:
+    suspected(told)
+    told.paused(NodeId(1))
+    clock.now_s = 1.0
+    told.paused(NodeId(1))
+    clock.now_s = 8.0
+    told.resumed(NodeId(1))
+    clock.now_s = 8.0 + SwimConfig().suspicion_s(1)
+    told.believes(NodeId(1), member(2, state=State.DEAD))
+
+
 def test_a_departure_that_its_subject_never_claimed_is_found(told: SwimChecker) -> None:
     with violates("swim-departure"):
         told.believes(NodeId(1), member(2, state=State.LEFT))

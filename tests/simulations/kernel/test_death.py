@@ -254,6 +254,39 @@ def test_a_process_may_be_killed_before_its_first_step() -> None:
     assert notes == []
 
 
+def test_what_others_started_in_a_nursery_of_the_process_ends_with_it() -> None:
+    events = Events()
+    notes: list[str] = []
+
+    async def main() -> tuple[float, list[str]]:
+        async with trio.open_nursery() as nursery:
+            process = Process(events, name="victim")
+            opened: list[trio.Nursery] = []
+            wakes = trio.Event()
+
+            async def program() -> None:
+                async with trio.open_nursery() as inner:
+                    opened.append(inner)
+                    await trio.sleep_forever()
+
+            async def parent() -> None:
+                async with trio.open_nursery() as own:
+                    own.start_soon(note_after, wakes.wait, notes.append)
+
+            def wake_and_kill() -> None:
+                wakes.set()
+                process.kill()
+
+            process.start(nursery, program)
+            await trio.sleep(0.5)
+            opened[0].start_soon(parent)
+            opened[0].start_soon(sleeping, notes.append)
+            events.at(KILLED_AT_S, wake_and_kill)
+        return trio.current_time(), list(notes)
+
+    assert simulate(main, events=events, seed=1) == (KILLED_AT_S, ["step"])
+
+
 # ---- the others
 
 

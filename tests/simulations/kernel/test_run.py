@@ -4,6 +4,7 @@ import asyncio
 import functools
 import math
 import signal
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -179,6 +180,15 @@ def test_what_was_handed_to_the_run_comes_before_the_next_event() -> None:
     assert seen == ["handed over", "next event"]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As in a shell; what runs in the background of a script is not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_who_interrupts_a_run_ends_it_at_that_moment() -> None:
     events = Events()
     cleaned_up: list[float] = []

@@ -110,7 +110,7 @@ def test_a_node_that_was_let_go_while_it_was_down_is_let_in_again(monkeypatch: p
         returned.extend(argument.registration.boot for argument in arguments if isinstance(argument, Join))
         return await join_mesh(*arguments)
 
-    monkeypatch.setattr("meshnode.node.join_mesh", join)
+    monkeypatch.setattr("meshnode.belonging.join_mesh", join)
     for at_s in (2.2, 2.1, 2.3, 2.0):  # after the group has let it go, and before it knows
         faults = Faults(departures=(Departure(1, 1.0),), crashes=(Crash(1, at_s, 0.3, power=False),))
         report = suffer(faults, nodes=4, duration_s=4.0, keys=1, partitions=1)
@@ -256,7 +256,7 @@ def test_whatever_the_plan_says_nothing_goes_wrong_after_its_end(monkeypatch: py
 
 def test_nodes_run_within_the_smallest_bounds() -> None:
     bounds = Bounds(
-        segment_bytes=2**16, journal_bytes_max=2**17, partition_bytes_max=2**16, moves_max=1, mailbox_max=1, idle_s=0.5,
+        segment_bytes=2**12, journal_bytes_max=2**13, partition_bytes_max=2**16, moves_max=1, mailbox_max=1, idle_s=0.5,
         inflight_messages_max=1, inflight_bytes_max=1, append_bytes_max=2**17, uncommitted_bytes_max=2**17,
         apply_bytes_max=1, datagram_bytes_max=1232, indirect_probes=0, gossip_peers=1, connections_max=32, voters=3,
     )  # fmt: skip

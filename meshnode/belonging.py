@@ -1,0 +1,170 @@
+"""Belonging to a mesh, once a node is in: its start is registered, it leaves, or it finds out that it is over."""
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshnode.control import Join
+from meshnode.errors import MeshError, OldCopy, Unavailable
+from meshnode.identity import NodeId, Start, node_id_text
+from meshnode.joining import join_mesh
+from meshnode.log import get_logger
+from meshnode.metadata.commands import Leaving
+from meshnode.metadata.state import Outcome
+from meshnode.views import ask_node
+
+if TYPE_CHECKING:
+    from meshnode.node import Node
+
+LEAVE_POLL_S = 0.1
+
+LET_GO_POLL_S = 5.0
+"""Several elections: a node that still hears from no leader may be one that the mesh has let go."""
+
+REGISTRATION_PATIENCE_S = 10.0
+"""Several elections: a start that is not registered by then may be of a node that the mesh has let go."""
+
+REMOVAL_TIMEOUT_S = 15.0
+"""Several elections, after which a leader has removed the node or none will."""
+
+
+class Belonging:
+    """Of one node. `run` once its rooms are open.
+
+    Attributes:
+        left: set when the node has left the mesh.
+    """
+
+    def __init__(self, node: "Node") -> None:
+        self.left = trio.Event()
+        self._node = node
+        self._refusal = ""
+        self._is_refused = trio.Event()
+        self._log = get_logger()
+
+    async def run(self) -> None:
+        """Make this start of the node known, and end when it is not the last one.
+
+        Raises:
+            OldCopy: the data directory is an old copy, or another process runs on a copy of it.
+            OperatorError: it can't be registered.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end_when_refused)
+            nursery.start_soon(self._stay_registered)
+
+    def refused(self, refusal: MeshError) -> None:
+        """A member refused a link to this node."""
+        if isinstance(refusal, OldCopy):
+            self._refusal = str(refusal)
+            self._is_refused.set()
+
+    async def leave(self) -> None:
+        """See `meshnode.Node.leave`."""
+        node = self._node
+        if node.node_id in node.metadata.nodes and await node.group.propose(Leaving(node.node_id)) is Outcome.INVALID:
+            raise Unavailable("the last node can't leave its mesh: nobody is there to take over; stop it instead")
+        await self.left.wait()
+
+    # ---- staying
+
+    async def _stay_registered(self) -> None:
+        node = self._node
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ask_back_in)
+            await node.group.register(node.registration)
+            nursery.cancel_scope.cancel()
+        if not self._is_superseded():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._leave_when_forgotten)
+                while not self._is_superseded():
+                    await node.directory.next_change()
+                nursery.cancel_scope.cancel()
+        raise OldCopy(
+            f"this is start {node.identity.boot} of node {node_id_text(node.node_id)}, but the mesh has seen another "
+            f"start {node.metadata.boot_of(node.node_id)}: the data directory {node.config.data} is an old copy, or "
+            "another process runs on a copy of it. Start with an empty one"
+        )
+
+    def _is_superseded(self) -> bool:
+        node = self._node
+        return Start(node.identity.boot, node.nonce).is_over(node.metadata.start_of(node.node_id))
+
+    async def _ask_back_in(self) -> None:
+        """A node that was let go while it was down is sent no more, so that it can propose nothing: a member has to let
+        it in as if it were new.
+
+        Raises:
+            OperatorError: the mesh never will, as when another node has its name by now.
+        """
+        node = self._node
+        await node.host.sleep_until(node.host.now() + REGISTRATION_PATIENCE_S)
+        known = [node.membership.members[member].address for member in self._others()]
+        seeds = (*node.config.join, *known)
+        await join_mesh(node.host, node.links, node.reception.joined, Join(0, node.registration), seeds)
+
+    async def _end_when_refused(self) -> None:
+        """Others may know of a later start before this one hears of it, and then want nothing to do with this one."""
+        await self._is_refused.wait()
+        raise OldCopy(
+            "the data directory is an old copy, or another node runs on a copy of it: a member of the mesh says: "
+            f"{self._refusal} Start with another one than {self._node.config.data}, an empty one"
+        )
+
+    # ---- leaving
+
+    async def _leave_when_forgotten(self) -> None:
+        """Whoever asked for it may not wait any more: the node leaves once it is let go."""
+        node = self._node
+        while node.node_id in node.metadata.nodes:
+            with node.host.deadline(node.host.now() + LET_GO_POLL_S):
+                await node.directory.next_change()
+                continue
+            if self._waits_in_vain() and await self._is_let_go():
+                break
+        else:
+            await self._until_not_needed()
+        node.membership.leave()
+        self._log.info("left the mesh")
+        self.left.set()
+
+    def _waits_in_vain(self) -> bool:
+        """Whether this node wants to leave and hears from no leader: it was held up, perhaps, while it was let go, and
+        a node that was removed is sent no more."""
+        record = self._node.metadata.nodes.get(self._node.node_id)
+        return record is not None and record.is_leaving and self._node.group.leader is None
+
+    async def _is_let_go(self) -> bool:
+        """Whether some member says that it leads, and that the Raft group does without this node."""
+        for member in self._others():
+            if await self._does_without_this(member):
+                return True
+        return False
+
+    async def _until_not_needed(self) -> None:
+        """Go on voting until the Raft group does without this node: it takes its vote to agree on that.
+
+        Only the leader can tell, since a node that was removed is sent no more. One that can't be asked for a while has
+        to be believed to know.
+        """
+        node = self._node
+        with node.host.deadline(node.host.now() + REMOVAL_TIMEOUT_S):
+            while True:
+                leader = node.group.leader
+                if leader is not None and leader != node.node_id and await self._does_without_this(leader):
+                    return
+                await node.host.sleep_until(node.host.now() + LEAVE_POLL_S)
+
+    async def _does_without_this(self, leader: NodeId) -> bool:
+        """Whether the other node says that it leads a group that this one is no member of."""
+        me = node_id_text(self._node.node_id)
+        with contextlib.suppress(MeshError):
+            status = await ask_node(self._node, leader, "raft_status")
+            return status["role"] == "leader" and me not in (*status["voter_ids"], *status["learner_ids"])
+        return False
+
+    def _others(self) -> list[NodeId]:
+        """Who seems to be there beside this node."""
+        members = self._node.membership.members.values()
+        return [member.node_id for member in members if member.is_live and member.node_id != self._node.node_id]
