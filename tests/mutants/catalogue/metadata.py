@@ -108,13 +108,8 @@ METADATA = (
         "A node applies what its log holds, before a quorum has it.",
         Edit(
             "consensus/log.py",
-            "return self.entries(self.applying + 1, room, high=self.committed + 1)",
-            "return self.entries(self.applying + 1, room, high=self.offset)",
-        ),
-        Edit(
-            "consensus/log.py",
-            "if self.snapshot or self.applying >= self.committed or self._apply_bytes >= self._apply_bytes_max:",
-            "if self.snapshot or self.applying >= self.offset - 1 or self._apply_bytes >= self._apply_bytes_max:",
+            "return self.committed if self._applies_unstable else min(self.committed, self.offset - 1)",
+            "return self.offset - 1",
         ),
         Edit(
             "consensus/log.py",

@@ -39,11 +39,10 @@ RAFT = (
         "A vote leaves before it is on disk.",
         Edit(
             "consensus/raft.py",
-            "            messages=() if promised else early,\n            messages_after_sync=(*early, *late) if promised else late,\n",
-            "            messages=tuple([one for one in (*early, *late) if one.kind is MessageKind.VOTE_RESPONSE]),\n"
-            "            messages_after_sync=tuple(\n"
-            "                [one for one in (*early, *late) if one.kind is not MessageKind.VOTE_RESPONSE]\n"
-            "            ),\n",
+            "early, late = (), (*early, *late)",
+            "both = (*early, *late)\n"
+            "                early = tuple([one for one in both if one.kind is MessageKind.VOTE_RESPONSE])\n"
+            "                late = tuple([one for one in both if one.kind is not MessageKind.VOTE_RESPONSE])",
         ),
         easy=True,
     ),
@@ -52,14 +51,14 @@ RAFT = (
         "Messages of a new term leave before the term is on disk.",
         Edit(
             "consensus/raft.py",
-            "            messages=() if promised else early,\n            messages_after_sync=(*early, *late) if promised else late,\n",
-            "            messages=early,\n            messages_after_sync=late,\n",
+            "            if promised:\n                early, late = (), (*early, *late)\n",
+            "",
         ),
     ),
     _raft(
         "term-not-synced",
         "A batch that changes term or vote alone is not synced before its messages leave.",
-        Edit("consensus/raft.py", "must_sync=promised or bool(entries),", "must_sync=bool(entries),"),
+        Edit("consensus/raft.py", "must_sync = promised or bool(entries)", "must_sync = bool(entries)"),
         easy=True,
     ),
     _raft(
@@ -67,10 +66,8 @@ RAFT = (
         "A follower acknowledges entries that its disk is still writing.",
         Edit(
             "consensus/raft.py",
-            "messages=() if promised else early,\n"
-            "            messages_after_sync=(*early, *late) if promised else late,",
-            "messages=() if promised else (*early, *late),\n"
-            "            messages_after_sync=(*early, *late) if promised else (),",
+            "                early, late = (), (*early, *late)\n",
+            "                early, late = (), (*early, *late)\n            else:\n                early, late = (*early, *late), ()\n",
         ),
         easy=True,
     ),
@@ -137,9 +134,8 @@ RAFT = (
         ),
         Edit(
             "consensus/following.py",
-            "core.log.commit_to(message.commit)\n    core.send(Message(MessageKind.HEARTBEAT_RESPONSE",
-            "core.log.commit_to(min(message.commit, core.log.last_index()))\n"
-            "    core.send(Message(MessageKind.HEARTBEAT_RESPONSE",
+            "core.log.commit_to(message.commit)\n    core.send(\n",
+            "core.log.commit_to(min(message.commit, core.log.last_index()))\n    core.send(\n",
         ),
         Edit(
             "consensus/following.py",

@@ -17,8 +17,8 @@ VARIANTS = (
         "A batch that changes the vote but not the term is not synced before the vote leaves.",
         Edit(
             "consensus/raft.py",
-            "must_sync=promised or bool(entries),",
-            "must_sync=core.term != hard.term or bool(entries),",
+            "must_sync = promised or bool(entries)",
+            "must_sync = core.term != hard.term or bool(entries)",
         ),
     ),
     _raft(
