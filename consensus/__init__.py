@@ -17,4 +17,10 @@ thesis, and, where these leave a choice, of etcd-io/raft.
 7. Call `advance()`, and begin again at 2. Calls of 1 may come at any moment, also while the disk is at work.
 
 A write that failed ends the node: neither `advance` nor any message may follow it.
+
+A read that was asked for by `read` may be answered once the index of its `ReadState`, in `read_states`, is applied
+(`consensus.reads`).
+
+With `async_storage`, `ready` may be called again at once. Its `append` and `apply` are work for two threads, each in
+its order, in place of the duties 4 to 7; `consensus.ready` says what the core is told when a piece of it is done.
 """
