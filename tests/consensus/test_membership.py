@@ -50,7 +50,7 @@ class TestFounding:
         assert group[2].raft.ready() is None
 
 
-class TestJoining:
+class TestThesis421Joining:
     def test_a_node_with_an_empty_log_learns_everything_from_it(self) -> None:
         """Thesis 4.2.1."""
         group = Group(1)
@@ -143,7 +143,7 @@ class TestJoining:
         assert role_of(leader.raft) is Role.FOLLOWER
 
 
-class TestOneAtATime:
+class TestThesis41OneAtATime:
     def test_a_change_waits_until_the_last_one_is_applied(self) -> None:
         """Thesis 4.1."""
         group = Group(3)
@@ -190,7 +190,7 @@ class TestOneAtATime:
         assert leader.raft.configuration.learners == (2, 3)
 
 
-class TestRemoval:
+class TestThesis422Removal:
     def test_a_leader_that_removes_itself_steps_down_when_that_is_committed(self) -> None:
         """Thesis 4.2.2. Until then it leads without counting itself."""
         group = Group(3)
@@ -266,7 +266,7 @@ class TestRemoval:
         assert role_of(group[2].raft) is Role.LEADER
 
 
-class TestJointConsensus:
+class TestThesis43JointConsensus:
     def test_several_voters_change_through_a_joint_configuration(self) -> None:
         """Thesis 4.3."""
         group = Group(3)

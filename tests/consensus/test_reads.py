@@ -68,7 +68,7 @@ class TestRounds:
         assert rounds.confirmed == 0
 
 
-class TestReadIndexes:
+class TestThesis64ReadIndexes:
     def test_a_read_waits_for_a_round_that_begins_after_it_was_asked(self) -> None:
         group, answers = group_of(3)
         group.pass_time(HEARTBEAT_S, 1)
@@ -140,7 +140,7 @@ class TestReadIndexes:
             group[1].raft.read(1, group.now)
 
 
-class TestLeases:
+class TestThesis641Leases:
     def test_within_its_lease_a_leader_asks_nobody(self) -> None:
         group, answers = group_of(3, check_quorum=True, lease_reads=True)
         group.pass_time(HEARTBEAT_S, 1)
