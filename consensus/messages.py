@@ -1,12 +1,12 @@
 """What the nodes of a group send, and what they keep in the log.
 
-Every type here is frozen and made of int, bool, bytes, enums, tuples and each other, so that a codec can be derived
-from the annotations. The numbers of the enums are the format: they never change their meaning.
+Every type here is frozen. `consensus.codec` and `consensus.entries` say what they are as bytes. The numbers of the
+enums are the format: they never change their meaning.
 
 A node id is an int from 1 to 2**63 - 1; 0 stands for no node. Terms and indexes start at 1; 0 is before the first.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
@@ -27,12 +27,17 @@ class EntryKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One place in the log."""
+    """One place in the log.
+
+    Attributes:
+        encoded: the whole entry as bytes, once somebody asked `consensus.entries` for them.
+    """
 
     term: int
     index: int
     kind: EntryKind = EntryKind.NORMAL
     data: bytes = b""
+    encoded: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ One file of records (`consensus.records`). The first names the owner, the others
 
     owner  0x01 · format u8 · owner bytes
     batch  0x02 · 1 or 0 · if 1: term u64, vote u64, commit u64 · count u32 · entries
-    entry  term u64 · index u64 · kind u8 · length u32 · data          numbers big-endian
+    entry  as in `consensus.entries`                                    numbers big-endian
 
 A later batch supersedes an earlier one: entries that begin at an index replace all from there on.
 
@@ -20,10 +20,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from consensus.disk import Disk, File
+from consensus.entries import decode_entries, encode_entries
 from consensus.errors import CorruptLog, ForeignLog, StorageFailed
 from consensus.log import data_bytes
 from consensus.memory import MemoryLog
-from consensus.messages import Configuration, Entry, EntryKind, HardState, Snapshot
+from consensus.messages import Configuration, Entry, HardState, Snapshot
 from consensus.records import REMEDY, RecordScan, frame
 
 _FORMAT: Final = 1
@@ -36,7 +37,6 @@ _OWNER_HEAD = struct.Struct(">BB")
 _BATCH_HEAD = struct.Struct(">BB")
 _HARD_STATE = struct.Struct(">QQQ")
 _COUNT = struct.Struct(">I")
-_ENTRY = struct.Struct(">QQBI")
 
 
 class DurableLog:
@@ -227,11 +227,7 @@ def _encode_batch(hard_state: HardState | None, entries: Sequence[Entry]) -> lis
     payloads = []
     head = _encode_head(hard_state)
     for group in _groups(entries):
-        parts = [head, _COUNT.pack(len(group))]
-        for entry in group:
-            parts.append(_ENTRY.pack(entry.term, entry.index, entry.kind, len(entry.data)))
-            parts.append(entry.data)
-        payloads.append(b"".join(parts))
+        payloads.append(head + _COUNT.pack(len(group)) + encode_entries(group))
         head = _encode_head(None)
     return payloads
 
@@ -276,7 +272,7 @@ def _replay(memory: MemoryLog, path: str, offset: int, payload: bytes) -> None:
     memory.append(entries)
 
 
-def _decode_batch(payload: bytes) -> tuple[HardState | None, list[Entry]]:
+def _decode_batch(payload: bytes) -> tuple[HardState | None, Sequence[Entry]]:
     kind, has_state = _BATCH_HEAD.unpack_from(payload)
     if kind != _BATCH or has_state not in (0, 1):
         raise ValueError(f"it begins with {payload[:2]!r}")
@@ -287,12 +283,7 @@ def _decode_batch(payload: bytes) -> tuple[HardState | None, list[Entry]]:
         at += _HARD_STATE.size
     (count,) = _COUNT.unpack_from(payload, at)
     at += _COUNT.size
-    entries = []
-    for _ in range(count):
-        term, index, entry_kind, length = _ENTRY.unpack_from(payload, at)
-        at += _ENTRY.size
-        entries.append(Entry(term, index, EntryKind(entry_kind), payload[at : at + length]))
-        at += length
+    entries, at = decode_entries(payload, at, count)
     if at != len(payload):
         raise ValueError(f"it has {len(payload)} bytes where {at} are accounted for")
     return hard_state, entries

@@ -13,11 +13,14 @@ from typing import Any
 
 from xxhash import xxh32_hexdigest
 
+from consensus import codec
+from consensus.errors import MalformedMessage
 from consensus.messages import Message as RaftMessage
 from meshnode import wire
 from meshnode.identity import NodeId
 from meshnode.links.delivery import Delivery
 from meshnode.links.links import Links
+from meshnode.metadata.group import RaftBytes
 from simulations.cores import partition_node, placement_world, raft_member, swim_node
 from simulations.cores.partition_client import PartitionClient
 from simulations.cores.partition_node import PartitionNode
@@ -168,8 +171,10 @@ def _host_message(note: Note, known: dict[NodeId, str], before: Callable[..., No
     def seen(delivery: Delivery, peer: NodeId, role: Any, channel: Any, data: memoryview) -> None:
         process = current_process()
         if process is not None and process.is_alive:
-            with contextlib.suppress(wire.WireError):
+            with contextlib.suppress(wire.WireError, MalformedMessage):
                 message = wire.decode(data)
+                if isinstance(message, RaftBytes):
+                    message = codec.decode(message.message)
                 now_s, source = process.events.now, known.get(peer, "a guest")
                 note(Step(now_s, process.name, source, _word(message), _short(message), is_note=False))
         before(delivery, peer, role, channel, data)

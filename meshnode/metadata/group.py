@@ -1,14 +1,15 @@
 """This node's part in the mesh's one Raft group: the log on disk, the metadata, proposals."""
 
 import contextlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import trio
 
+from consensus import codec
 from consensus.config import RaftConfig
 from consensus.disk import Disk
 from consensus.driver import RaftNode
-from consensus.errors import CorruptLog, ForeignLog, LostLog, ProposalDropped, StorageError
+from consensus.errors import CorruptLog, ForeignLog, LostLog, MalformedMessage, ProposalDropped, StorageError
 from consensus.errors import OutcomeUnknown as ProposalUnknown
 from consensus.founding import founding
 from consensus.messages import ConfChange, Message, Role
@@ -37,7 +38,13 @@ HEARTBEATS_PER_TIMEOUT = 5
 wakes two processes. Streams lose none while they last, so one that is late means a path or a process that stalls. What
 has to be far below the timeout is how long a message is under way (Raft paper 5.6), not the pause between two."""
 
-wire.register(0x20, Message)
+
+@wire.message(0x20)
+@dataclass(frozen=True, slots=True)
+class RaftBytes:
+    """A message of the group as `consensus.codec` makes it: its entries are the bytes of the log."""
+
+    message: bytes
 
 
 class MetadataGroup:
@@ -101,8 +108,15 @@ class MetadataGroup:
 
     def receive(self, sender: NodeId, message: object) -> None:
         """A message of the channel RAFT."""
-        if isinstance(message, Message) and message.sender == sender:
-            self._raft.receive(message)
+        if not isinstance(message, RaftBytes):
+            return
+        try:
+            decoded = codec.decode(message.message)
+        except MalformedMessage as error:
+            self._logger.debug("dropped what is no message of Raft", sender=sender, reason=str(error))
+            return
+        if decoded.sender == sender:
+            self._raft.receive(decoded)
 
     def link_ended(self, peer: NodeId) -> None:
         """Messages to the peer were lost."""
@@ -181,7 +195,7 @@ class MetadataGroup:
                     raise OperatorError(f"the mesh can't register this node: {command.problem() or 'it is too new'}")
 
     def _send(self, message: Message) -> None:
-        self._links.send(NodeId(message.to), Channel.RAFT, message)
+        self._links.send(NodeId(message.to), Channel.RAFT, RaftBytes(codec.encode(message)))
 
 
 def open_raft_log(disk: Disk, owner: bytes, *, founder: NodeId | None) -> DurableLog:

@@ -72,7 +72,7 @@ class TestOpening:
             (b"\x02", "does not decode"),
             (b"\x02\x02" + bytes(4), "begins with"),
             (b"\x02\x00" + bytes(4) + b"more", "10 bytes where 6"),
-            (b"\x02\x00" + bytes(3) + b"\x01" + bytes(16) + b"\x09" + bytes(4), "9 is not a valid EntryKind"),
+            (b"\x02\x00" + bytes(3) + b"\x01" + bytes(16) + b"\x09" + bytes(4), "kind 9, which is not"),
             (
                 b"\x02\x00" + bytes(3) + b"\x01" + bytes(7) + b"\x01" + bytes(7) + b"\x05\x00" + bytes(4),
                 "records are missing",

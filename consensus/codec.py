@@ -1,0 +1,156 @@
+"""Messages as bytes.
+
+    version u8 · kind u8 · parts u16 · to u64 · sender u64 · numbers u64 … · snapshot · count u32 · entries
+
+`parts` says which of the numbers are there (those that are not 0, in the order of `_NUMBERS`), what the two flags are,
+and whether snapshot and entries follow. The entries are as in `consensus.entries`: just the bytes of the log.
+
+    snapshot       index u64 · term u64 · configuration · length u32 · data
+    configuration  auto_leave u8 · four times, for its tuples in their order: count u32 · ids u64 …
+
+All numbers are big-endian. Each message has one form: what `decode` takes, `encode` makes of it again.
+"""
+
+import struct
+from typing import Final
+
+from consensus.entries import decode_entries, encode_entries
+from consensus.errors import MalformedMessage
+from consensus.messages import Configuration, Entry, Message, MessageKind, Snapshot
+
+VERSION: Final = 1
+
+_NUMBERS: Final = ("term", "index", "log_term", "commit", "hint", "round", "request")
+_REJECT: Final = 1 << 7
+_TRANSFER: Final = 1 << 8
+_SNAPSHOT: Final = 1 << 9
+_ENTRIES: Final = 1 << 10
+_PARTS_MAX: Final = (1 << 11) - 1
+
+_COUNT: Final = struct.Struct(">I")
+_POSITION: Final = struct.Struct(">QQ")
+_PREFIX: Final = struct.Struct(">BBH")
+_KINDS: Final = {int(kind): kind for kind in MessageKind}
+# By which numbers are there: the head as a whole, and the names of the numbers.
+_HEADS: Final = {
+    numbers: (
+        struct.Struct(f">BBH{2 + numbers.bit_count()}Q"),
+        tuple(name for bit, name in enumerate(_NUMBERS) if numbers >> bit & 1),
+    )
+    for numbers in range(1 << len(_NUMBERS))
+}
+
+
+def encode(message: Message) -> bytes:
+    """The message as bytes."""
+    parts = 0
+    numbers = []
+    every = (
+        *(message.term, message.index, message.log_term, message.commit),
+        *(message.hint, message.round, message.request),
+    )
+    for bit, number in enumerate(every):
+        if number:
+            parts |= 1 << bit
+            numbers.append(number)
+    head, _ = _HEADS[parts]
+    parts |= _REJECT * message.reject | _TRANSFER * message.transfer
+    parts |= _SNAPSHOT * (message.snapshot is not None) | _ENTRIES * bool(message.entries)
+    encoded = head.pack(VERSION, message.kind, parts, message.to, message.sender, *numbers)
+    if message.snapshot is not None:
+        encoded += _encode_snapshot(message.snapshot)
+    if message.entries:
+        encoded = b"".join((encoded, _COUNT.pack(len(message.entries)), encode_entries(message.entries)))
+    return encoded
+
+
+def decode(data: bytes) -> Message:
+    """The message that `encode` made these bytes of. Its entries keep theirs.
+
+    Raises:
+        MalformedMessage: they are not one message of this version.
+    """
+    try:
+        return _decode(data)
+    except (struct.error, ValueError) as error:
+        raise MalformedMessage(
+            f"{len(data)} bytes that begin with {data[:32].hex()} are no message: {error}"
+        ) from error
+
+
+def _decode(data: bytes) -> Message:
+    version, kind, parts = _PREFIX.unpack_from(data)
+    if version != VERSION:
+        raise ValueError(f"they are of version {version} and this node speaks version {VERSION}")
+    if kind not in _KINDS or parts > _PARTS_MAX:
+        raise ValueError(f"kind {kind} and parts {parts:#x} are unknown")
+    head, names = _HEADS[parts & (len(_HEADS) - 1)]
+    _, _, _, to, sender, *numbers = head.unpack_from(data)
+    if 0 in numbers:
+        raise ValueError("a number that is there is 0")
+    at = head.size
+    fields: dict[str, int] = dict(zip(names, numbers, strict=True))
+    snapshot = None
+    if parts & _SNAPSHOT:
+        snapshot, at = _decode_snapshot(data, at)
+    entries: tuple[Entry, ...] = ()
+    if parts & _ENTRIES:
+        (count,) = _COUNT.unpack_from(data, at)
+        if not count:
+            raise ValueError("they announce entries and have none")
+        entries, at = decode_entries(data, at + _COUNT.size, count)
+    if at != len(data):
+        raise ValueError(f"the message ends at byte {at}")
+    return Message(
+        _KINDS[kind],
+        to=to,
+        sender=sender,
+        reject=bool(parts & _REJECT),
+        transfer=bool(parts & _TRANSFER),
+        snapshot=snapshot,
+        entries=entries,
+        **fields,
+    )
+
+
+def _encode_snapshot(snapshot: Snapshot) -> bytes:
+    configuration = snapshot.configuration
+    tuples = (
+        configuration.voters,
+        configuration.voters_outgoing,
+        configuration.learners,
+        configuration.learners_next,
+    )
+    return b"".join(
+        (
+            _POSITION.pack(snapshot.index, snapshot.term),
+            bytes([configuration.auto_leave]),
+            *(struct.pack(f">I{len(nodes)}Q", len(nodes), *nodes) for nodes in tuples),
+            _COUNT.pack(len(snapshot.data)),
+            snapshot.data,
+        )
+    )
+
+
+def _decode_snapshot(data: bytes, at: int) -> tuple[Snapshot, int]:
+    index, term = _POSITION.unpack_from(data, at)
+    at += _POSITION.size
+    auto_leave = data[at : at + 1]
+    if auto_leave not in (b"\0", b"\1"):
+        raise ValueError(f"a flag is {auto_leave!r}")
+    at += 1
+    tuples: list[tuple[int, ...]] = []
+    for _ in range(4):
+        (count,) = _COUNT.unpack_from(data, at)
+        at += _COUNT.size
+        if 8 * count > len(data) - at:
+            raise ValueError(f"{count} nodes cannot be in {len(data) - at} bytes")
+        tuples.append(struct.unpack_from(f">{count}Q", data, at))
+        at += 8 * count
+    (length,) = _COUNT.unpack_from(data, at)
+    at += _COUNT.size
+    if at + length > len(data):
+        raise ValueError(f"a snapshot of {length} bytes cannot be in {len(data) - at}")
+    voters, voters_outgoing, learners, learners_next = tuples
+    configuration = Configuration(voters, voters_outgoing, learners, learners_next, auto_leave == b"\1")
+    return Snapshot(index, term, configuration, data[at : at + length]), at + length
