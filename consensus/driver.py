@@ -9,73 +9,50 @@ The caller:
 4. Closes the log when `run` has ended. If it ended with an error, this process is no member any longer.
 """
 
+import contextlib
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
+from consensus.alarm import Alarm
+from consensus.applier import Applier
 from consensus.config import RaftConfig
+from consensus.environment import Clock, RunBlocking, StateMachine
 from consensus.errors import (
     ConsensusError,
     MalformedMessage,
     NodeStopped,
+    Overloaded,
     ProposalDropped,
     UnknownPeer,
 )
-from consensus.log import data_bytes
+from consensus.forwarding import check_forwarded
+from consensus.inbox import Inbox
 from consensus.messages import (
     ConfChange,
     ConfChangeSet,
     Configuration,
-    Entry,
-    EntryKind,
     Message,
     MessageKind,
     Role,
 )
-from consensus.proposals import Envelope, Proposal, Proposals, unwrap, wrap
+from consensus.outbox import Outbox
+from consensus.proposals import Envelopes, Proposal, Proposals
 from consensus.raft import Raft
-from consensus.ready import Ready
-from consensus.reconfiguration import decode_change
+from consensus.readers import Readers
+from consensus.ready import Appended, Ready, StorageAppend
 from consensus.status import Status, status_of
 from consensus.storage import DurableLog
+from consensus.waiting import Waiter
+from consensus.writer import Writer
 
-INBOX_MESSAGES_MAX: Final = 4096
-"""Several round trips of a busy group. What does not fit is dropped, and Raft sends it again."""
-INBOX_BYTES_MAX: Final = 64 << 20
-"""Entry data in the inbox: what one leader may send ahead of this node's answers, and more."""
 WAITING_BYTES_MAX: Final = 64 << 20
-"""Proposals of this process that wait: as much as a leader takes on uncommitted."""
-
-
-class Clock(Protocol):
-    """Time, as the node sees it: monotonic seconds."""
-
-    def now(self) -> float: ...
-
-    async def sleep_until(self, deadline: float) -> None:
-        """Return at `deadline` or later; at once, after a checkpoint, if it is past."""
-        ...
-
-
-class StateMachine(Protocol):
-    """What the log is applied to, on every member in the same order."""
-
-    def apply(self, index: int, data: bytes) -> object:
-        """Apply an entry that was proposed. The result goes to its proposer, and depends on the entries alone.
-
-        It blocks the node, so it must be quick. An exception ends the node: the entry cannot be skipped.
-        """
-        ...
-
-
-class RunBlocking(Protocol):
-    """Runs a blocking call elsewhere, such as `trio.to_thread.run_sync`."""
-
-    def __call__(self, call: Callable[[], None], /) -> Awaitable[None]: ...
+"""Proposals of this process that are under way: as much as a leader takes on uncommitted."""
+READ_RETRY_HEARTBEATS: Final = 2
+"""Heartbeats in which a read is not confirmed, and asked again: a round goes out with each, and may be lost."""
 
 
 class RaftNode:
@@ -104,26 +81,26 @@ class RaftNode:
         send: Callable[[Message], None],
         waiting_bytes_max: int = WAITING_BYTES_MAX,
     ) -> None:
-        self._config = config
-        self._log = log
-        self._machine = machine
+        self._config = replace(config, async_storage=True)
         self._clock = clock
-        self._run_blocking = run_blocking
         self._send = send
-        self._raft = Raft(config, log, now=clock.now(), rng=rng)
-        self._incarnation = rng.getrandbits(64)
+        self._raft = Raft(self._config, log, now=clock.now(), rng=rng)
         self._proposals = Proposals(bytes_max=waiting_bytes_max)
-        self._inbox: deque[Message] = deque()
-        self._inbox_bytes = 0
-        self._messages_dropped = 0
+        self._envelopes = Envelopes(config.id, rng.getrandbits(64))
+        self._readers = Readers(retry_s=READ_RETRY_HEARTBEATS * config.heartbeat_interval_s)
+        self._writer = Writer(log, run_blocking=run_blocking, done=self._stored)
+        self._applier = Applier(machine, raft=self._raft, proposals=self._proposals, envelopes=self._envelopes)
+        self._outbox = Outbox(log.initial_state()[0], send)
+        self._inbox = Inbox()
         self._messages_refused = 0
         self._work = trio.Event()
         self._changed = trio.Event()
         self._leads = trio.Event()
-        # When the core wants to be woken; None while the loop is at work and will ask it anyway.
-        self._core_deadline: float | None = None
-        self._alarm_at: float | None = None
-        self._alarm = trio.CancelScope()
+        # When the loop wants to be woken; None while it is at work and will look anyway.
+        self._loop_deadline: float | None = None
+        self._alarm = Alarm(clock, next_deadline=self._next_deadline, due=self._due)
+        self._scope = trio.CancelScope()
+        self._failure: ConsensusError | None = None
         self._stopped = False
 
     # For the application.
@@ -141,13 +118,63 @@ class RaftNode:
             OutcomeUnknown: the time was over, or the node stopped: it may be agreed on or not.
             ValueError: it is larger than one append may be.
         """
+        self._check_size(data)
+        return await self._submit(data, timeout_s=timeout_s)
+
+    def propose_soon(self, data: bytes, *, timeout_s: float, settled: Callable[[Waiter], None]) -> None:
+        """`propose` for who has many under way and wants no task for each.
+
+        Args:
+            data: what to propose.
+            timeout_s: as for `propose`.
+            settled: called once, within the node's own work: the argument's `outcome()` returns what `propose`
+                returns, or raises what it raises. It must be quick, and must not raise itself.
+
+        Raises:
+            Overloaded, NodeStopped, ValueError: as `propose`; then `settled` is never called.
+        """
+        self._check_size(data)
+        self._check_running()
+        deadline = self._clock.now() + timeout_s
+        self._proposals.add(data, deadline=deadline, wake=settled)
+        self._work.set()
+        self._alarm.ring_by(deadline)
+
+    def _check_size(self, data: bytes) -> None:
         size = len(data)
         if size > self._config.append_bytes_max:
             raise ValueError(
                 f"the proposal has {size} bytes and append_bytes_max is {self._config.append_bytes_max}: split it, or"
                 " keep large data elsewhere and propose where it is"
             )
-        return await self._submit(data, timeout_s=timeout_s)
+
+    async def read_index(self, *, timeout_s: float) -> int:
+        """Wait until the state machine here has all that was agreed on, anywhere, before this call. Any member may ask.
+
+        Whoever looks at it then, before anything else is awaited, reads linearizably. It costs no entry in the log, and
+        one round of the leader answers all who wait.
+
+        Returns:
+            The index up to which the log is applied here.
+
+        Raises:
+            ProposalDropped: no leader confirmed it in time, or the entries did not come. Reading again is safe.
+            Overloaded: so, because too many reads wait.
+            NodeStopped: so, because the node does not run.
+        """
+        self._check_running()
+        settled = trio.Event()
+        deadline = self._clock.now() + timeout_s
+        reader = self._readers.add(deadline=deadline, wake=lambda _: settled.set())
+        self._work.set()
+        self._alarm.ring_by(deadline)
+        try:
+            await settled.wait()
+        finally:
+            self._readers.withdraw(reader)
+        index = reader.outcome()
+        assert isinstance(index, int)
+        return index
 
     async def change_configuration(self, change: ConfChange | ConfChangeSet, *, timeout_s: float) -> Configuration:
         """Have a change of the configuration agreed on and put in force. Its context is the driver's own.
@@ -168,13 +195,15 @@ class RaftNode:
         self._check_running()
         settled = trio.Event()
         deadline = self._clock.now() + timeout_s
-        proposal = self._proposals.add(content, deadline=deadline, wake=settled.set)
+        proposal = self._proposals.add(content, deadline=deadline, wake=lambda _: settled.set())
         self._work.set()
-        self._ring_by(deadline)
+        self._alarm.ring_by(deadline)
         try:
             await settled.wait()
         finally:
-            self._proposals.withdraw(proposal)
+            if not proposal.settled:
+                self._proposals.withdraw(proposal)
+                self._work.set()  # there may be room for others now
         return proposal.outcome()
 
     def transfer_leadership(self, to: int) -> None:
@@ -200,7 +229,7 @@ class RaftNode:
         return status_of(
             self._raft,
             running=not self._stopped,
-            messages_dropped=self._messages_dropped,
+            messages_dropped=self._inbox.dropped,
             messages_refused=self._messages_refused,
         )
 
@@ -227,16 +256,11 @@ class RaftNode:
 
     def receive(self, message: Message) -> None:
         """Take a message from a peer, to be looked at soon. Dropped if too many wait."""
-        size = data_bytes(message.entries)
         # Snapshots are never sent as long as no log is compacted, so whoever sends one is no peer of this kind.
         refused = message.kind is MessageKind.SNAPSHOT
         if refused or self._stopped:
             self._messages_refused += refused
-        elif len(self._inbox) >= INBOX_MESSAGES_MAX or self._inbox_bytes + size > INBOX_BYTES_MAX:
-            self._messages_dropped += 1
-        else:
-            self._inbox.append(message)
-            self._inbox_bytes += size
+        elif self._inbox.put(message):
             self._work.set()
 
     def report_unreachable(self, node: int) -> None:
@@ -255,45 +279,54 @@ class RaftNode:
             ExceptionGroup: the state machine raised, or a bug.
         """
         self._check_running()
-        failure: ConsensusError | None = None
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_time)
+                self._scope = nursery.cancel_scope
+                nursery.start_soon(self._alarm.run)
+                nursery.start_soon(self._until_failure, self._writer.run)
                 task_status.started()
-                try:
-                    while True:
-                        await self._turn()
-                except ConsensusError as error:
-                    failure = error
-                    nursery.cancel_scope.cancel()
+                await self._until_failure(self._loop)
         finally:
             self._stopped = True
             self._proposals.stop()
+            self._readers.stop()
             self._changed.set()
             self._note_role(Role.FOLLOWER)
-        if failure is not None:
-            raise failure
+        if self._failure is not None:
+            raise self._failure
 
-    async def _turn(self) -> None:
-        """Take in what has come, carry out batches until nothing is left to do, and wait."""
-        self._take_in()
-        while (ready := self._raft.ready()) is not None:
-            await self._carry_out(ready)
+    async def _until_failure(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Nothing goes on after a failure."""
+        try:
+            await job()
+        except ConsensusError as error:
+            self._failure = self._failure or error
+            self._scope.cancel()
+
+    async def _loop(self) -> None:
+        """Take in what has come, hand out what is to be done, apply a part of what is agreed on; then wait for more."""
+        while self._failure is None:
+            self._take_in()
+            while (ready := self._raft.ready()) is not None:
+                self._hand_out(ready)
+            applied = self._applier.apply_some(self._clock.now())
             self._announce()  # who waits hears of it also where there is always more to do
-            if self._work.is_set() or ready.committed_entries:  # which may have left this node alone
-                self._take_in()
-        self._announce()
-        self._core_deadline = self._raft.next_deadline
-        self._ring_by(self._core_deadline)
-        await self._work.wait()
-        self._core_deadline = None
+            if applied is not None:
+                self._readers.applied(applied)
+                await trio.lowlevel.checkpoint()  # others have their turn
+                continue
+            self._loop_deadline = _earliest(self._raft.next_deadline, self._readers.next_question)
+            self._alarm.ring_by(self._loop_deadline)
+            await self._work.wait()
+            self._loop_deadline = None
+
+    # What comes in.
 
     def _take_in(self) -> None:
         self._work = trio.Event()
         now = self._clock.now()
-        while self._inbox:
-            self._take_message(self._inbox.popleft(), now)
-        self._inbox_bytes = 0
+        for message in self._inbox.take_all():
+            self._take_message(message, now)
         self._take_proposals()
         # After the messages: a node that was held up hears first that its leader is alive.
         self._raft.wake(now)
@@ -301,102 +334,88 @@ class RaftNode:
         if alone and self._raft.role is Role.FOLLOWER:
             # There is nobody to wait for.
             self._raft.campaign(now)
+        self._ask_for_reads(now)
 
     def _take_message(self, message: Message, now: float) -> None:
         try:
             if message.kind is MessageKind.PROPOSE:
-                self._check_forwarded(message)
+                check_forwarded(message, self._raft)
             self._raft.receive(message, now)
         except (MalformedMessage, UnknownPeer, ProposalDropped):
             self._messages_refused += 1
 
-    def _check_forwarded(self, message: Message) -> None:
-        """Let a proposal pass that this node may append as the leader that its proposer took it for."""
-        if self._raft.role is not Role.LEADER:
-            raise ProposalDropped(f"node {self._raft.id} does not lead")
-        for entry in message.entries:
-            if entry.kind is EntryKind.NORMAL:
-                envelope, _ = unwrap(entry.data)
-            else:
-                change = decode_change(entry)
-                envelope, _ = unwrap(change.context)
-                refused = self._raft.refusal(change)
-                if refused is not None:
-                    raise refused
-            if envelope.term != self._raft.term:
-                raise ProposalDropped(f"it was meant for the leader of term {envelope.term}")
-            if envelope.proposer != message.sender:
-                raise MalformedMessage(f"node {message.sender} forwards in the name of node {envelope.proposer}")
-
     def _take_proposals(self) -> None:
-        """Propose all that waits, much of it together: one append and one sync for the whole."""
+        """Propose all that waits, much of it together: one append and one message to each follower for the whole."""
         while batch := self._proposals.next_batch(self._config.append_bytes_max):
             term = self._raft.term
             try:
                 self._propose(batch, term)
+            except Overloaded:
+                self._proposals.put_back(batch)
+                return
             except ProposalDropped as dropped:
-                for proposal in batch:
-                    self._proposals.refuse(proposal, dropped)
+                self._proposals.refuse(batch, dropped)
             else:
-                for proposal in batch:
-                    self._proposals.mark_sent(proposal, term=term)
+                self._proposals.mark_sent(batch, term=term)
 
-    def _propose(self, batch: list[Proposal], term: int) -> None:
-        data = []
-        for proposal in batch:
-            envelope = Envelope(self._raft.id, self._incarnation, proposal.sequence, term)
-            if isinstance(proposal.content, bytes):
-                data.append(wrap(envelope, proposal.content))
-                continue
-            assert len(batch) == 1, "a change goes alone"
-            change = replace(proposal.content, context=wrap(envelope, b""))
-            refused = self._raft.refusal(change) if self._raft.role is Role.LEADER else None
-            if refused is not None:
-                raise refused
-            self._raft.propose_change(change)
-        if data:
-            self._raft.propose(*data)
+    def _propose(self, batch: Sequence[Proposal], term: int) -> None:
+        (first, *_) = batch
+        if isinstance(first.content, bytes):
+            self._raft.propose(*self._envelopes.wrap_all(batch, term))
+            return
+        assert len(batch) == 1, "a change goes alone"
+        change = replace(first.content, context=self._envelopes.wrap(first.sequence, term, b""))
+        refused = self._raft.refusal(change) if self._raft.role is Role.LEADER else None
+        if refused is not None:
+            raise refused
+        self._raft.propose_change(change)
 
-    async def _carry_out(self, ready: Ready) -> None:
-        """The duties 3 to 7 of the package's docstring."""
+    def _ask_for_reads(self, now: float) -> None:
+        request = self._readers.ask(now)
+        if request is not None:
+            with contextlib.suppress(ProposalDropped):  # there is no leader yet: it is asked again
+                self._raft.read(request, now)
+
+    # What is to be done.
+
+    def _hand_out(self, ready: Ready) -> None:
         assert ready.snapshot is None
         if ready.soft_state is not None:
             self._note_role(ready.soft_state.role)
-        self._log.append(ready.hard_state, ready.entries)
-        for message in ready.messages:
-            self._send(message)
-        if ready.must_sync:
-            # Meanwhile messages and proposals gather for the next batch.
-            await self._run_blocking(self._log.sync)
-        elif ready.committed_entries:
-            await trio.lowlevel.checkpoint()  # others have their turn, though a long log is applied
-        for message in ready.messages_after_sync:
-            self._send(message)
-        for entry in ready.committed_entries:
-            self._apply(entry)
-        self._raft.advance()
+            self._readers.ask_again()
+            self._work.set()
+        append = ready.append
+        self._outbox.take(ready.messages, append)
+        for state in ready.read_states:
+            self._readers.answered(state)
+        if append is not None:
+            self._writer.add(append)
+        if ready.apply is not None:
+            self._applier.add(ready.apply)
+        if ready.read_states:
+            self._readers.applied(self._raft.applied_index)
+            self._work.set()  # those that came meanwhile are asked for now
+
+    def _stored(self, work: StorageAppend) -> None:
+        """Work is durable: what it promises may leave."""
+        if self._failure is not None:
+            return
+        now = self._clock.now()
+        self._outbox.stored(work)
+        for response in work.responses:
+            if isinstance(response, Appended):
+                self._raft.stored(response, now)
+            elif response.to == self._raft.id:
+                self._raft.receive_own(response, now)
+            else:
+                self._send(response)
+        self._work.set()
 
     def _note_role(self, role: Role) -> None:
         if role is Role.LEADER:
             self._leads.set()
         elif self._leads.is_set():
             self._leads = trio.Event()
-
-    def _apply(self, entry: Entry) -> None:
-        if entry.kind is not EntryKind.NORMAL:
-            change = decode_change(entry)
-            configuration = self._raft.apply_change(change)
-            # A founder's change has no envelope: nobody waits for it.
-            if change.context:
-                self._settle(unwrap(change.context)[0], configuration)
-        elif entry.data:
-            envelope, data = unwrap(entry.data)
-            self._settle(envelope, self._machine.apply(entry.index, data))
-        self._proposals.term_applied(entry.term)
-
-    def _settle(self, envelope: Envelope, result: object) -> None:
-        if envelope.proposer == self._raft.id and envelope.incarnation == self._incarnation:
-            self._proposals.applied(envelope.sequence, result)
 
     def _announce(self) -> None:
         if self._changed.statistics().tasks_waiting:
@@ -405,27 +424,17 @@ class RaftNode:
 
     # Time.
 
-    async def _keep_time(self) -> None:
-        """One sleep for the core and for all that wait. Only a deadline that moves forward cuts it short."""
-        while True:
-            deadlines = [at for at in (self._core_deadline, self._proposals.next_deadline) if at is not None]
-            at = min(deadlines, default=None)
-            now = self._clock.now()
-            if at is not None and at <= now:
-                self._proposals.expire(now)
-                if self._core_deadline is not None and self._core_deadline <= now:
-                    self._core_deadline = None
-                    self._work.set()
-                continue
-            self._alarm_at = at
-            with trio.CancelScope() as self._alarm:
-                if at is None:
-                    await trio.sleep_forever()
-                else:
-                    await self._clock.sleep_until(at)
-            self._alarm_at = None
+    def _next_deadline(self) -> float | None:
+        return _earliest(self._loop_deadline, self._proposals.next_deadline, self._readers.next_deadline)
 
-    def _ring_by(self, deadline: float | None) -> None:
-        """See to it that the alarm does not sleep past a deadline."""
-        if deadline is not None and (self._alarm_at is None or deadline < self._alarm_at):
-            self._alarm.cancel()
+    def _due(self, now: float) -> None:
+        expired = self._proposals.expire(now)
+        self._readers.expire(now)
+        is_due = self._loop_deadline is not None and self._loop_deadline <= now
+        if is_due or expired:  # which may have made room for others
+            self._loop_deadline = None
+            self._work.set()
+
+
+def _earliest(*deadlines: float | None) -> float | None:
+    return min([at for at in deadlines if at is not None], default=None)

@@ -10,17 +10,19 @@ term appends it. Hence a rule without guessing: once an entry of a later term is
 is in no log and will never be in one, because terms only rise along the log.
 """
 
-import heapq
 import struct
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from consensus.errors import ConsensusError, MalformedMessage, NodeStopped, OutcomeUnknown, Overloaded, ProposalDropped
 from consensus.messages import ConfChange, ConfChangeSet
+from consensus.waiting import Deadlines, Waiter
 
 _ENVELOPE: Final = struct.Struct(">QQQQ")
+_SENDER: Final = struct.Struct(">QQ")
+_NUMBER: Final = struct.Struct(">QQ")
 _COST_BYTES: Final = 512
 """What a waiting proposal takes in memory beside its data, roughly, so that many small ones are bounded as well."""
 
@@ -47,70 +49,95 @@ def unwrap(data: bytes) -> tuple[Envelope, bytes]:
         MalformedMessage: there is none.
     """
     if len(data) < _ENVELOPE.size:
-        raise MalformedMessage(f"{data!r} is too short for a proposal in its envelope")
+        raise _without_envelope(data)
     return Envelope(*_ENVELOPE.unpack_from(data)), data[_ENVELOPE.size :]
 
 
-class Proposal:
+class Envelopes:
+    """Those of one process.
+
+    Args:
+        proposer, incarnation: see `Envelope`.
+    """
+
+    def __init__(self, proposer: int, incarnation: int) -> None:
+        self._sender = _SENDER.pack(proposer, incarnation)
+
+    def wrap(self, sequence: int, term: int, data: bytes) -> bytes:
+        """Put data into an envelope."""
+        return self._sender + _NUMBER.pack(sequence, term) + data
+
+    def wrap_all(self, proposals: Iterable["Proposal"], term: int) -> list[bytes]:
+        """The data of proposals, each in its envelope."""
+        sender, number = self._sender, _NUMBER.pack
+        return [
+            b"".join((sender, number(proposal.sequence, term), proposal.content))
+            for proposal in proposals
+            if isinstance(proposal.content, bytes)
+        ]
+
+    def open(self, data: bytes) -> tuple[int | None, bytes]:
+        """Take data out of its envelope, and say which proposal of this process it is; None for another's.
+
+        Raises:
+            MalformedMessage: there is no envelope.
+        """
+        if len(data) < _ENVELOPE.size:
+            raise _without_envelope(data)
+        is_own = data.startswith(self._sender)
+        sequence = _NUMBER.unpack_from(data, _SENDER.size)[0] if is_own else None
+        return sequence, data[_ENVELOPE.size :]
+
+
+def _without_envelope(data: bytes) -> MalformedMessage:
+    return MalformedMessage(f"{data!r} is too short for a proposal in its envelope")
+
+
+class Proposal(Waiter):
     """One proposal and, in the end, its outcome: a result or an error."""
 
-    __slots__ = ("_error", "_result", "_wake", "content", "deadline", "sequence", "settled", "term")
+    __slots__ = ("content", "cost_bytes", "sequence", "term")
 
     def __init__(
-        self, content: bytes | ConfChange | ConfChangeSet, *, sequence: int, deadline: float, wake: Callable[[], None]
+        self,
+        content: bytes | ConfChange | ConfChangeSet,
+        *,
+        sequence: int,
+        deadline: float,
+        wake: Callable[[Waiter], None],
     ) -> None:
+        super().__init__(deadline=deadline, wake=wake)
         self.content = content
         self.sequence = sequence
-        self.deadline = deadline
         self.term = 0
         """The term in which it was proposed; 0 as long as it was not."""
-        self.settled = False
-        self._wake = wake
-        self._result: object = None
-        self._error: ConsensusError | None = None
-
-    @property
-    def cost_bytes(self) -> int:
-        size = len(self.content) if isinstance(self.content, bytes) else 0
-        return size + _COST_BYTES
-
-    def settle(self, result: object = None, *, error: ConsensusError | None = None) -> None:
-        assert not self.settled
-        self.settled = True
-        self._result = result
-        self._error = error
-        self._wake()
-
-    def outcome(self) -> object:
-        """The result. Raises the error if there is one."""
-        assert self.settled
-        if self._error is not None:
-            raise self._error
-        return self._result
+        self.cost_bytes = _COST_BYTES + (len(content) if isinstance(content, bytes) else 0)
 
 
 class Proposals:
-    """All that wait.
+    """All that wait: those that are under way, and behind them, in order, those that have to wait their turn.
 
     Args:
-        bytes_max: how much may wait, data and bookkeeping, before `add` refuses.
+        bytes_max: how much may be under way, data and bookkeeping. As much again may wait behind it, before `add`
+            refuses. One of any size may be alone on either side.
     """
 
     def __init__(self, *, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        # Together within bytes_max, by `add`. The sent ones are in the order of their terms.
-        self._unsent: deque[Proposal] = deque()
+        # Each within bytes_max, and in the order of the sequence; so the sent ones are in the order of their terms.
+        self._unsent: OrderedDict[int, Proposal] = OrderedDict()
         self._sent: OrderedDict[int, Proposal] = OrderedDict()
-        self._bytes = 0
+        self._unsent_bytes = 0
+        self._sent_bytes = 0
+        self._is_held_back = False
         self._sequence = 0
-        # Also holds settled ones until `_prune` or their deadline; at most twice as many as wait, and a few.
-        self._deadlines: list[tuple[float, int, Proposal]] = []
+        self._deadlines: Deadlines[Proposal] = Deadlines()
 
     def __len__(self) -> int:
         return len(self._unsent) + len(self._sent)
 
     def add(
-        self, content: bytes | ConfChange | ConfChangeSet, *, deadline: float, wake: Callable[[], None]
+        self, content: bytes | ConfChange | ConfChangeSet, *, deadline: float, wake: Callable[[Waiter], None]
     ) -> Proposal:
         """Let a proposal wait its turn. `wake` is called once, when it is settled.
 
@@ -118,53 +145,72 @@ class Proposals:
             Overloaded: too much is waiting.
         """
         proposal = Proposal(content, sequence=self._sequence, deadline=deadline, wake=wake)
-        if self._bytes + proposal.cost_bytes > self._bytes_max and len(self):
+        size = self._unsent_bytes + proposal.cost_bytes
+        if size > self._bytes_max and self._unsent:
             raise Overloaded(
-                f"{len(self)} proposals with {self._bytes} bytes wait already and at most {self._bytes_max} may:"
-                " propose again when some have come back"
+                f"{self._sent_bytes} bytes of proposals are under way, {self._unsent_bytes} wait behind them and at"
+                f" most {self._bytes_max} may: propose again when some have come back"
             )
         self._sequence += 1
-        self._bytes += proposal.cost_bytes
-        self._unsent.append(proposal)
-        self._prune()
-        heapq.heappush(self._deadlines, (deadline, proposal.sequence, proposal))
+        self._unsent_bytes = size
+        self._unsent[proposal.sequence] = proposal
+        self._deadlines.add(proposal)
         return proposal
 
-    def _prune(self) -> None:
-        if len(self._deadlines) > 2 * len(self) + 64:
-            self._deadlines = [item for item in self._deadlines if not item[2].settled]
-            heapq.heapify(self._deadlines)
-
     def next_batch(self, bytes_max: int) -> list[Proposal]:
-        """The next proposals to send together: a change of the configuration, or data within `bytes_max`."""
+        """The next proposals to send together: a change of the configuration, or data within `bytes_max`.
+
+        None as long as too much is under way. They belong to the caller until `mark_sent`, `refuse` or `put_back`.
+        """
         batch: list[Proposal] = []
-        size = 0
-        while self._unsent:
-            proposal = self._unsent[0]
+        size = cost = 0
+        self._is_held_back = False
+        for proposal in self._unsent.values():
+            under_way = self._sent_bytes + cost
+            if under_way and under_way + proposal.cost_bytes > self._bytes_max:
+                self._is_held_back = True
+                break
+            if isinstance(proposal.content, bytes):
+                size += len(proposal.content)
+                if batch and size > bytes_max:
+                    break
+            elif batch:
+                break
+            batch.append(proposal)
+            cost += proposal.cost_bytes
             if not isinstance(proposal.content, bytes):
-                if not batch:
-                    batch.append(self._unsent.popleft())
                 break
-            size += len(proposal.content)
-            if batch and size > bytes_max:
-                break
-            batch.append(self._unsent.popleft())
+        for proposal in batch:
+            del self._unsent[proposal.sequence]
+        self._unsent_bytes -= cost
         return batch
 
-    def mark_sent(self, proposal: Proposal, *, term: int) -> None:
-        """The proposal of the last batch was proposed in that term."""
-        proposal.term = term
-        self._sent[proposal.sequence] = proposal
+    def mark_sent(self, batch: Iterable[Proposal], *, term: int) -> None:
+        """The last batch was proposed in that term."""
+        for proposal in batch:
+            proposal.term = term
+            self._sent[proposal.sequence] = proposal
+            self._sent_bytes += proposal.cost_bytes
 
-    def refuse(self, proposal: Proposal, error: ConsensusError) -> None:
-        """The proposal of the last batch was not taken."""
-        self._settle(proposal, error=error)
+    def put_back(self, batch: Sequence[Proposal]) -> None:
+        """The last batch has to wait until the leader takes on more."""
+        self._is_held_back = True
+        for proposal in reversed(batch):
+            self._unsent[proposal.sequence] = proposal
+            self._unsent.move_to_end(proposal.sequence, last=False)
+            self._unsent_bytes += proposal.cost_bytes
 
-    def applied(self, sequence: int, result: object) -> None:
-        """A proposal of this process was applied."""
-        proposal = self._sent.pop(sequence, None)
+    def refuse(self, batch: Iterable[Proposal], error: ConsensusError) -> None:
+        """The last batch was not taken."""
+        for proposal in batch:
+            proposal.settle(error=error)
+
+    def applied(self, sequence: int | None, result: object) -> None:
+        """A proposal of this process, or of another, was applied."""
+        proposal = None if sequence is None else self._sent.pop(sequence, None)
         if proposal is not None:
-            self._settle(proposal, result)
+            self._sent_bytes -= proposal.cost_bytes
+            proposal.settle(result)
 
     def term_applied(self, term: int) -> None:
         """An entry of that term was applied: what was proposed in an earlier one has come, or never will."""
@@ -172,48 +218,56 @@ class Proposals:
             proposal = next(iter(self._sent.values()))
             if proposal.term >= term:
                 return
-            del self._sent[proposal.sequence]
+            self._forget(proposal)
             error = ProposalDropped(
                 f"the leader of term {proposal.term} was replaced before it could keep the proposal: propose it again"
             )
-            self._settle(proposal, error=error)
+            proposal.settle(error=error)
 
     @property
     def next_deadline(self) -> float | None:
         """When to call `expire` next. May be the deadline of one that was settled meanwhile."""
-        return self._deadlines[0][0] if self._deadlines else None
+        return self._deadlines.next
 
-    def expire(self, now: float) -> None:
-        """Give up on those whose time is over."""
-        while self._deadlines and self._deadlines[0][0] <= now:
-            proposal = heapq.heappop(self._deadlines)[2]
-            if not proposal.settled:
-                self.withdraw(proposal)
+    def expire(self, now: float) -> bool:
+        """Give up on those whose time is over. False if there are none."""
+        due = self._deadlines.due(now)
+        for proposal in due:
+            self.withdraw(proposal)
+        return bool(due)
 
     def withdraw(self, proposal: Proposal) -> None:
         """Wait no longer for a proposal. Without effect if it is settled."""
         if proposal.settled:
             return
+        self._forget(proposal)
+        error: ConsensusError
         if proposal.term:
-            del self._sent[proposal.sequence]
-            error: ConsensusError = OutcomeUnknown(
+            error = OutcomeUnknown(
                 f"no word in time of a proposal made in term {proposal.term}: it may still be agreed on"
             )
+        elif self._is_held_back:
+            error = Overloaded(
+                "the time was over while earlier proposals were under way, more than may be: propose it again when"
+                " some have come back"
+            )
         else:
-            self._unsent.remove(proposal)
             error = ProposalDropped("the time was over before it could be proposed: propose it again")
-        self._settle(proposal, error=error)
+        proposal.settle(error=error)
 
     def stop(self) -> None:
         """The node stops: nobody will come to know."""
-        while self._unsent:
-            self._settle(self._unsent.popleft(), error=NodeStopped("the node stopped before it could propose"))
-        while self._sent:
-            _, proposal = self._sent.popitem()
-            self._settle(proposal, error=OutcomeUnknown("the node stopped: the proposal may still be agreed on"))
-        self._deadlines = []
+        unsent, sent = [*self._unsent.values()], [*self._sent.values()]
+        for proposal in (*unsent, *sent):
+            self._forget(proposal)
+        self.refuse(unsent, NodeStopped("the node stopped before it could propose"))
+        self.refuse(sent, OutcomeUnknown("the node stopped: the proposal may still be agreed on"))
+        self._deadlines = Deadlines()
 
-    def _settle(self, proposal: Proposal, result: object = None, *, error: ConsensusError | None = None) -> None:
-        self._bytes -= proposal.cost_bytes
-        assert self._bytes >= 0
-        proposal.settle(result, error=error)
+    def _forget(self, proposal: Proposal) -> None:
+        if proposal.term:
+            del self._sent[proposal.sequence]
+            self._sent_bytes -= proposal.cost_bytes
+        else:
+            del self._unsent[proposal.sequence]
+            self._unsent_bytes -= proposal.cost_bytes

@@ -4,13 +4,14 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
 from consensus.config import RaftConfig
-from consensus.driver import INBOX_MESSAGES_MAX, RaftNode
+from consensus.driver import RaftNode
 from consensus.errors import (
     ConfigurationRefused,
     LostLog,
@@ -22,11 +23,13 @@ from consensus.errors import (
     StorageFailed,
 )
 from consensus.founding import founding
+from consensus.inbox import MESSAGES_MAX
 from consensus.messages import Configuration, Entry, EntryKind, Message, MessageKind, Role, Snapshot
 from consensus.proposals import Envelope, wrap
 from consensus.reconfiguration import encode_change
 from consensus.status import Status
 from consensus.storage import open_log
+from consensus.waiting import Waiter
 from tests.consensus.disks import MemoryDisk
 from tests.consensus.group import add_learner, add_voter, remove
 
@@ -75,7 +78,14 @@ class World:
         self.lost: Callable[[Message], bool] = lambda message: False
         self.sync_takes_s = 0.0002
 
-    async def start(self, node: int, *, founders: tuple[int, ...] = (), waiting_bytes_max: int = 1 << 20) -> RaftNode:
+    async def start(
+        self,
+        node: int,
+        *,
+        founders: tuple[int, ...] = (),
+        waiting_bytes_max: int = 1 << 20,
+        **settings: Any,
+    ) -> RaftNode:
         disk = self.disks.setdefault(node, MemoryDisk())
         log = open_log(disk, "raft", owner=b"%d" % node)
         if founders:
@@ -83,7 +93,7 @@ class World:
             log.sync()
         self.machines[node] = Machine()
         raft = RaftNode(
-            RaftConfig(id=node),
+            RaftConfig(id=node, **settings),
             log=log,
             machine=self.machines[node],
             clock=JumpingClock(),
@@ -274,11 +284,13 @@ class TestAgreement:
                 await slow.wait()
                 await blocking(call)
 
-            leader._run_blocking = stuck
+            leader._writer._run_blocking = stuck
             with pytest.raises(OutcomeUnknown):
                 await leader.propose(b"a", timeout_s=0.5)
             others = [node for node in (1, 2, 3) if node != own]
-            assert all(here.nodes[node]._log.last_index() == leader._log.last_index() for node in others)
+            assert all(
+                here.nodes[node]._writer._log.last_index() == leader._writer._log.last_index() for node in others
+            )
             slow.set()
             await here.leader()
             await here.until(others[0], lambda status: here.machines[others[0]].data == [b"a"])
@@ -437,6 +449,31 @@ class TestFaults:
             assert here.errors[1].subgroup(RuntimeError) is not None
 
 
+class TestManyUnderWay:
+    async def test_who_has_many_under_way_hears_of_each(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            outcomes: list[object] = []
+            for number in range(100):
+                leader.propose_soon(b"%d" % number, timeout_s=5.0, settled=lambda it: outcomes.append(it.outcome()))
+            await here.until(leader.status().id, lambda status: len(outcomes) == 100)
+            assert outcomes == [(b"%d" % number, number + 1) for number in range(100)]
+
+    async def test_who_has_many_under_way_hears_what_became_of_them_when_the_node_stops(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            here.cut(leader.status().id)
+            waiters: list[Waiter] = []
+            leader.propose_soon(b"a", timeout_s=50.0, settled=waiters.append)
+            await trio.sleep(0.1)
+            await here.stop(leader.status().id)
+            with pytest.raises(OutcomeUnknown):
+                waiters[0].outcome()
+            with pytest.raises(NodeStopped):
+                leader.propose_soon(b"a", timeout_s=50.0, settled=waiters.append)
+            assert len(waiters) == 1
+
+
 class TestLimits:
     async def test_a_proposal_that_nobody_answers_ends_in_time(self) -> None:
         async with three() as here:
@@ -457,24 +494,46 @@ class TestLimits:
             assert scope.cancelled_caught
             assert len(leader._proposals) == 0
 
-    async def test_too_much_waiting_is_refused(self) -> None:
+    async def test_past_the_bound_callers_wait_in_order_or_until_their_time_is_over(self) -> None:
         async with world() as here:
             node = await here.start(1, founders=(1,), waiting_bytes_max=1500)
             await here.until(1, lambda status: status.role is Role.LEADER)
+            here.sync_takes_s = 0.1
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(lambda: node.propose(b"a" * 500, timeout_s=5.0))
+
+                async def propose(data: bytes, timeout_s: float) -> None:
+                    await node.propose(data, timeout_s=timeout_s)
+
+                async def propose_late() -> None:
+                    with pytest.raises(Overloaded, match="earlier proposals were under way"):
+                        await node.propose(b"late", timeout_s=0.05)
+
+                nursery.start_soon(propose, b"a" * 900, 5.0)
                 await trio.testing.wait_all_tasks_blocked()
-                with pytest.raises(Overloaded):
-                    await node.propose(b"b" * 500, timeout_s=5.0)
-            await node.propose(b"b" * 500, timeout_s=5.0)
+                nursery.start_soon(propose_late)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(propose, b"b", 5.0)
+                await trio.testing.wait_all_tasks_blocked()
+                with pytest.raises(Overloaded, match="wait behind them"):
+                    await node.propose(b"c" * 500, timeout_s=5.0)
+            assert here.machines[1].data == [b"a" * 900, b"b"]
             with pytest.raises(ValueError, match="split it"):
                 await node.propose(b"c" * (1 << 21), timeout_s=5.0)
+
+    async def test_a_leader_that_has_taken_on_all_it_may_lets_its_own_callers_wait(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,), uncommitted_bytes_max=100)
+            await here.until(1, lambda status: status.role is Role.LEADER)
+            async with trio.open_nursery() as nursery:
+                for number in range(50):
+                    nursery.start_soon(lambda data: node.propose(data, timeout_s=5.0), b"%d" % number)
+            assert sorted(here.machines[1].data) == sorted(b"%d" % number for number in range(50))
 
     async def test_an_inbox_that_is_full_drops(self) -> None:
         async with world() as here:
             node = await here.start(1, founders=(1, 2))
             message = Message(MessageKind.HEARTBEAT, to=1, sender=2, term=1)
-            for _ in range(INBOX_MESSAGES_MAX + 5):
+            for _ in range(MESSAGES_MAX + 5):
                 node.receive(message)
             assert node.status().messages_dropped == 5
             await trio.sleep(0.01)
@@ -512,6 +571,100 @@ class TestLimits:
             here.nodes[follower].receive(Message(MessageKind.PROPOSE, to=follower, sender=own, entries=(proposal(),)))
             await trio.sleep(0.5)
             assert here.nodes[follower].status().messages_refused == 1
+
+
+class TestReads:
+    async def test_any_member_reads_what_was_agreed_on_before(self) -> None:
+        async with three() as here:
+            await here.leader()
+            for round_ in range(1, 6):
+                for number in (1, 2, 3):
+                    await here.nodes[number].propose(b"%d" % round_, timeout_s=5.0)
+                    for reader in (1, 2, 3):
+                        index = await here.nodes[reader].read_index(timeout_s=5.0)
+                        assert here.machines[reader].data[-1] == b"%d" % round_
+                        assert here.nodes[reader].status().applied >= index
+
+    async def test_one_round_of_the_leader_answers_all_who_wait(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            await leader.propose(b"a", timeout_s=5.0)
+            await trio.sleep(0.05)
+            rounds = leader._raft._core.rounds
+            for node in here.nodes.values():
+                before = rounds.last
+                async with trio.open_nursery() as nursery:
+                    for _ in range(100):
+                        nursery.start_soon(lambda node: node.read_index(timeout_s=5.0), node)
+                assert rounds.last <= before + 2
+                assert len(node._readers) == 0
+
+    async def test_a_leader_that_is_cut_off_answers_no_read(self) -> None:
+        async with three() as here:
+            old = await here.leader()
+            own = old.status().id
+            await old.propose(b"a", timeout_s=5.0)
+            here.cut(own)
+            with pytest.raises(ProposalDropped, match="no leader confirmed"):
+                await old.read_index(timeout_s=0.3)
+            new = await here.leader(*[node for node in (1, 2, 3) if node != own])
+            await new.propose(b"b", timeout_s=5.0)
+            waiting = trio.Event()
+
+            async def read() -> None:
+                waiting.set()
+                await old.read_index(timeout_s=50.0)
+                assert here.machines[own].data == [b"a", b"b"]
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await waiting.wait()
+                await trio.sleep(3.0)
+                here.heal()
+
+    async def test_a_read_whose_messages_are_lost_is_asked_again(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            follower = followers_of(here, leader)[0]
+            lost: list[Message] = []
+
+            def lose(message: Message) -> bool:
+                if message.kind is MessageKind.READ_INDEX_RESPONSE and not lost:
+                    lost.append(message)
+                    return True
+                return False
+
+            here.lost = lose
+            before = trio.current_time()
+            await follower.read_index(timeout_s=5.0)
+            assert lost
+            assert trio.current_time() - before < 0.3
+
+    async def test_a_lease_answers_without_a_round(self) -> None:
+        async with world() as here:
+            for node in (1, 2, 3):
+                await here.start(node, founders=(1, 2, 3), lease_reads=True)
+            leader = await here.leader()
+            await leader.propose(b"a", timeout_s=5.0)
+            await leader.read_index(timeout_s=5.0)
+            before = trio.current_time()
+            await leader.read_index(timeout_s=5.0)
+            assert trio.current_time() == before
+
+    async def test_nobody_reads_on_a_node_that_has_stopped(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1, 2))
+            async with trio.open_nursery() as nursery:
+
+                async def read() -> None:
+                    with pytest.raises(NodeStopped, match="before it could answer"):
+                        await node.read_index(timeout_s=5.0)
+
+                nursery.start_soon(read)
+                await trio.testing.wait_all_tasks_blocked()
+                here.scopes[1].cancel()
+            with pytest.raises(NodeStopped, match="ask another"):
+                await node.read_index(timeout_s=5.0)
 
 
 class TestMembership:

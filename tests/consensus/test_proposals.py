@@ -8,13 +8,12 @@ from tests.consensus.group import add_voter
 
 
 def waiting(proposals: Proposals, data: bytes = b"a", *, deadline: float = 10.0) -> Proposal:
-    return proposals.add(data, deadline=deadline, wake=lambda: None)
+    return proposals.add(data, deadline=deadline, wake=lambda _: None)
 
 
 def sent(proposals: Proposals, data: bytes = b"a", *, term: int = 1, deadline: float = 10.0) -> Proposal:
     proposal = waiting(proposals, data, deadline=deadline)
-    (batch,) = proposals.next_batch(1000)
-    proposals.mark_sent(batch, term=term)
+    proposals.mark_sent(proposals.next_batch(1000), term=term)
     return proposal
 
 
@@ -32,8 +31,8 @@ def test_an_envelope_carries_its_data() -> None:
 
 def test_the_one_that_waits_is_woken_with_the_result(proposals: Proposals) -> None:
     woken = []
-    proposal = proposals.add(b"a", deadline=10.0, wake=lambda: woken.append(1))
-    proposals.mark_sent(proposals.next_batch(100)[0], term=1)
+    proposal = proposals.add(b"a", deadline=10.0, wake=lambda _: woken.append(1))
+    proposals.mark_sent(proposals.next_batch(100), term=1)
     proposals.applied(proposal.sequence, "result")
     assert (proposal.outcome(), woken, len(proposals)) == ("result", [1], 0)
     proposals.applied(proposal.sequence, "again")
@@ -43,7 +42,7 @@ def test_the_one_that_waits_is_woken_with_the_result(proposals: Proposals) -> No
 def test_a_batch_is_data_that_fits_or_one_change(proposals: Proposals) -> None:
     for data in (b"a" * 6, b"b" * 6, b"c"):
         waiting(proposals, data)
-    proposals.add(add_voter(2), deadline=1.0, wake=lambda: None)
+    proposals.add(add_voter(2), deadline=1.0, wake=lambda _: None)
     waiting(proposals, b"d" * 50)
     batches = []
     while batch := proposals.next_batch(10):
@@ -87,12 +86,44 @@ def test_withdrawing_frees_its_place_once(proposals: Proposals) -> None:
     assert len(proposals) == 0
 
 
+def test_what_is_under_way_is_bounded_and_the_next_waits_for_its_turn() -> None:
+    proposals = Proposals(bytes_max=2000)
+    first, second = sent(proposals, b"a" * 1000), waiting(proposals, b"b" * 1000, deadline=5.0)
+    assert proposals.next_batch(10_000) == []
+    proposals.applied(first.sequence, None)
+    assert proposals.next_batch(10_000) == [second]
+
+
+def test_one_that_waited_for_its_turn_until_its_time_was_over_is_told_why() -> None:
+    proposals = Proposals(bytes_max=2000)
+    sent(proposals, b"a" * 1000)
+    late = waiting(proposals, b"b" * 1000, deadline=5.0)
+    assert proposals.next_batch(10_000) == []
+    assert proposals.expire(5.0)
+    with pytest.raises(Overloaded, match="earlier proposals were under way"):
+        late.outcome()
+
+
+def test_a_batch_that_the_leader_does_not_take_yet_keeps_its_place(proposals: Proposals) -> None:
+    first, second, third = waiting(proposals), waiting(proposals), waiting(proposals, deadline=5.0)
+    batch = proposals.next_batch(2)
+    assert batch == [first, second]
+    proposals.put_back(batch)
+    assert proposals.next_batch(1000) == [first, second, third]
+    proposals.put_back([first, second, third])
+    proposals.expire(5.0)
+    with pytest.raises(Overloaded):
+        third.outcome()
+
+
 def test_what_waits_is_bounded_and_one_of_any_size_fits_alone() -> None:
     proposals = Proposals(bytes_max=2000)
     large = waiting(proposals, b"x" * 5000)
-    with pytest.raises(Overloaded, match="5512 bytes wait already and at most 2000"):
+    with pytest.raises(Overloaded, match="5512 wait behind them and at most 2000"):
         waiting(proposals)
-    proposals.refuse(proposals.next_batch(1)[0], ProposalDropped("no leader"))
+    batch = proposals.next_batch(1)
+    assert batch == [large]
+    proposals.refuse(batch, ProposalDropped("no leader"))
     assert large.settled
     waiting(proposals)
 
@@ -101,7 +132,7 @@ def test_deadlines_of_what_is_settled_do_not_pile_up(proposals: Proposals) -> No
     for _ in range(1000):
         proposal = sent(proposals)
         proposals.applied(proposal.sequence, None)
-    assert len(proposals._deadlines) <= 70
+    assert len(proposals._deadlines._heap) <= 70
 
 
 def test_when_the_node_stops_nobody_waits_any_longer(proposals: Proposals) -> None:

@@ -1,10 +1,9 @@
-"""Mistakes in the metadata, in what their leader does with the rows, and in how they are agreed on."""
+"""Mistakes in the metadata, and in what their leader does with the rows."""
 
 from tests.mutants.mutant import Edit, Mutant
 
 _STATE = "meshnode/metadata/state.py"
 _ALLOCATOR = "meshnode/metadata/allocator.py"
-_DRIVER = "consensus/driver.py"
 
 
 def _metadata(
@@ -118,29 +117,6 @@ METADATA = (
         ),
         worlds=("raft",),
         easy=True,
-        invariants=("raft-*",),
-    ),
-    _metadata(
-        "driver-sends-before-sync",
-        "The driver sends promises before its log is on disk.",
-        Edit(
-            _DRIVER,
-            "        for message in ready.messages:\n            self._send(message)\n",
-            "        for message in (*ready.messages, *ready.messages_after_sync):\n            self._send(message)\n",
-        ),
-        Edit(
-            _DRIVER,
-            "        for message in ready.messages_after_sync:\n            self._send(message)\n        for entry",
-            "        for entry",
-        ),
-        worlds=(),
-        invariants=("raft-*",),
-    ),
-    _metadata(
-        "driver-skips-the-sync",
-        "The driver does not sync batches without entries, whatever they promise.",
-        Edit(_DRIVER, "        if ready.must_sync:\n", "        if ready.entries:\n"),
-        worlds=(),
         invariants=("raft-*",),
     ),
 )

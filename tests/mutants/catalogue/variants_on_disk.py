@@ -1,7 +1,6 @@
 """Mistakes of the kinds in `disk`, at other places: in the drivers, in names, after failures."""
 
 from tests.mutants.catalogue.disk import _IDENTITY, _JOURNAL, _RECORDS, _STORAGE, _journal, _log
-from tests.mutants.catalogue.metadata import _DRIVER
 from tests.mutants.mutant import Edit, Mutant
 
 
@@ -57,38 +56,6 @@ VARIANTS_ON_DISK = (
             ),
         ),
         invariants=("disk-*", "raft-*"),
-    ),
-    Mutant(
-        name="driver-hard-state-after-the-answer",
-        wrong="The driver writes term and vote when the answers have left.",
-        edits=(
-            Edit(
-                _DRIVER,
-                "        self._log.append(ready.hard_state, ready.entries)\n",
-                "        self._log.append(None, ready.entries)\n",
-            ),
-            Edit(
-                _DRIVER,
-                "        self._raft.advance()\n\n    def _note_role",
-                "        self._log.append(ready.hard_state, ())\n        self._raft.advance()\n\n    def _note_role",
-            ),
-        ),
-        invariants=("raft-*",),
-    ),
-    Mutant(
-        name="driver-goes-on-after-a-failed-sync",
-        wrong="The driver takes a failed sync for a short trouble, and goes on.",
-        edits=(
-            Edit(
-                _DRIVER,
-                "            await self._run_blocking(self._log.sync)\n",
-                "            try:\n"
-                "                await self._run_blocking(self._log.sync)\n"
-                "            except ConsensusError:\n"
-                "                self._log._failure = None\n",
-            ),
-        ),
-        invariants=("raft-*", "disk-*", "liveness*"),
     ),
     _journal(
         "found-but-not-synced",

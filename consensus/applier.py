@@ -1,0 +1,69 @@
+"""Applies what is agreed on, a part at a time, and lets those know who proposed it."""
+
+from collections import deque
+from typing import Final
+
+from consensus.environment import StateMachine
+from consensus.messages import Entry, EntryKind
+from consensus.proposals import Envelopes, Proposals
+from consensus.raft import Raft
+from consensus.ready import StorageApply
+from consensus.reconfiguration import decode_change
+
+APPLIED_AT_ONCE: Final = 256
+"""Entries after which others have their turn, though a long log is applied: a few milliseconds."""
+
+
+class Applier:
+    """What is to be applied on one node.
+
+    Args:
+        machine: what it is applied to.
+        raft: the core, which changes of the configuration go to.
+        proposals: those of this process, in its envelopes.
+    """
+
+    def __init__(self, machine: StateMachine, *, raft: Raft, proposals: Proposals, envelopes: Envelopes) -> None:
+        self._machine = machine
+        self._raft = raft
+        self._proposals = proposals
+        self._envelopes = envelopes
+        # Bounded by the core's apply_bytes_max. The first piece is applied up to a place.
+        self._work: deque[StorageApply] = deque()
+        self._place = 0
+        self._term = 0
+
+    def add(self, work: StorageApply) -> None:
+        """Have a piece of work done, behind all before it."""
+        self._work.append(work)
+
+    def apply_some(self, now: float) -> int | None:
+        """Apply the next part; the index up to which everything is applied now. None if there is nothing to do."""
+        if not self._work:
+            return None
+        work = self._work[0]
+        entries = work.entries[self._place : self._place + APPLIED_AT_ONCE]
+        for entry in entries:
+            self._apply(entry)
+        self._place += len(entries)
+        if self._place == len(work.entries):
+            self._work.popleft()
+            self._place = 0
+            self._raft.applied(work, now)
+        return entries[-1].index
+
+    def _apply(self, entry: Entry) -> None:
+        if entry.kind is not EntryKind.NORMAL:
+            change = decode_change(entry)
+            configuration = self._raft.apply_change(change)
+            # A founder's change has no envelope: nobody waits for it.
+            if change.context:
+                sequence, _ = self._envelopes.open(change.context)
+                self._proposals.applied(sequence, configuration)
+        elif entry.data:
+            sequence, data = self._envelopes.open(entry.data)
+            result = self._machine.apply(entry.index, data)
+            self._proposals.applied(sequence, result)
+        if entry.term != self._term:
+            self._term = entry.term
+            self._proposals.term_applied(entry.term)

@@ -1,0 +1,57 @@
+"""Carries out what a core with asynchronous storage wants written."""
+
+from collections.abc import Callable
+
+import trio
+
+from consensus.environment import RunBlocking
+from consensus.ready import StorageAppend
+from consensus.storage import DurableLog
+
+
+class Writer:
+    """Writes work in its order. While one sync is under way the work for the next one gathers, and shares it.
+
+    Args:
+        log: to be written to by nobody else.
+        run_blocking: runs a sync.
+        done: called for each piece of work, in order, once it is durable.
+    """
+
+    def __init__(self, log: DurableLog, *, run_blocking: RunBlocking, done: Callable[[StorageAppend], None]) -> None:
+        self._log = log
+        self._run_blocking = run_blocking
+        self._done = done
+        # Bounded as the core bounds what it has under way: uncommitted_bytes_max, or what a leader may send ahead.
+        self._waiting: list[StorageAppend] = []
+        self._is_at_work = False
+        self._wake = trio.Event()
+
+    def add(self, work: StorageAppend) -> None:
+        """Have a piece of work done; at once, if there is nothing to sync and nothing before it."""
+        if self._is_at_work or self._waiting or work.must_sync:
+            self._waiting.append(work)
+            self._wake.set()
+        else:
+            self._log.append(work.hard_state, work.entries)
+            self._done(work)
+
+    async def run(self) -> None:
+        """Until cancelled.
+
+        Raises:
+            StorageFailed: nothing that was not durable is reported as done, and nothing is any more.
+        """
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            self._is_at_work = True
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                for work in batch:
+                    self._log.append(work.hard_state, work.entries)
+                if any(work.must_sync for work in batch):
+                    await self._run_blocking(self._log.sync)
+                for work in batch:
+                    self._done(work)
+            self._is_at_work = False

@@ -1,0 +1,107 @@
+"""Mistakes in what runs the core: its writer, what waits for the disk, and who waits for an outcome."""
+
+from tests.mutants.mutant import Edit, Mutant
+
+_OUTBOX = "consensus/outbox.py"
+_WRITER = "consensus/writer.py"
+
+
+def _driver(
+    name: str, wrong: str, *edits: Edit, easy: bool = False, invariants: tuple[str, ...] = ("raft-*",)
+) -> Mutant:
+    return Mutant(name=f"driver-{name}", wrong=wrong, edits=edits, invariants=invariants, is_easy=easy)
+
+
+DRIVER = (
+    _driver(
+        "sends-before-sync",
+        "Work counts as durable before the sync.",
+        Edit(
+            _WRITER,
+            "                    await self._run_blocking(self._log.sync)\n"
+            "                for work in batch:\n"
+            "                    self._done(work)\n",
+            "                    for work in batch:\n"
+            "                        self._done(work)\n"
+            "                    await self._run_blocking(self._log.sync)\n",
+        ),
+    ),
+    _driver(
+        "skips-the-sync",
+        "Work without entries is not synced, whatever it promises.",
+        Edit(_WRITER, "if any(work.must_sync for work in batch):", "if any(work.entries for work in batch):"),
+    ),
+    _driver(
+        "last-work-decides",
+        "Whether a batch is synced is decided by its last piece of work alone.",
+        Edit(_WRITER, "if any(work.must_sync for work in batch):", "if batch[-1].must_sync:"),
+    ),
+    _driver(
+        "work-overtakes-a-sync",
+        "Work that needs no sync is done at once, although work before it is being synced.",
+        Edit(
+            _WRITER,
+            "        if self._is_at_work or self._waiting or work.must_sync:\n",
+            "        if work.must_sync:\n",
+        ),
+    ),
+    _driver(
+        "gathered-work-is-done",
+        "What gathered during a sync counts as durable with it.",
+        Edit(
+            _WRITER,
+            "                batch, self._waiting = self._waiting, []\n"
+            "                for work in batch:\n"
+            "                    self._log.append(work.hard_state, work.entries)\n"
+            "                if any(work.must_sync for work in batch):\n"
+            "                    await self._run_blocking(self._log.sync)\n"
+            "                for work in batch:\n",
+            "                batch = list(self._waiting)\n"
+            "                for work in batch:\n"
+            "                    self._log.append(work.hard_state, work.entries)\n"
+            "                if any(work.must_sync for work in batch):\n"
+            "                    await self._run_blocking(self._log.sync)\n"
+            "                batch, self._waiting = self._waiting, []\n"
+            "                for work in batch:\n",
+        ),
+        invariants=("raft-*", "liveness*"),
+    ),
+    _driver(
+        "hard-state-is-not-written",
+        "Term and vote are written only together with entries.",
+        Edit(
+            _WRITER,
+            "                for work in batch:\n                    self._log.append(work.hard_state, work.entries)\n",
+            "                for work in batch:\n"
+            "                    self._log.append(work.hard_state if work.entries else None, work.entries)\n",
+        ),
+    ),
+    _driver(
+        "goes-on-after-a-failed-sync",
+        "A failed sync is taken for a short trouble.",
+        Edit(
+            _WRITER,
+            "                    await self._run_blocking(self._log.sync)\n",
+            "                    try:\n"
+            "                        await self._run_blocking(self._log.sync)\n"
+            "                    except Exception:\n"
+            "                        self._log._failure = None\n",
+        ),
+        invariants=("raft-*", "disk-*", "liveness*"),
+    ),
+    _driver(
+        "names-a-term-that-it-may-forget",
+        "Messages leave while the disk does not have the term that they name.",
+        Edit(_OUTBOX, "        if self._promise is None:\n", "        if True:\n"),
+        easy=True,
+    ),
+    _driver(
+        "withholds-only-the-first",
+        "Only the batch that changes term or vote is withheld until the disk has it, not those behind it.",
+        Edit(
+            _OUTBOX,
+            "        if self._promise is None:\n",
+            "        if self._promise is None or self._promise is not append:\n",
+        ),
+    ),
+)
