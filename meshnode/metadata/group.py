@@ -156,6 +156,19 @@ class MetadataGroup:
         assert isinstance(outcome, Outcome)
         return outcome
 
+    async def read(self) -> None:
+        """Wait until the metadata here has all that was agreed on before this call, on any node.
+
+        Whoever looks at it then, before anything else is awaited, looks at the present.
+
+        Raises:
+            Unavailable: no leader confirmed it in time.
+        """
+        try:
+            await self._raft.read_index(timeout_s=PROPOSAL_TIMEOUT_S)
+        except ProposalDropped as error:
+            raise Unavailable(f"the Raft group did not confirm what the metadata is: {error}") from error
+
     async def change_configuration(self, change: ConfChange) -> None:
         """Change who votes and who follows; on the leader.
 

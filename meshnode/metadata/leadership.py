@@ -107,6 +107,7 @@ class Leadership:
             await self._admit(candidate)
 
     async def _admit(self, candidate: Register) -> None:
+        await self._group.read()  # an earlier leader may have let in one of that name, or a later one by now
         health = self.health()
         for record in self._metadata.nodes.values():
             is_other = record.name == candidate.name and record.node_id != candidate.node_id
