@@ -327,13 +327,14 @@ class RaftNode:
         now = self._clock.now()
         for message in self._inbox.take_all():
             self._take_message(message, now)
-        self._take_proposals()
         # After the messages: a node that was held up hears first that its leader is alive.
         self._raft.wake(now)
         alone = self._raft.configuration.electorate == (self._raft.id,)
         if alone and self._raft.role is Role.FOLLOWER:
             # There is nobody to wait for.
             self._raft.campaign(now)
+        if not alone or self._raft.role is Role.LEADER:  # which it will be as soon as its own vote is on disk
+            self._take_proposals()
         self._ask_for_reads(now)
 
     def _take_message(self, message: Message, now: float) -> None:

@@ -194,6 +194,14 @@ class TestAgreement:
             assert await node.propose(b"a", timeout_s=1.0) == (b"a", 1)
             assert (status.voters, status.learners) == ((1,), ())
 
+    async def test_what_a_founder_alone_is_asked_before_it_leads_waits_until_it_does(self) -> None:
+        async with world() as here:
+            here.sync_takes_s = 0.05
+            node = await here.start(1, founders=(1,))
+            await trio.sleep(0.01)
+            assert node.role is Role.CANDIDATE
+            assert await node.propose(b"a", timeout_s=1.0) == (b"a", 1)
+
     async def test_who_waits_to_lead_is_woken_by_each_election_that_the_node_wins(self) -> None:
         async with three() as here:
             led: list[int] = []
