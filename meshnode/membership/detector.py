@@ -5,7 +5,7 @@ import random
 from meshnode.identity import Address, NodeId
 from meshnode.membership.config import SwimConfig
 from meshnode.membership.effects import Counters, Effect, Send
-from meshnode.membership.messages import SEQUENCE_MAX, Ack, Member, Ping, PingRequest, State
+from meshnode.membership.messages import ALIVE, SEQUENCE_MAX, Ack, Member, Ping, PingRequest
 from meshnode.membership.probe import PROBES_MAX, SUSPECTS_MAX, Probe, Relay, Relays
 from meshnode.membership.view import View
 
@@ -16,6 +16,8 @@ class FailureDetector:
     A probe goes through its stages one after the other, however late it is looked at: the target has its whole time to
     answer, then the others have theirs, and only then it is suspected. Whoever suspects a member goes on probing it.
     """
+
+    __slots__ = ("_config", "_counters", "_probes", "_relays", "_sequence", "_view", "deadline", "period_ends_at")
 
     def __init__(self, config: SwimConfig, view: View, rng: random.Random, counters: Counters, now: float) -> None:
         self._config = config
@@ -49,7 +51,7 @@ class FailureDetector:
     def probe(self, target: NodeId, now: float, effects: list[Effect]) -> None:
         """Probe the member now, unless it isn't live or is being probed already."""
         member = self._view.live(target)
-        if member is None or any(probe.target == target for probe in self._probes.values()):
+        if member is None or (self._probes and any(probe.target == target for probe in self._probes.values())):
             return
         if len(self._probes) >= PROBES_MAX:
             self._counters.refused += 1
@@ -82,10 +84,11 @@ class FailureDetector:
             self._counters.misdirected += 1
             return
         leads: list[Member] = []
-        if not me.is_live or any(update.node_id == me.node_id and update != me for update in ping.updates):
+        updates = ping.updates
+        if not me.is_live or (updates and any(update.node_id == me.node_id and update != me for update in updates)):
             leads.append(me)
         source = self._view.roster.get(ping.source)
-        if source is not None and source.state is not State.ALIVE and source is not me:
+        if source is not None and source.state is not ALIVE and source is not me:
             leads.append(source)
         effects.append(Send(sender, Ack(ping.sequence, me.node_id, self._view.piggyback(*leads))))
 
@@ -131,7 +134,7 @@ class FailureDetector:
 
     def _ping(self, member: Member, sequence: int, effects: list[Effect]) -> None:
         # A suspect hears of it with the ping, so that it can refute in the answer (Lifeguard's buddy system).
-        leads = [] if member.state is State.ALIVE else [member]
+        leads = [] if member.state is ALIVE else [member]
         ping = Ping(sequence, member.node_id, self._view.me.node_id, self._view.piggyback(*leads))
         effects.append(Send(member.address, ping))
 

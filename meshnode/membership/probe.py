@@ -28,6 +28,8 @@ class ProbeOrder:
     A member that is new enters at a random place of the running round. One that is gone is dropped when its turn comes.
     """
 
+    __slots__ = ("_gone", "_rng", "_round", "_turn")
+
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._round: list[NodeId] = []
@@ -119,6 +121,8 @@ class Relay:
 
 class Relays:
     """Pings on behalf of others, by the sequence number of the ping."""
+
+    __slots__ = ("_relays",)
 
     def __init__(self) -> None:
         self._relays: dict[int, Relay] = {}  # all live equally long, so the oldest is also the first to expire

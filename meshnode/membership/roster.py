@@ -4,17 +4,20 @@ import bisect
 import functools
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from meshnode import wire
 from meshnode.identity import NODE_ID_MAX, NodeId
 from meshnode.membership.gossip import record_bytes
-from meshnode.membership.messages import BUCKET_SHIFT, BUCKETS, DIGEST_BYTES, Member, State
+from meshnode.membership.messages import ALIVE, BUCKET_SHIFT, BUCKETS, DIGEST_BYTES, Member, in_state
 
 MEMBERS_MAX = 16_384
 """Live and dead together: more than one Raft group and partition table serve, and what a hostile peer can make up."""
+
+_DIGESTS = struct.Struct(f">{BUCKETS}I")
+assert _DIGESTS.size == BUCKETS * DIGEST_BYTES
 
 
 def supersedes(rumour: Member, held: Member) -> bool:
@@ -31,6 +34,11 @@ def supersedes(rumour: Member, held: Member) -> bool:
     return _rest(rumour) > _rest(held)
 
 
+def differs(member: Member, other: Member) -> bool:
+    """Whether more than the incarnation differs between two records of one node."""
+    return member.state != other.state or _rest(member) != _rest(other)
+
+
 def _rest(member: Member) -> tuple[object, ...]:
     return (member.boot, member.address.host, member.address.port, member.name, member.weight, member.zone)
 
@@ -38,7 +46,7 @@ def _rest(member: Member) -> tuple[object, ...]:
 @functools.lru_cache(maxsize=MEMBERS_MAX)
 def _digest(member: Member) -> int:
     # Suspicion is left out: it passes too quickly to be worth comparing lists for.
-    record = wire.pack(member if member.state is State.ALIVE else replace(member, state=State.ALIVE))
+    record = wire.pack(member if member.state is ALIVE else in_state(member, ALIVE))
     return int.from_bytes(hashlib.blake2b(record, digest_size=DIGEST_BYTES).digest())
 
 
@@ -47,6 +55,19 @@ class Roster:
 
     The dead and the departed are kept as tombstones for a time, so that older gossip about them is known as such.
     """
+
+    __slots__ = (
+        "_digests",
+        "_expiries",
+        "_ids",
+        "_members",
+        "_my_id",
+        "_retention_s",
+        "deadline",
+        "get",
+        "live",
+        "members",
+    )
 
     def __init__(self, me: Member, *, retention_s: float) -> None:
         self._my_id = me.node_id
@@ -61,11 +82,9 @@ class Roster:
         """When the oldest tombstone is to be forgotten."""
         self.members: Mapping[NodeId, Member] = MappingProxyType(self._members)
         """A live view of everyone, in the order in which they became known."""
+        self.get: Callable[[NodeId], Member | None] = self._members.get
+        """What is known of the node. The dictionary's own method: every message asks it two or three times."""
         self.put(me, now=0.0)
-
-    def get(self, node_id: NodeId) -> Member | None:
-        """What is known of the node."""
-        return self._members.get(node_id)
 
     def put(self, member: Member, *, now: float) -> bool:
         """Record what is believed from now on. False if the table is full of live members."""
@@ -115,22 +134,20 @@ class Roster:
 
     def digests(self) -> bytes:
         """A digest of the live members for each bucket of node ids, big-endian; equal tables give equal bytes."""
-        return b"".join([digest.to_bytes(DIGEST_BYTES) for digest in self._digests])
+        return _DIGESTS.pack(*self._digests)
 
     def buckets_that_differ(self, digests: bytes) -> int:
         """Which buckets are not as in another table's ``digests``: bit ``i`` for bucket ``i``."""
-        mine = self.digests()
-        if mine == digests:
-            return 0
-        starts = range(0, BUCKETS * DIGEST_BYTES, DIGEST_BYTES)
-        differ = [mine[at : at + DIGEST_BYTES] != digests[at : at + DIGEST_BYTES] for at in starts]
-        return sum(1 << bucket for bucket, unequal in enumerate(differ) if unequal)
+        pairs = enumerate(zip(self._digests, _DIGESTS.unpack(digests), strict=True))
+        return sum([1 << bucket for bucket, (mine, other) in pairs if mine != other])
 
     def between(self, after: int, upto: int, buckets: int) -> Iterator[Member]:
         """Everyone with ``after < node id <= upto`` in the ``buckets``, by rising node id.
 
         The table must not change meanwhile.
         """
+        if not buckets:
+            return
         index = bisect.bisect_right(self._ids, after)
         while index < len(self._ids) and (node_id := self._ids[index]) <= upto:
             bucket = node_id >> BUCKET_SHIFT

@@ -34,6 +34,8 @@ def check_seeds(addresses: Sequence[Address]) -> None:
 class Seeds:
     """Knocks with growing, jittered pauses until someone answers."""
 
+    __slots__ = ("_probe_interval_s", "_rng", "addresses", "attempts", "knock_at")
+
     def __init__(self, rng: random.Random, *, probe_interval_s: float) -> None:
         self._rng = rng
         self._probe_interval_s = probe_interval_s

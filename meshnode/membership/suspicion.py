@@ -9,6 +9,8 @@ from meshnode.identity import NodeId
 class Suspicions:
     """Running suspicions. At most one per member, so bounded by the table of members."""
 
+    __slots__ = ("_by_deadline", "_deadlines", "deadline")
+
     def __init__(self) -> None:
         self._deadlines: dict[NodeId, float] = {}
         # Has an entry for each running suspicion, and outdated ones that are dropped when they come up.

@@ -10,6 +10,7 @@ from meshnode.membership.config import SwimConfig
 from meshnode.membership.detector import FailureDetector
 from meshnode.membership.effects import Counters, Effect, SeedsSilent, Send
 from meshnode.membership.messages import (
+    DEAD,
     Ack,
     Gossip,
     Member,
@@ -38,6 +39,22 @@ class Swim:
     Nobody is suspected or declared dead for the time that this node was away.
     """
 
+    __slots__ = (
+        "_chores_at",
+        "_config",
+        "_detector",
+        "_gossip_at",
+        "_has_left",
+        "_rejoin_at",
+        "_rng",
+        "_seeds",
+        "_sync",
+        "_sync_at",
+        "_sync_interval_s",
+        "_view",
+        "counters",
+    )
+
     def __init__(self, config: SwimConfig, self_member: Member, rng: random.Random, now: float) -> None:
         """
         Args:
@@ -58,6 +75,8 @@ class Swim:
         self._sync_interval_s = min(config.probe_interval_s, config.sync_interval_s)
         self._sync_at = now + self._jittered(self._sync_interval_s)
         self._rejoin_at = now + self._jittered(config.rejoin_interval_s)
+        self._chores_at = 0.0  # the first of what only `wake` puts off: to compare lists, to knock, to rejoin
+        self._plan_chores()
 
     @property
     def me(self) -> Member:
@@ -74,15 +93,14 @@ class Swim:
         """When to call `wake`; infinite after `leave`."""
         if self._has_left:
             return math.inf
+        view = self._view
         return min(
             self._detector.deadline,
-            self._view.suspicions.deadline,
-            self._view.roster.deadline,
+            view.suspicions.deadline,
+            view.roster.deadline,
             self._gossip_at,
             self._sync.deadline,
-            self._sync_at,
-            self._seeds.knock_at,
-            self._rejoin_at,
+            self._chores_at,
         )
 
     def join(self, seeds: Sequence[Address], now: float) -> list[Effect]:
@@ -94,6 +112,7 @@ class Swim:
         self._seeds.set(seeds, me=self.me.address)
         if not self._has_left:
             self._seeds.start(now)
+            self._plan_chores()
         return self.wake(now)
 
     def receive(self, message: Message, sender: Address, now: float) -> list[Effect]:
@@ -128,7 +147,7 @@ class Swim:
                 self._sync.on_push(message, sender, now, effects)
             case _:
                 assert_never(message)
-        if self._gossip_at == math.inf:
+        if self._gossip_at == math.inf and self._view.gossip.waiting:
             self._plan_gossip(now)
         return effects
 
@@ -143,12 +162,8 @@ class Swim:
             self._detector.wake(now, effects)
         if self._sync.deadline <= now:
             self._sync.wake(now, effects)
-        if self._rejoin_at <= now:
-            self._rejoin(now, effects)
-        if self._seeds.knock_at <= now:
-            self._knock(now, effects)
-        if self._sync_at <= now:
-            self._sync_regularly(now, effects)
+        if self._chores_at <= now:
+            self._do_chores(now, effects)
         if self._gossip_at <= now:
             self._spread(now, effects)
         self._plan_gossip(now)
@@ -181,7 +196,7 @@ class Swim:
         missed: list[Member] = []
         for update in updates:
             self._view.merge(update, now, effects)
-            if update.state is State.DEAD:
+            if update.state is DEAD:
                 held = self.members.get(update.node_id)
                 if held is not None and held.is_live and held.incarnation > update.incarnation:
                     missed.append(held)
@@ -194,6 +209,18 @@ class Swim:
             self.counters.pauses += 1
             self._view.extend_suspicions(late_s)
             self._detector.start_over(now, effects)
+
+    def _do_chores(self, now: float, effects: list[Effect]) -> None:
+        if self._rejoin_at <= now:
+            self._rejoin(now, effects)
+        if self._seeds.knock_at <= now:
+            self._knock(now, effects)
+        if self._sync_at <= now:
+            self._sync_regularly(now, effects)
+        self._plan_chores()
+
+    def _plan_chores(self) -> None:
+        self._chores_at = min(self._rejoin_at, self._seeds.knock_at, self._sync_at)
 
     def _knock(self, now: float, effects: list[Effect]) -> None:
         if not self._view.is_alone:
@@ -230,7 +257,7 @@ class Swim:
                 effects.append(Send(peer.address, Gossip(updates)))
 
     def _plan_gossip(self, now: float) -> None:
-        if self._gossip_at == math.inf and self._view.gossip and not self._view.is_alone:
+        if self._gossip_at == math.inf and self._view.gossip.waiting and not self._view.is_alone:
             self._gossip_at = now + self._jittered(self._config.gossip_interval_s)
 
     def _jittered(self, interval_s: float) -> float:

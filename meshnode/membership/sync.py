@@ -45,6 +45,8 @@ class _Session:
 class Sync:
     """The comparisons that this node has begun, and its answers to those of others."""
 
+    __slots__ = ("_config", "_counters", "_sequence", "_sessions", "_view", "deadline")
+
     def __init__(self, config: SwimConfig, view: View, rng: random.Random, counters: Counters) -> None:
         self._config = config
         self._view = view

@@ -8,14 +8,16 @@ from meshnode.identity import NodeId
 from meshnode.membership.config import SwimConfig
 from meshnode.membership.effects import Changed, Counters, Effect
 from meshnode.membership.gossip import GossipQueue, record_bytes
-from meshnode.membership.messages import INCARNATION_LIMIT, Member, State
+from meshnode.membership.messages import ALIVE, DEAD, INCARNATION_LIMIT, SUSPECT, Member, State, in_state
 from meshnode.membership.probe import ProbeOrder
-from meshnode.membership.roster import Roster, supersedes
+from meshnode.membership.roster import Roster, differs, supersedes
 from meshnode.membership.suspicion import Suspicions
 
 
 class View:
     """The roster, with what follows from each change of it: suspicions, the probe order, gossip and effects."""
+
+    __slots__ = ("_bytes_max", "_counters", "_limit", "config", "gossip", "me", "order", "roster", "suspicions")
 
     def __init__(self, config: SwimConfig, me: Member, rng: random.Random, counters: Counters) -> None:
         assert me.state is State.ALIVE, me
@@ -26,6 +28,8 @@ class View:
         self.gossip = GossipQueue()
         self.suspicions = Suspicions()
         self._counters = counters
+        self._bytes_max = config.updates_bytes_max
+        self._limit = (0, 0)  # how often an update is repeated among so many: the number of live members comes first
         self.gossip.put(me)
 
     @property
@@ -41,13 +45,14 @@ class View:
     def sample(self, count: int, *, besides: NodeId | None = None, alive: bool = False) -> list[Member]:
         """Up to ``count`` other live members at random; with ``alive`` no suspects."""
         chosen = self.order.sample(count, besides=besides, without=self.suspicions if alive else ())
-        return [self.roster.members[node_id] for node_id in chosen]
+        members = self.roster.members
+        return [members[node_id] for node_id in chosen]
 
     def piggyback(self, *leads: Member) -> tuple[Member, ...]:
         """The updates for one message: ``leads`` first, then what gossip has to spread, as far as they fit."""
         if not leads:  # as a rule, and then there is seldom anything else
-            return self._gossip(self.config.updates_bytes_max, ()) if self.gossip else ()
-        bytes_max = self.config.updates_bytes_max
+            return self._gossip(self._bytes_max, ()) if self.gossip.waiting else ()
+        bytes_max = self._bytes_max
         fitting: list[Member] = []
         for lead in leads:
             if record_bytes(lead) <= bytes_max:
@@ -56,7 +61,11 @@ class View:
         return (*fitting, *self._gossip(bytes_max, [lead.node_id for lead in fitting]))
 
     def _gossip(self, bytes_max: int, without: Sequence[NodeId]) -> tuple[Member, ...]:
-        limit = self.config.transmit_limit(self.roster.live)
+        live, limit = self._limit
+        if live != self.roster.live:
+            live = self.roster.live
+            limit = self.config.transmit_limit(live)
+            self._limit = live, limit
         return self.gossip.take(bytes_max=bytes_max, transmit_limit=limit, without=without)
 
     def merge(self, rumour: Member, now: float, effects: list[Effect], *, spread: bool = True) -> None:
@@ -75,10 +84,12 @@ class View:
             return
         held = self.roster.get(rumour.node_id)
         if held is not None:
-            if rumour.state is State.DEAD and held.is_live:
-                rumour = replace(rumour, state=State.SUSPECT)
-            if held is rumour or held == rumour:
-                return  # most are heard several times
+            if held is rumour:
+                return  # most are heard several times, and in one process they are one record
+            if rumour.state is DEAD and held.is_live:
+                rumour = in_state(rumour, SUSPECT)
+            if held == rumour:
+                return
             if held.incarnation == rumour.incarnation and held.address != rumour.address:
                 self._counters.conflicts += 1
             if not supersedes(rumour, held):
@@ -88,15 +99,17 @@ class View:
     def suspect(self, node_id: NodeId, incarnation: int, now: float, effects: list[Effect]) -> None:
         """Suspect the member, unless it has claimed more than ``incarnation`` meanwhile or is no longer alive."""
         held = self.live(node_id)
-        if held is not None and held.state is State.ALIVE and held.incarnation == incarnation:
-            self._adopt(replace(held, state=State.SUSPECT), held, now, effects)
+        if held is not None and held.state is ALIVE and held.incarnation == incarnation:
+            self._adopt(in_state(held, SUSPECT), held, now, effects)
 
     def declare_due(self, now: float, effects: list[Effect]) -> None:
         """Declare dead who did not refute in time, and forget the tombstones whose time is over."""
+        if now < self.suspicions.deadline and now < self.roster.deadline:
+            return
         for node_id in self.suspicions.take_due(now):
             held = self.roster.members[node_id]
             assert held.state is State.SUSPECT, held
-            self._adopt(replace(held, state=State.DEAD), held, now, effects)
+            self._adopt(in_state(held, DEAD), held, now, effects)
         self.roster.forget_due(now)
 
     def extend_suspicions(self, by_s: float) -> None:
@@ -105,7 +118,7 @@ class View:
 
     def depart(self, now: float) -> None:
         """This node leaves: from now on it claims so, and must not hear anything more."""
-        self._claim(replace(self.me, state=State.LEFT), now)
+        self._claim(in_state(self.me, State.LEFT), now)
 
     def _hear_of_myself(self, rumour: Member, now: float, effects: list[Effect]) -> None:
         if rumour.incarnation == self.me.incarnation and rumour.address != self.me.address:
@@ -142,7 +155,7 @@ class View:
         if held is None:
             if member.is_live:
                 effects.append(Changed(member, None))
-        elif replace(held, incarnation=member.incarnation) != member:
+        elif differs(held, member):
             effects.append(Changed(member, held.state))
 
     def _judge(self, member: Member, now: float) -> None:

@@ -49,6 +49,7 @@ def graft(cores: Sequence[Swim], rng: random.Random, now_s: float) -> None:
         # It began to compare lists often, as newcomers do, and does it seldom by now.
         core._sync_interval_s = core._config.sync_interval_s
         core._sync_at = now_s + rng.random() * core._sync_interval_s
+        core._plan_chores()
 
 
 def _shuffled(ids: Sequence[NodeId], rng: random.Random) -> list[NodeId]:

@@ -87,8 +87,8 @@ class Network:
         """One message, once."""
         self.sent += 1
         link = source << _NODE_BITS | target
-        number = self._numbers.get(link, 0) + 1
-        self._numbers[link] = number
+        numbers = self._numbers
+        numbers[link] = number = numbers.get(link, 0) + 1
         if self._blocked and target in self._blocked.get(source, ()):
             self.cut += 1
             return

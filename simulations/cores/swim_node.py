@@ -266,11 +266,14 @@ class SwimNode:
     def perform(self, effects: list[Effect]) -> None:
         """Do what the core wants done, unless the process dies in the middle of it."""
         world = self._world
-        me = self.running.me
-        dies = self.effects_left < len(effects)
-        if dies:
+        core = self.core
+        assert core is not None, f"node {self.number} is down"
+        me = core.me
+        dies = False
+        if self.effects_left != FOREVER:
+            dies = self.effects_left < len(effects)
             effects = effects[: int(self.effects_left)]
-        self.effects_left -= len(effects)
+            self.effects_left -= len(effects)
         for effect in effects:
             if type(effect) is Send:  # nearly all are, and `match` would ask more slowly
                 message = effect.message

@@ -36,6 +36,7 @@ def core(number: int, *others: int, config: SwimConfig = CONFIG, seed: int = 1) 
     """The core of a member that knows the others, with nothing left to spread."""
     swim = Swim(config, member(number), random.Random(seed), 0.0)
     swim._sync_at = 3600.0
+    swim._plan_chores()
     for other in others:
         swim.receive(Gossip((member(other),)), address(other), 0.0)
     swim._view.gossip.take(bytes_max=10**6, transmit_limit=1)

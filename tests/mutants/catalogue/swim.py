@@ -98,8 +98,8 @@ SWIM = (
         "A probe that fails makes its target dead, not suspect.",
         Edit(
             "meshnode/membership/view.py",
-            "self._adopt(replace(held, state=State.SUSPECT), held, now, effects)",
-            "self._adopt(replace(held, state=State.DEAD), held, now, effects)",
+            "self._adopt(in_state(held, SUSPECT), held, now, effects)",
+            "self._adopt(in_state(held, DEAD), held, now, effects)",
         ),
         easy=True,
     ),
@@ -113,7 +113,7 @@ SWIM = (
         "Who suspects a member raises the member's incarnation.",
         Edit(
             "meshnode/membership/view.py",
-            "self._adopt(replace(held, state=State.SUSPECT), held, now, effects)",
+            "self._adopt(in_state(held, SUSPECT), held, now, effects)",
             "self._adopt(replace(held, state=State.SUSPECT, incarnation=incarnation + 1), held, now, effects)",
         ),
         easy=True,
@@ -181,8 +181,8 @@ SWIM = (
         "A member that did not refute in time is taken to have left.",
         Edit(
             "meshnode/membership/view.py",
-            "self._adopt(replace(held, state=State.DEAD), held, now, effects)",
-            "self._adopt(replace(held, state=State.LEFT), held, now, effects)",
+            "self._adopt(in_state(held, DEAD), held, now, effects)",
+            "self._adopt(in_state(held, State.LEFT), held, now, effects)",
         ),
         easy=True,
     ),
