@@ -76,17 +76,17 @@ class ProbeOrder:
 
         In a large mesh it may return fewer than there are, if it draws many that are left out.
         """
-        if len(self._round) <= _SAMPLE_ALL:
-            drawn = iter(self._rng.sample(self._round, len(self._round)))
-        else:
-            size, draw = len(self._round), self._rng.random  # as fair as `choice` for so few, at a third of its cost
-            drawn = (self._round[int(draw() * size)] for _ in range(8 * count))
+        order, size, gone = self._round, len(self._round), self._gone
+        draw = self._rng.random  # as fair as `choice` for so few, at a third of its cost
+        shuffled = self._rng.sample(order, size) if size <= _SAMPLE_ALL else None
         chosen: list[NodeId] = []
-        while len(chosen) < count and (node_id := next(drawn, None)) is not None:
-            if node_id == besides or node_id in chosen or node_id in without:
+        for attempt in range(8 * count if shuffled is None else size):
+            if len(chosen) >= count:
+                break
+            node_id = order[int(draw() * size)] if shuffled is None else shuffled[attempt]
+            if node_id == besides or node_id in chosen or node_id in gone or node_id in without:
                 continue
-            if node_id not in self._gone:
-                chosen.append(node_id)
+            chosen.append(node_id)
         return chosen
 
 

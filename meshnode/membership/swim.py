@@ -194,7 +194,10 @@ class Swim:
         if not updates:
             return
         missed: list[Member] = []
+        held_of = self._view.roster.get
         for update in updates:
+            if held_of(update.node_id) is update:
+                continue  # most are heard several times, and in one process they are one record
             self._view.merge(update, now, effects)
             if update.state is DEAD:
                 held = self.members.get(update.node_id)

@@ -1,7 +1,7 @@
 """What one node believes of all, and how rumours change it."""
 
+import functools
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 
 from meshnode.identity import NodeId
@@ -17,7 +17,7 @@ from meshnode.membership.suspicion import Suspicions
 class View:
     """The roster, with what follows from each change of it: suspicions, the probe order, gossip and effects."""
 
-    __slots__ = ("_bytes_max", "_counters", "_limit", "config", "gossip", "me", "order", "roster", "suspicions")
+    __slots__ = ("_bytes_max", "_counters", "_transmit_limit", "config", "gossip", "me", "order", "roster", "suspicions")
 
     def __init__(self, config: SwimConfig, me: Member, rng: random.Random, counters: Counters) -> None:
         assert me.state is State.ALIVE, me
@@ -29,7 +29,7 @@ class View:
         self.suspicions = Suspicions()
         self._counters = counters
         self._bytes_max = config.updates_bytes_max
-        self._limit = (0, 0)  # how often an update is repeated among so many: the number of live members comes first
+        self._transmit_limit = functools.lru_cache(maxsize=4)(config.transmit_limit)  # of the number of live members
         self.gossip.put(me)
 
     @property
@@ -50,23 +50,19 @@ class View:
 
     def piggyback(self, *leads: Member) -> tuple[Member, ...]:
         """The updates for one message: ``leads`` first, then what gossip has to spread, as far as they fit."""
-        if not leads:  # as a rule, and then there is seldom anything else
-            return self._gossip(self._bytes_max, ()) if self.gossip.waiting else ()
+        if not leads and not self.gossip.waiting:  # as a rule
+            return ()
+        limit = self._transmit_limit(self.roster.live)
         bytes_max = self._bytes_max
+        if not leads:
+            return self.gossip.take(bytes_max=bytes_max, transmit_limit=limit)
         fitting: list[Member] = []
         for lead in leads:
             if record_bytes(lead) <= bytes_max:
                 bytes_max -= record_bytes(lead)
                 fitting.append(lead)
-        return (*fitting, *self._gossip(bytes_max, [lead.node_id for lead in fitting]))
-
-    def _gossip(self, bytes_max: int, without: Sequence[NodeId]) -> tuple[Member, ...]:
-        live, limit = self._limit
-        if live != self.roster.live:
-            live = self.roster.live
-            limit = self.config.transmit_limit(live)
-            self._limit = live, limit
-        return self.gossip.take(bytes_max=bytes_max, transmit_limit=limit, without=without)
+        without = [lead.node_id for lead in fitting]
+        return (*fitting, *self.gossip.take(bytes_max=bytes_max, transmit_limit=limit, without=without))
 
     def merge(self, rumour: Member, now: float, effects: list[Effect], *, spread: bool = True) -> None:
         """Take in a rumour, and pass it on if it was news.
@@ -84,12 +80,10 @@ class View:
             return
         held = self.roster.get(rumour.node_id)
         if held is not None:
-            if held is rumour:
-                return  # most are heard several times, and in one process they are one record
             if rumour.state is DEAD and held.is_live:
                 rumour = in_state(rumour, SUSPECT)
-            if held == rumour:
-                return
+            if held is rumour or held == rumour:
+                return  # most are heard several times
             if held.incarnation == rumour.incarnation and held.address != rumour.address:
                 self._counters.conflicts += 1
             if not supersedes(rumour, held):

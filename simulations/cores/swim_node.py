@@ -88,6 +88,7 @@ class SwimNode:
 
     __slots__ = (
         "_claim",
+        "_heap",
         "_is_certain",
         "_local_s",
         "_paused_until_s",
@@ -107,6 +108,7 @@ class SwimNode:
 
     def __init__(self, world: Surroundings, number: int, node_id: NodeId, address: Address) -> None:
         self._world = world
+        self._heap = world.heap
         self.number = number
         self.node_id = node_id
         self.address = address
@@ -206,10 +208,10 @@ class SwimNode:
     def receive(self, envelope: tuple[Message, int]) -> None:
         """A datagram arrives."""
         core = self.core
-        world = self._world
-        now_s = world.heap.now
         if core is None:
             return
+        world = self._world
+        now_s = self._heap.now
         if now_s < self._paused_until_s:
             if len(self._waiting) < SOCKET_DATAGRAMS_MAX:
                 self._waiting.append(envelope)
@@ -230,10 +232,9 @@ class SwimNode:
     def wake(self, planned_s: float) -> None:
         """It may be time, by the plan of its clock, for the core to do what is due."""
         core = self.core
-        world = self._world
-        if core is None or planned_s != self._wake_s or world.heap.now < self._paused_until_s:
+        now_s = self._heap.now  # not before the plan, which says when this event happens
+        if core is None or planned_s != self._wake_s or now_s < self._paused_until_s:
             return
-        now_s = world.heap.now  # not before the plan, which says when this event happens
         if self.rate != 1.0:
             now_s = self._local_s = max(planned_s, self.local_s())
         if not self._is_certain:
@@ -243,7 +244,7 @@ class SwimNode:
                 return
         self._wake_s = FOREVER
         effects = core.wake(now_s)
-        world.trace.note(now_s, self.number, _WOKEN, len(effects))
+        self._world.trace.note(now_s, self.number, _WOKEN, len(effects))
         if effects:
             self.perform(effects)
         self.plan()
@@ -259,7 +260,7 @@ class SwimNode:
     def _plan_for(self, deadline_s: float) -> None:
         self._wake_s = deadline_s
         self._is_certain = True
-        self._world.heap.at(deadline_s / self.rate, self.wake, deadline_s)
+        self._heap.at(deadline_s / self.rate, self.wake, deadline_s)
 
     # ---- effects
 
@@ -274,6 +275,7 @@ class SwimNode:
             dies = self.effects_left < len(effects)
             effects = effects[: int(self.effects_left)]
             self.effects_left -= len(effects)
+        number, number_of, send = self.number, world.numbers.get, world.network.send
         for effect in effects:
             if type(effect) is Send:  # nearly all are, and `match` would ask more slowly
                 message = effect.message
@@ -282,9 +284,9 @@ class SwimNode:
                     self._claim = me
                 if world.is_measured:
                     self._measure(effect)
-                target = world.numbers.get(effect.to)
+                target = number_of(effect.to)
                 if target is not None:
-                    world.network.send(self.number, target, message)
+                    send(number, target, message)
             else:
                 self._note(effect)
         if dies:
