@@ -5,6 +5,7 @@ meets the nodes clockwise (Karger et al., "Consistent Hashing and Random Trees",
 changes the order only where its own points are.
 """
 
+import functools
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,12 @@ POINTS_PER_NODE = 64
 
 _NODE_SEED = 1
 _PARTITION_SEED = 2
+
+
+@functools.lru_cache(maxsize=1024)  # as many members as most meshes have: each look at the table makes a ring anew
+def _points_of(node: NodeId, count: int) -> tuple[int, ...]:
+    name = node.to_bytes(8, "big")
+    return tuple([xxhash.xxh3_64_intdigest(name + number.to_bytes(4, "big"), _NODE_SEED) for number in range(count)])
 
 
 class Ring:
@@ -44,11 +51,7 @@ class Ring:
         points: list[tuple[int, int]] = []
         for index, (node, weight) in enumerate(zip(self.nodes, weights, strict=True)):
             count = max(1, round(POINTS_PER_NODE * weight / average))
-            name = node.to_bytes(8, "big")
-            points.extend(
-                (xxhash.xxh3_64_intdigest(name + number.to_bytes(4, "big"), _NODE_SEED), index)
-                for number in range(count)
-            )
+            points.extend([(point, index) for point in _points_of(node, count)])
         points.sort()
         self._points = [point for point, _ in points]
         self._owners = [owner for _, owner in points]

@@ -3,6 +3,7 @@
 Shares are exact fractions: every node must round them alike, on every platform.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,7 +34,12 @@ class MemberSpec:
     @property
     def exact_weight(self) -> Fraction:
         """The weight as it is written in decimal, so that ten nodes of weight 0.1 are worth one of weight 1."""
-        return Fraction(repr(self.weight))
+        return _exact(self.weight)
+
+
+@functools.lru_cache(maxsize=1024)  # weights that differ: a mesh has a few, and each table asks for every member's
+def _exact(weight: float) -> Fraction:
+    return Fraction(repr(weight))
 
 
 @dataclass(frozen=True, slots=True)

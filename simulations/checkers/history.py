@@ -242,6 +242,8 @@ def canonical(value: Json) -> str:
     return _CANONICAL.encode(value)
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
 _FIELDS = ("process", "type", "op", "key", "value", "time_ns")
 
 
@@ -254,7 +256,7 @@ def _line(event: Event) -> str:
         "value": event.value,
         "time_ns": event.time_ns,
     }
-    return json.dumps(fields, separators=(",", ":"), allow_nan=False) + "\n"
+    return _ENCODER.encode(fields) + "\n"
 
 
 def _parse(number: int, line: str) -> Event:
