@@ -17,7 +17,17 @@ from meshnode.membership.suspicion import Suspicions
 class View:
     """The roster, with what follows from each change of it: suspicions, the probe order, gossip and effects."""
 
-    __slots__ = ("_bytes_max", "_counters", "_transmit_limit", "config", "gossip", "me", "order", "roster", "suspicions")
+    __slots__ = (
+        "_bytes_max",
+        "_counters",
+        "_transmit_limit",
+        "config",
+        "gossip",
+        "me",
+        "order",
+        "roster",
+        "suspicions",
+    )
 
     def __init__(self, config: SwimConfig, me: Member, rng: random.Random, counters: Counters) -> None:
         assert me.state is State.ALIVE, me

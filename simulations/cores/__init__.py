@@ -11,4 +11,9 @@
 4. A process may end between any two effects of its core, and a disk keeps what was synced. What a core relies on beside
    that is what its driver's room promises: see the docstrings of `consensus`, `meshnode.membership` and
    `meshnode.partitions`.
+5. An event is one entry of the heap: a message that arrives, also at a process that is gone; a moment for which a
+   node had planned to look at its core, also one at which nothing is due any more; a disk that is done; a fault that
+   begins or ends; an operation that a client begins or gives up. A message that is lost on its way is none. Since the
+   worlds differ in what an event costs (one of placement may judge a whole table), `throughput` gives virtual time
+   per second of the processor beside it.
 """

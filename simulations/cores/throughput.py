@@ -2,7 +2,8 @@
 
 Prints one line for each size of a SWIM mesh at rest and in the detection of a crash, for each world of the swarm, and
 for each size what a table of so many nodes costs. Times are of the processor: what one core needs if it has nothing
-else to do. The collector of cycles runs as it does in any run.
+else to do. What an event is says the docstring of the package. The collector of cycles rests while events run, here as
+in any run: see `EventHeap.run_until`.
 """
 
 import random

@@ -235,7 +235,7 @@ VARIANTS = (
     _placement(
         "weights-ignored",
         "Every member gets the same share.",
-        Edit("meshnode/placement/share.py", "return Fraction(repr(self.weight))", "return Fraction(1)"),
+        Edit("meshnode/placement/share.py", "return Fraction(repr(weight))", "return Fraction(1)"),
         easy=False,
     ),
     _placement(

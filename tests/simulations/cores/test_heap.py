@@ -1,5 +1,6 @@
 """Events happen in their order, once, unless they are called off."""
 
+import gc
 import math
 
 import pytest
@@ -81,3 +82,20 @@ def test_events_are_counted_up_to_the_one_that_fails() -> None:
         heap.run_until(5.0)
     assert heap.events == 2
     assert heap.now == 2.0
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_the_collector_of_cycles_rests_while_events_run_and_is_then_as_before(is_enabled: bool) -> None:
+    heap = EventHeap()
+    seen: list[bool] = []
+    heap.at(1.0, lambda _: seen.append(gc.isenabled()))
+    heap.at(2.0, lambda _: 1 / 0)
+    was_enabled = gc.isenabled()
+    try:
+        (gc.enable if is_enabled else gc.disable)()
+        with pytest.raises(ZeroDivisionError):
+            heap.run_until(5.0)
+        assert seen == [False]
+        assert gc.isenabled() is is_enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
