@@ -33,8 +33,8 @@ from meshnode.partitions.messages import (
 )
 from meshnode.partitions.partition import Partition
 from meshnode.partitions.primary import majority
-from simulations.checkers.on_disk import OnDisk, equal_at_start, kept_by
 from simulations.checkers.acknowledgements import Acknowledgements
+from simulations.checkers.on_disk import OnDisk, equal_at_start, kept_by
 from simulations.checkers.promises import Answer, Copy, Promises
 from simulations.checkers.violation import Violation
 

@@ -67,7 +67,7 @@ class Promises:
         self._sealed.setdefault((message.partition, message.epoch, node), set()).add(sender)
 
     def begins(self, partition: PartitionId, epoch: Epoch, node: NodeId) -> None:
-        """A record of the epoch is written: a majority of the old set has told the writer that it sealed it (rule 7)."""
+        """A record of the epoch is written: a majority of the old set has told the writer that it is sealed (rule 7)."""
         if (partition, epoch) in self._begun:
             return
         self._begun.add((partition, epoch))
@@ -80,7 +80,7 @@ class Promises:
             raise self._violation(
                 "partitions-sealed-majority",
                 partition,
-                f"it begins to write in epoch {epoch}, and of the base {row.base} only {answered} told it that they sealed it",
+                f"it begins to write in epoch {epoch}, and of the base {row.base} only {answered} told it of a seal",
                 node,
             )
 

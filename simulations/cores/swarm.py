@@ -345,7 +345,7 @@ def _draw_deep(seed: int, rng: random.Random, settings: PartitionSettings, wish:
         replication=nodes,
         clients=8 if is_tails else rng.choice((3, 8)),
         pause_s=rng.choice((0.03, 0.1) if is_tails else (0.01, 0.1)) * scale,
-        read_share=rng.choice((0.5, 0.9) if is_lives else (0.0, 0.3)),
+        read_share=rng.choice((0.0, 0.5, 0.9) if is_lives else (0.0, 0.3)),
         meddling_per_s=meddling_per_s,
         copies_per_s=rng.choice((0.0, 1.0)) / scale,
         isolations_per_s=wish.of_isolations(rng.choice((0.3, 0.6) if is_tails else (0.0, 0.3)) / scale),
@@ -364,6 +364,8 @@ def _draw_deep(seed: int, rng: random.Random, settings: PartitionSettings, wish:
     drawn = draws.faults()
     if is_tails and rng.random() < 0.7:  # what else goes wrong would keep a majority from writing much
         drawn = CoreFaults(calm_s=duration_s, sync_s=drawn.sync_s)
+    if is_lives and rng.random() < 0.5:  # what a process had written and not synced is on other disks already
+        drawn = replace(drawn, sync_s=(0.0005, 0.3 * scale))
     faults = only(replace(drawn, quality=quality), wish.kinds)
     return PartitionsPlan(seed=seed, duration_s=duration_s, settings=settings, workload=workload, faults=faults)
 

@@ -157,6 +157,24 @@ SWIM = (
         ),
     ),
     _swim(
+        "no-help-from-others",
+        "A probe that is not answered is not tried through others.",
+        Edit(
+            "meshnode/membership/detector.py",
+            "for relay in self._view.sample(self._config.indirect_probes, besides=probe.target, alive=True):",
+            "for relay in self._view.sample(0, besides=probe.target, alive=True):",
+        ),
+    ),
+    _swim(
+        "relays-keep-the-answer",
+        "Who was asked to ping another does not pass the answer on.",
+        Edit(
+            "meshnode/membership/detector.py",
+            "        if relay is None or relay.expires_at <= now:",
+            "        if relay is None or relay.expires_at > now:",
+        ),
+    ),
+    _swim(
         "never-knocks-at-the-lost",
         "Two halves of a mesh that hold each other dead never speak to each other again.",
         Edit("meshnode/membership/swim.py", "        if lost:\n", "        if lost and self._view.is_alone:\n"),
