@@ -67,7 +67,7 @@ class Promises:
         self._sealed.setdefault((message.partition, message.epoch, node), set()).add(sender)
 
     def begins(self, partition: PartitionId, epoch: Epoch, node: NodeId) -> None:
-        """A record of the epoch is written: a majority of the old set has told the writer that it is sealed (rule 7)."""
+        """A record of the epoch is written: a majority of the old set has told the writer of its seal (rule 7)."""
         if (partition, epoch) in self._begun:
             return
         self._begun.add((partition, epoch))

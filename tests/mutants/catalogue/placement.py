@@ -57,13 +57,9 @@ PLACEMENT = (
         ),
     ),
     _placement(
-        "surplus-from-the-wrong-nodes",
-        "Surplus replicas are dropped from the nodes that have room, so that others must be moved after them.",
-        Edit(
-            "meshnode/placement/replicas.py",
-            "key=lambda node: (layout.load[node] - bounds.high[node], node),",
-            "key=lambda node: (bounds.high[node] - layout.load[node], node),",
-        ),
+        "evened-with-what-is-at-rest",
+        "Loads are evened with replicas that are at rest, though others are on the move anyway.",
+        Edit("meshnode/placement/replicas.py", "    _level(layout, bounds, fresh_only=True)\n", ""),
         easy=False,
     ),
     _placement(
