@@ -38,8 +38,6 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - swim-time-to-refute: nobody is declared dead before it was suspected for as long as it has to refute.
 - swim-detection-bound: a crash is known to somebody within its bound.
 - swim-spread-bound: and to all within theirs.
-- swim-gossip-bound: of what one member suspects, half of a large mesh hears in the time that gossip takes.
-- swim-indirect-probes: nobody is suspected for a path between two nodes, while all others reach both.
 - swim-live-stays-dead: once the faults have ended, nobody holds a live, responsive node dead for long.
 
 - placement-same-table: everyone makes the same table of the same members and rows.
@@ -113,7 +111,6 @@ LIVENESS: Final = frozenset(
     {
         "swim-detection-bound",
         "swim-spread-bound",
-        "swim-gossip-bound",
         "swim-live-stays-dead",
         "liveness-membership",
         "liveness-raft",

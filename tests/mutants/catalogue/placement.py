@@ -72,4 +72,34 @@ PLACEMENT = (
         ),
         easy=False,
     ),
+    _placement(
+        "led-by-anyone",
+        "A partition that lost its primary may be passed on to a replica that has yet to get its data.",
+        Edit(
+            "meshnode/placement/primaries.py",
+            "return _Cost.NOTHING if taker in heirs else None",
+            "return _Cost.NOTHING",
+        ),
+        easy=False,
+    ),
+    _placement(
+        "weights-ignored-in-takeovers",
+        "Who takes over is chosen as if all nodes were alike.",
+        Edit(
+            "meshnode/placement/takeover.py",
+            "return (2 * load + 1) / self._weights[node]",
+            "return float(2 * load + 1) if self._weights[node] else 0.0",
+        ),
+        easy=False,
+    ),
+    _placement(
+        "shares-above-all-there-is",
+        "The share of a heavy node may be more than all partitions, so that the others get too little.",
+        Edit(
+            "meshnode/placement/share.py",
+            "shares[node] = min(Fraction(partitions), slots * weights[node] / rest)",
+            "shares[node] = slots * weights[node] / rest",
+        ),
+        easy=False,
+    ),
 )
