@@ -253,6 +253,9 @@ class PartitionWorld:
             known = sorted(metadata.nodes)
             replicas = tuple(rng.sample(known, rng.randint(1, min(len(known), 3))))
         named = rng.choice(replicas)
+        if rng.random() < 0.4:  # back to the one before, to whom answers may be under way
+            earlier = [past.primary for changed, past in self.service.changes[-40:] if changed == partition]
+            named = next((one for one in reversed(earlier) if one != row.primary and one in replicas), named)
         boot = metadata.boot_of(named)
         self.service.propose(RowChange(partition, Step.BEGIN, row.epoch, row.phase, named, boot, replicas))
 

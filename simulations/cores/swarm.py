@@ -337,7 +337,7 @@ def _draw_deep(seed: int, rng: random.Random, settings: PartitionSettings, wish:
         records_retained=1000 if is_tails else 3,
         requires_lease=is_lives and settings.requires_lease,
     )
-    meddling_per_s = rng.choice((0.2, 1.0) if is_tails else (1.0, 3.0) if is_lives else (3.0, 10.0, 20.0)) / scale
+    meddling_per_s = rng.choice((0.5, 2.0) if is_tails else (1.0, 3.0) if is_lives else (3.0, 10.0, 20.0)) / scale
     is_muted = kind == "forks" or rng.random() < 0.2
     workload = PartitionWorkload(
         nodes=nodes,
@@ -356,7 +356,7 @@ def _draw_deep(seed: int, rng: random.Random, settings: PartitionSettings, wish:
     draws = _Draws(rng, nodes=range(nodes + 1), duration_s=duration_s, scale_s=scale)
     quality = LinkQuality(
         jitter_s=rng.choice((0.0095, 0.05 * scale)),
-        late=rng.choice((0.2, 0.5) if is_lives else (0.0, 0.02, 0.1) if is_tails else (0.0, 0.1, 0.3)),
+        late=rng.choice((0.2, 0.5) if is_lives else (0.0, 0.1, 0.2) if is_tails else (0.0, 0.1, 0.3)),
         late_s=rng.choice((0.3, 1.0, 4.0)) * scale,
         loss=rng.choice((0.0, 0.02) if is_tails else (0.0, 0.0, 0.1, 0.3)),
         duplicate=rng.choice((0.0, 0.1, 0.3)),

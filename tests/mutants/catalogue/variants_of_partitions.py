@@ -180,12 +180,6 @@ VARIANTS_OF_PARTITIONS = (
         ),
     ),
     _partitions(
-        "refusal-takes-nothing-back",
-        "Who lost its copy counts for what it had acknowledged before.",
-        Edit(_PRIMARY, "        progress.matched = min(progress.matched, common.sequence)\n", ""),
-        invariants=("liveness",),
-    ),
-    _partitions(
         "deleted-copy-keeps-its-state",
         "A copy that is deleted leaves its state behind for the next one.",
         Edit(_REPLICA, '        self.machine.restore(b"")\n', ""),
@@ -206,15 +200,6 @@ VARIANTS_OF_PARTITIONS = (
             _REPLICA,
             "        return AfterSync(Send(sender, refused))\n",
             "        return Send(sender, refused)\n",
-        ),
-    ),
-    _partitions(
-        "activation-commits-all",
-        "When the row becomes active all that the primary has written counts as committed.",
-        Edit(
-            _PRIMARY,
-            "return self._commit(max(self.durable, self.barrier))",
-            "return self._commit(self._replica.log.last.sequence)",
         ),
     ),
     _partitions(
