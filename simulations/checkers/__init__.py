@@ -58,7 +58,9 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - partitions-committed-kept: the primary of an epoch has everything that was committed in earlier ones.
 - partitions-acknowledged-committed: what a caller is told is committed, and is what it sent.
 - partitions-durable-majority: a record is committed by an active primary, on the disks of a majority of its replicas.
-- partitions-sealed-majority: nothing is written in an epoch before a majority of the base has sealed it.
+- partitions-sealed-majority: nothing is written in an epoch before a majority of the base has told the writer so.
+- partitions-acknowledged-majority: a primary commits what a majority of its replicas acknowledged in its epoch.
+- partitions-committed-stays: what a copy took for committed is replaced by nothing, and taken back never.
 - partitions-barrier: a primary commits only up to a record of its own epoch.
 - partitions-one-history: there is one committed record for each sequence.
 - partitions-snapshot-committed: a snapshot is of committed records.

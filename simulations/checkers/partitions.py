@@ -3,7 +3,7 @@
 The world calls, in the order in which things happen:
 
 1. `wrote` for each entry that a node queues in its journal, `synced` once it is on disk, before what waited for that;
-2. `sent` for each message that leaves a node, also to itself;
+2. `sent` for each message that leaves a node, also to itself, and `received` before a node takes one in;
 3. `serving` when a process takes itself for the active primary, `acknowledge` when a caller is told that its record is
    committed;
 4. `check` after each step of a copy;
@@ -18,6 +18,7 @@ from meshnode.metadata.rows import Row
 from meshnode.partitions.messages import (
     ORIGIN,
     Appended,
+    ChunkTaken,
     Confirm,
     Confirmed,
     Dropped,
@@ -32,6 +33,7 @@ from meshnode.partitions.messages import (
 )
 from meshnode.partitions.partition import Partition
 from meshnode.partitions.primary import majority
+from simulations.checkers.acknowledgements import Acknowledgements
 from simulations.checkers.on_disk import OnDisk, equal_at_start, kept_by
 from simulations.checkers.promises import Answer, Copy, Promises
 from simulations.checkers.violation import Violation
@@ -59,6 +61,7 @@ class PartitionsChecker:
         self._clock = clock
         self._row_of = row_of
         self.promises = Promises(self._violation, row_of)
+        self._acknowledgements = Acknowledgements(self._violation)
         # All of these grow with the logs: it is the logs that are checked.
         self.acknowledged: dict[PartitionId, dict[int, bytes]] = {}
         self.committed: dict[PartitionId, list[Record]] = {}
@@ -78,17 +81,32 @@ class PartitionsChecker:
         """One record per (epoch, sequence), and equal (epoch, sequence) means equal prefixes."""
         key = (entry.partition, node)
         epochs = self._logs.setdefault(key, [])
+        committed = self._checked.get(key, 0)
         match entry:
             case Log(partition, records):
                 if records[0].sequence > len(epochs) + 1:
                     return  # of a file before which others were deleted: a copy of the whole follows
                 kept = kept_by(epochs, records)
+                if kept < committed:
+                    raise self._violation(
+                        "partitions-committed-stays",
+                        partition,
+                        f"it replaces what follows {kept}, and has taken {committed} for committed",
+                        node,
+                    )
                 self._write_records(node, partition, epochs, records)
             case Snapshot(partition, _, position, _, records):
                 known = self.committed.get(partition, [])[: position.sequence]
                 if position != ORIGIN and (not known or known[-1].position != position):
                     raise self._violation(
                         "partitions-snapshot-committed", partition, f"a snapshot at {position} is not committed", node
+                    )
+                if position.sequence < committed:
+                    raise self._violation(
+                        "partitions-committed-stays",
+                        partition,
+                        f"a state at {position} takes the place of one after {committed}",
+                        node,
                     )
                 before = list(epochs)
                 epochs[:] = [record.epoch for record in known]
@@ -97,6 +115,7 @@ class PartitionsChecker:
                 kept = equal_at_start(before, epochs)
             case Dropped():
                 epochs.clear()
+                self._checked.pop(key, None)
                 kept = 0
             case Promise():
                 return
@@ -146,6 +165,14 @@ class PartitionsChecker:
                 )
             # What waited for a sync may leave when some of it is replaced again.
             self._confirmed[key] = max(self._confirmed.get(key, 0), min(last, on_disk.lasting))
+
+    def received(self, node: NodeId, sender: NodeId, message: object) -> None:
+        """A node is about to take in a message, its own ones to itself included."""
+        match message:
+            case Sealed():
+                self.promises.received(node, sender, message)
+            case Appended() | ChunkTaken():
+                self._acknowledgements.received(node, sender, message)
 
     def serving(self, partition: PartitionId, epoch: Epoch, node: NodeId, boot: Boot, committed: int) -> None:
         """One process per epoch, the one that the row names; and it has all that was committed in earlier epochs."""
@@ -317,8 +344,16 @@ class PartitionsChecker:
         replica = partition.replica
         key = (replica.partition, node)
         committed = self.committed.setdefault(replica.partition, [])
+        before = self._checked.get(key, 0)
+        if replica.committed < before:
+            raise self._violation(
+                "partitions-committed-stays",
+                replica.partition,
+                f"it takes {replica.committed} for committed, and took {before} before",
+                node,
+            )
         is_first = False
-        for sequence in range(self._checked.get(key, 0) + 1, replica.committed + 1):
+        for sequence in range(before + 1, replica.committed + 1):
             epochs = self._logs.get(key, [])[sequence - 1 : sequence]
             if not epochs:
                 raise self._violation(
@@ -377,6 +412,7 @@ class PartitionsChecker:
                 f"{sequence} is committed, and of {primary.replicas} only {durable} have it on disk",
                 node,
             )
+        self._acknowledgements.check(primary, node, sequence)
 
     def _violation(self, invariant: str, partition: PartitionId, message: str, *nodes: NodeId) -> Violation:
         where = f"partition {partition}" + (f" on node {nodes[0]}" if nodes else "")

@@ -33,7 +33,7 @@ class Promises:
         self._answered: dict[Copy, Epoch] = {}
         self._on_disk: dict[Copy, Epoch] = {}
         self._in_memory: dict[Copy, Epoch] = {}
-        self._sealed: dict[tuple[PartitionId, Epoch], set[NodeId]] = {}
+        self._sealed: dict[tuple[PartitionId, Epoch, NodeId], set[NodeId]] = {}
         self._begun: set[tuple[PartitionId, Epoch]] = set()
 
     def synced(self, copy: Copy, epoch: Epoch) -> None:
@@ -61,24 +61,26 @@ class Promises:
                 f"it answers for epoch {promised}, and that promise is not on its disk",
                 node,
             )
-        if isinstance(message, Sealed):
-            self._sealed.setdefault((partition, message.epoch), set()).add(node)
+
+    def received(self, node: NodeId, sender: NodeId, message: Sealed) -> None:
+        """A seal reaches the node that asked for it, from itself or another one."""
+        self._sealed.setdefault((message.partition, message.epoch, node), set()).add(sender)
 
     def begins(self, partition: PartitionId, epoch: Epoch, node: NodeId) -> None:
-        """A record of the epoch is written: before the first one, a majority of the old set has sealed it (rule 7)."""
+        """A record of the epoch is written: a majority of the old set has told the writer of its seal (rule 7)."""
         if (partition, epoch) in self._begun:
             return
         self._begun.add((partition, epoch))
         row = self._row_of(partition, epoch)
         if row is None or not row.base:
             return
-        sealed = self._sealed.get((partition, epoch), set())
+        sealed = self._sealed.get((partition, epoch, node), set())
         answered = [member for member in row.base if member in sealed]
         if len(answered) < majority(len(row.base)):
             raise self._violation(
                 "partitions-sealed-majority",
                 partition,
-                f"it begins to write in epoch {epoch}, and of the base {row.base} only {answered} sealed it",
+                f"it begins to write in epoch {epoch}, and of the base {row.base} only {answered} told it of a seal",
                 node,
             )
 

@@ -39,6 +39,9 @@ JITTER = 1.25
 CHANCE = 1e-9
 """Of a wrong alarm, for each crash: a million runs may have a thousand crashes each."""
 
+CHANCE_SEEN = 1e-7
+"""Of a wrong alarm, where a run is looked at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class SwimBounds:
@@ -103,10 +106,16 @@ def swim_bounds(
     return SwimBounds(detection_s, spread_s, healing_s)
 
 
-def _spread_s(config: SwimConfig, *, live: int, suspicion_s: float, slowest: float, chance: float) -> float:
+def gossip_bound_s(config: SwimConfig, *, live: int, slowest: float, chance: float) -> float:
+    """How long a rumour takes to all whom it reaches by gossip alone; see the docstring of the module."""
     fanout = config.gossip_peers
     rounds = math.log(live) / math.log(1 + fanout) + math.log(live / chance) / fanout + 1
-    gossip_s = math.ceil(rounds) * JITTER * config.gossip_interval_s / slowest
+    return math.ceil(rounds) * JITTER * config.gossip_interval_s / slowest
+
+
+def _spread_s(config: SwimConfig, *, live: int, suspicion_s: float, slowest: float, chance: float) -> float:
+    fanout = config.gossip_peers
+    gossip_s = gossip_bound_s(config, live=live, slowest=slowest, chance=chance)
     reaches_all_at_once = live - 1 <= fanout
     missed = math.exp(-config.transmit_limit(live))
     if reaches_all_at_once or live * missed <= chance:

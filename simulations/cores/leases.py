@@ -11,12 +11,22 @@ from simulations.checkers.violation import Violation
 
 @dataclass(frozen=True, slots=True)
 class _Question:
+    question: Confirm
     asked_at_s: float
-    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    answer: Confirmed
+    asked_at_s: float
+    confirmed: tuple[Claim, ...]
 
 
 class Leases:
     """Sees the questions that primaries ask, and the answers that reach them. Times are of the primary's own clock.
+
+    Which question an answer belongs to is known from where it was given, and not from the number that it bears: the
+    same objects that are sent have to arrive.
 
     Args:
         clock: virtual seconds.
@@ -26,24 +36,22 @@ class Leases:
     def __init__(self, clock: Callable[[], float], lease_s: float) -> None:
         self._clock = clock
         self._lease_s = lease_s
-        # One entry for each question without an answer, and for each replica of each epoch that ever confirmed it.
-        self._questions: dict[tuple[NodeId, NodeId, int], _Question] = {}
+        # One entry for each question, for each answer, and for each replica of each epoch that ever confirmed it. By
+        # the identity of messages, which stay here so that no other one gets it.
+        self._questions: dict[int, _Question] = {}
+        self._answers: dict[int, _Answer] = {}
         self._confirmed: dict[tuple[NodeId, PartitionId, Epoch], dict[NodeId, float]] = {}
 
-    def asked(self, node: NodeId, to: NodeId, question: Confirm, now_s: float) -> None:
+    def asked(self, question: Confirm, now_s: float) -> None:
         """A question leaves."""
-        self._questions[node, to, question.round] = _Question(now_s, question.claims)
+        self._questions[id(question)] = _Question(question, now_s)
 
     def answered(self, node: NodeId, sender: NodeId, answer: Confirmed) -> None:
         """An answer arrives; a repeated one says nothing new."""
-        question = self._questions.pop((node, sender, answer.round), None)
-        if question is None:
-            return
-        denied = {denial.partition for denial in answer.denied}
-        for claim in question.claims:
-            if claim.partition not in denied:
-                known = self._confirmed.setdefault((node, claim.partition, claim.epoch), {})
-                known[sender] = max(known.get(sender, question.asked_at_s), question.asked_at_s)
+        given = self._answers[id(answer)]
+        for claim in given.confirmed:
+            known = self._confirmed.setdefault((node, claim.partition, claim.epoch), {})
+            known[sender] = max(known.get(sender, given.asked_at_s), given.asked_at_s)
 
     def check_turn(self, node: NodeId, primary: Primary, now_s: float) -> None:
         """The primary takes itself to have a lease: a majority of its replicas confirmed its epoch within it.
@@ -68,14 +76,16 @@ class Leases:
     def check_answer(
         self, node: NodeId, question: Confirm, promised: Mapping[PartitionId, Epoch], answer: Confirmed
     ) -> None:
-        """A replica confirms no epoch below the one that it has promised.
+        """A replica is about to answer, and confirms no epoch below the one that it has promised.
 
         Raises:
             Violation: partitions-below-promise.
         """
         denied = {denial.partition for denial in answer.denied}
-        for claim in question.claims:
-            if claim.partition not in denied and claim.epoch < promised.get(claim.partition, 0):
+        confirmed = tuple(claim for claim in question.claims if claim.partition not in denied)
+        self._answers[id(answer)] = _Answer(answer, self._questions[id(question)].asked_at_s, confirmed)
+        for claim in confirmed:
+            if claim.epoch < promised.get(claim.partition, 0):
                 message = (
                     f"partition {claim.partition} on node {node}: it confirms epoch {claim.epoch} and has promised"
                 )

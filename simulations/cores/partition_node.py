@@ -45,6 +45,10 @@ class Surroundings(Protocol):
         """How long the next sync of this node takes."""
         ...
 
+    def muted_s(self) -> float:
+        """For how long a primary is not heard that is about to write its first record."""
+        ...
+
     def survivors(self, node: int) -> int:
         """How many entries of a batch are on this node's disk when its process ends before the sync returns."""
         ...
@@ -82,6 +86,8 @@ class PartitionNode:
         self._journal = Journal()
         self._rows_known = 0
         self._paused_until_s = 0.0
+        self._muted_until_s = 0.0
+        self._begun: dict[PartitionId, Epoch] = {}
         self._wake_s = FOREVER
         self._waiting: deque[tuple[Any, int]] = deque(maxlen=WAITING_MAX)
         # Of the requests under way here: as many as there are clients, each of which has one.
@@ -179,6 +185,7 @@ class PartitionNode:
             return
         message, sender = envelope
         self._note(_RECEIVED, sender)
+        self._world.checks.received(self.node_id, NodeId(sender), message)
         match message:
             case Rows(after, changes):
                 self._learn(core, after, changes)
@@ -346,6 +353,7 @@ class PartitionNode:
             case Write(entry):
                 world.checks.wrote(self.node_id, entry)
                 touched.add(entry.partition)
+                self._mute(core, entry.partition)
                 self._journal.queue.append(entry)
             case AfterSync(send):
                 self._journal.queue.append(send)
@@ -373,13 +381,23 @@ class PartitionNode:
     def _send(self, core: PartitionsCore, send: Send, touched: set[PartitionId]) -> list[Effect]:
         message = send.message
         if isinstance(message, Confirm):
-            self._world.leases.asked(self.node_id, send.to, message, self.clock.now_s())
+            self._world.leases.asked(message, self.clock.now_s())
+        if send.to != self.node_id and self._world.heap.now < self._muted_until_s:
+            return []
         if send.to != self.node_id:
             self._world.network.send(self.number, send.to, message)
             return []
         if not isinstance(message, Confirm | Confirmed):
             touched.add(message.partition)
+        self._world.checks.received(self.node_id, send.to, message)
         return core.receive(send.to, message, self.clock.now_s())
+
+    def _mute(self, core: PartitionsCore, partition: PartitionId) -> None:
+        """Something is written: perhaps the first record of an epoch."""
+        primary = core.primary(partition)
+        if primary is not None and self._begun.get(partition) != primary.epoch:
+            self._begun[partition] = primary.epoch
+            self._muted_until_s = max(self._muted_until_s, self._world.heap.now + self._world.muted_s())
 
     def _deposed(self, partition: PartitionId, epoch: Epoch) -> None:
         self._note(_DEPOSED, partition << 32 ^ epoch)

@@ -49,7 +49,9 @@ class PartitionSettings:
         failed_after_s: how long a node is silent before it counts as failed.
         agreement_s: how long a proposal takes at most.
         requires_lease: whether requests are taken only by a primary with a lease, as by the room above.
-        has_small_bounds: whether a few records already need snapshots in parts, windows and copies.
+        has_small_bounds: whether a few records already need snapshots, windows and copies.
+        message_bytes: then, of records or of a snapshot in one message.
+        records_retained: then, in memory, so that who lacks more gets a snapshot.
     """
 
     partitions: PartitionsConfig = field(default_factory=PartitionsConfig)
@@ -59,6 +61,8 @@ class PartitionSettings:
     agreement_s: float = 0.02
     requires_lease: bool = False
     has_small_bounds: bool = False
+    message_bytes: int = 24
+    records_retained: int = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,9 @@ class PartitionWorkload:
         copies_per_s: copies at the end of a journal, so that older files of it are deleted.
         isolations_per_s: primaries that neither nodes nor the metadata service hear for a while, though clients do.
         readers: so many of the clients only read, and an isolated primary often has no others on its side.
+        restarts_per_s: primaries whose process ends and starts again at once.
+        muted: the share of takeovers whose primary is heard by no other node for a while, from its first record on.
+        muted_s: for how long, at most.
     """
 
     nodes: int = 3
@@ -89,6 +96,9 @@ class PartitionWorkload:
     copies_per_s: float = 0.0
     isolations_per_s: float = 0.0
     readers: int = 0
+    restarts_per_s: float = 0.0
+    muted: float = 0.0
+    muted_s: float = 0.0
 
 
 class PartitionWorld:
@@ -113,10 +123,10 @@ class PartitionWorld:
         self.requires_lease = settings.requires_lease
         self.heap = EventHeap()
         self.trace = Trace()
-        self.checks = RequestsChecker(lambda: self.heap.now)
+        self.rows = RowsChecker(lambda: self.heap.now)
+        self.checks = RequestsChecker(lambda: self.heap.now, row_of=self.rows.begun)
         self.history = History(max(workload.clients, 1))
         self.leases = Leases(lambda: self.heap.now, self.config.lease_s)
-        self.rows = RowsChecker(lambda: self.heap.now)
         self._rng = random.Random(f"partitions {seed}")
         self._is_calm = False
         numbers = range(1, workload.nodes + 1)
@@ -165,6 +175,7 @@ class PartitionWorld:
             (self.workload.meddling_per_s, self._meddle),
             (self.workload.copies_per_s, self._copy_forward),
             (self.workload.isolations_per_s, self._isolate),
+            (self.workload.restarts_per_s, self._restart_primary),
         ):
             if rate:
                 self.heap.at(self._rng.expovariate(rate), action, rate)
@@ -181,6 +192,11 @@ class PartitionWorld:
     def survivors(self, node: int) -> int:
         """How many entries of a batch are on this node's disk when its process ends before the sync returns."""
         return self._disk_rngs[node].choice((0, 1, 2, 4, 8, 1 << 20))
+
+    def muted_s(self) -> float:
+        """For how long a primary is not heard that is about to write its first record."""
+        share = 0.0 if self._is_calm or self.heap.now >= self.faults.calm_s else self.workload.muted
+        return self._rng.uniform(0.0, self.workload.muted_s) if share and self._rng.random() < share else 0.0
 
     def target(self, partition: PartitionId, rng: random.Random) -> NodeId | None:
         """Where a request may go: to who serves, or thinks so, or to the primary of the newest row."""
@@ -237,6 +253,9 @@ class PartitionWorld:
             known = sorted(metadata.nodes)
             replicas = tuple(rng.sample(known, rng.randint(1, min(len(known), 3))))
         named = rng.choice(replicas)
+        if rng.random() < 0.4:  # back to the one before, to whom answers may be under way
+            earlier = [past.primary for changed, past in self.service.changes[-40:] if changed == partition]
+            named = next((one for one in reversed(earlier) if one != row.primary and one in replicas), named)
         boot = metadata.boot_of(named)
         self.service.propose(RowChange(partition, Step.BEGIN, row.epoch, row.phase, named, boot, replicas))
 
@@ -244,6 +263,15 @@ class PartitionWorld:
         if self._goes_on(self._copy_forward, rate):
             node = self.nodes[self._rng.randint(1, self.workload.nodes)]
             node.copy_forward(PartitionId(self._rng.randrange(self.workload.partitions)))
+
+    def _restart_primary(self, rate: float) -> None:
+        if self._goes_on(self._restart_primary, rate) and self.heap.now < self.faults.calm_s:
+            partition = PartitionId(self._rng.randrange(self.workload.partitions))
+            serving = [node for node in self.nodes.values() if node.can_act and node.is_serving(partition)]
+            if serving:
+                node = self._rng.choice(serving)
+                node.end(surviving=self.survivors(node.number))
+                node.start()
 
     def _isolate(self, rate: float) -> None:
         if not self._goes_on(self._isolate, rate) or self.heap.now >= self.faults.calm_s:
@@ -257,12 +285,15 @@ class PartitionWorld:
             return
         alone = self._rng.choice(serving).number
         others = [number for number in self.nodes if number != alone]
-        friends = self._rng.choice((0, 1) if self.workload.readers else (0, 0, 1))
+        is_large = self.workload.nodes > 4  # then one friend is no majority, and gets what is never committed
+        friends = self._rng.choice((0, 1) if self.workload.readers or is_large else (0, 0, 1))
         unheard = self._rng.sample(others, max(0, len(others) - friends))
         for_s = self.failed_after_s * self._rng.choice((self._rng.uniform(0.5, 3.0), self._rng.uniform(2.0, 8.0)))
         if self.workload.readers and self._rng.random() < 0.7:
             unheard += [number for number in self.clients if number >= FIRST_CLIENT + self.workload.readers]
         senders, receivers = frozenset([alone]), frozenset([SERVICE, *unheard])
+        if is_large and friends and self._rng.random() < 0.7:
+            senders = frozenset(self.nodes) - receivers  # they are cut off together
         self.network.plan(Cut(senders, receivers, self.heap.now, min(for_s, self.faults.calm_s - self.heap.now)))
 
     def summary(self) -> tuple[str, ...]:
@@ -331,13 +362,13 @@ class PartitionWorld:
 
 
 @contextmanager
-def small_bounds() -> Iterator[None]:
-    """Bounds of the room so small that a few records already need snapshots in parts, windows and copies."""
+def small_bounds(message_bytes: int, records_retained: int) -> Iterator[None]:
+    """Bounds of the room so small that a few records already need snapshots, windows and copies."""
     bounds = [
-        (replica, "RECORDS_RETAINED", 3),
-        (replica, "RETAINED_BYTES_MAX", 100),
-        (replica, "MESSAGE_BYTES", 24),
-        (primary, "MESSAGE_BYTES", 24),
+        (replica, "RECORDS_RETAINED", records_retained),
+        (replica, "RETAINED_BYTES_MAX", 33 * records_retained),
+        (replica, "MESSAGE_BYTES", message_bytes),
+        (primary, "MESSAGE_BYTES", message_bytes),
         (primary, "WINDOW_MESSAGES", 4),
         (primary, "TAIL_RECORDS", 2),
     ]
@@ -370,7 +401,7 @@ def run(
     """
     settings = settings or PartitionSettings()
     if settings.has_small_bounds:
-        with small_bounds():
+        with small_bounds(settings.message_bytes, settings.records_retained):
             return _run(seed, faults, duration_s, settings, workload or PartitionWorkload())
     return _run(seed, faults, duration_s, settings, workload or PartitionWorkload())
 

@@ -22,6 +22,10 @@ from simulations.checkers.tables import check_quality
 from simulations.checkers.violation import Violation
 from simulations.cores.heap import EventHeap
 
+RESIZED = 0.2
+"""The share of tables of which it is also asked what they would be with more replicas or fewer: a mesh never changes
+that, but `next_table` promises the same of it."""
+
 EXPLAINED = 2
 """Partitions of each table whose explanation is looked at."""
 
@@ -109,6 +113,8 @@ class PlacementChecks:
             self._broken("placement-same-table", "another node makes another table of the same members and rows")
         check_table(current, members, table, replication=replication, virtual_s=now_s)
         check_quality(current, members, table, replication=replication, virtual_s=now_s)
+        if self._rng.random() < RESIZED:
+            self._resized(current, members, replication)
         failed = frozenset(gone)
         check_moves(current, table, moves(current, table, failed=failed), failed=failed, virtual_s=now_s)
         for partition in self._rng.sample(range(count), min(EXPLAINED, count)):
@@ -116,6 +122,12 @@ class PlacementChecks:
             check_explanation(said, table, members, replication=replication, virtual_s=now_s)
         self._takeover(table, members)
         return table
+
+    def _resized(self, current: Table, members: Members, replication: int) -> None:
+        """With another number of replicas the table is as good; but more may move then than must."""
+        width = self._rng.choice([count for count in range(1, replication + 2) if count != replication])
+        table = next_table(current, members, partitions=len(current.rows), replication=width)
+        check_quality(current, members, table, replication=width, virtual_s=self._heap.now)
 
     def _takeover(self, table: Table, members: Members) -> None:
         """Some members fail all at once: who would take over?"""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from xxhash import xxh3_64_intdigest
 
 from meshnode.identity import Epoch, NodeId, PartitionId
+from meshnode.metadata.rows import Row
 from meshnode.partitions.messages import Position, Record
 from meshnode.partitions.partition import Partition
 from simulations.checkers.partitions import PartitionsChecker
@@ -51,10 +52,16 @@ class RequestsChecker(PartitionsChecker):
 
     Args:
         clock: virtual seconds.
+        row_of: see `PartitionsChecker`.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        super().__init__(clock)
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        row_of: Callable[[PartitionId, Epoch], Row | None] = lambda _partition, _epoch: None,
+    ) -> None:
+        super().__init__(clock, row_of=row_of)
         self._digests: dict[PartitionId, list[int]] = {}
         self._effects: dict[PartitionId, dict[bytes, int]] = {}
         self._acknowledged_to: dict[PartitionId, int] = {}

@@ -53,6 +53,10 @@ class Wish:
         """How many isolations there are."""
         return drawn_per_s if "isolations" in self.kinds else 0.0
 
+    def of_restarts(self, drawn_per_s: float) -> float:
+        """How many restarts there are beside those that are planned."""
+        return drawn_per_s if "crashes" in self.kinds else 0.0
+
     def of_disks(self, drawn: DiskFaults) -> DiskFaults:
         """How disks fail, beside what a power loss does to any."""
         return drawn if "bad-disks" in self.kinds else DiskFaults(in_order=drawn.in_order)
@@ -306,7 +310,63 @@ def draw_partitions(seed: int, wish: Wish = ANY) -> PartitionsPlan:
         # Answers that come when their epoch is long over.
         quality = replace(faults.quality, late=0.05, late_s=6.0 * scale, duplicate=0.1)
         faults = replace(faults, quality=quality)
+    deep = random.Random(f"swarm partitions deep {seed}")
+    if deep.random() < 0.5:
+        return _draw_deep(seed, deep, settings, wish)
     faults = only(faults, wish.kinds)
+    return PartitionsPlan(seed=seed, duration_s=duration_s, settings=settings, workload=workload, faults=faults)
+
+
+def _draw_deep(seed: int, rng: random.Random, settings: PartitionSettings, wish: Wish) -> PartitionsPlan:
+    """Takeovers so close to each other that what was said and written in one meets the next.
+
+    Of three kinds: primaries that nobody hears when they begin to write, so that logs fork again and again; primaries
+    that restart and are named again before the answers to their earlier life are there; primaries that are cut off
+    with a minority, whose logs grow until they are cut back.
+    """
+    scale = settings.pulse_interval_s / 0.5
+    kind = rng.choice(("forks", "lives", "tails"))
+    is_tails, is_lives = kind == "tails", kind == "lives"
+    nodes = wish.of_nodes(5 if is_tails else rng.choice((3, 3, 5)))
+    duration_s = wish.of_duration_s(rng.choice((8.0, 16.0)) * scale)
+    settings = replace(
+        settings,
+        agreement_s=0.01 * scale,
+        has_small_bounds=rng.random() < 0.7,
+        message_bytes=rng.choice((8, 24, 1 << 20)),
+        records_retained=1000 if is_tails else 3,
+        requires_lease=is_lives and settings.requires_lease,
+    )
+    meddling_per_s = rng.choice((0.5, 2.0) if is_tails else (1.0, 3.0) if is_lives else (3.0, 10.0, 20.0)) / scale
+    is_muted = kind == "forks" or rng.random() < 0.2
+    workload = PartitionWorkload(
+        nodes=nodes,
+        partitions=1,
+        replication=nodes,
+        clients=8 if is_tails else rng.choice((3, 8)),
+        pause_s=rng.choice((0.03, 0.1) if is_tails else (0.01, 0.1)) * scale,
+        read_share=rng.choice((0.0, 0.5, 0.9) if is_lives else (0.0, 0.3)),
+        meddling_per_s=meddling_per_s,
+        copies_per_s=rng.choice((0.0, 1.0)) / scale,
+        isolations_per_s=wish.of_isolations(rng.choice((0.3, 0.6) if is_tails else (0.0, 0.3)) / scale),
+        restarts_per_s=wish.of_restarts(rng.choice((1.0, 3.0) if is_lives else (0.0, 0.0, 0.5)) / scale),
+        muted=wish.of_isolations(rng.choice((0.3, 0.8)) if is_muted else 0.0),
+        muted_s=rng.choice((0.1, 0.3, 1.0)) * scale,
+    )
+    draws = _Draws(rng, nodes=range(nodes + 1), duration_s=duration_s, scale_s=scale)
+    quality = LinkQuality(
+        jitter_s=rng.choice((0.0095, 0.05 * scale)),
+        late=rng.choice((0.2, 0.5) if is_lives else (0.0, 0.1, 0.2) if is_tails else (0.0, 0.1, 0.3)),
+        late_s=rng.choice((0.3, 1.0, 4.0)) * scale,
+        loss=rng.choice((0.0, 0.02) if is_tails else (0.0, 0.0, 0.1, 0.3)),
+        duplicate=rng.choice((0.0, 0.1, 0.3)),
+    )
+    drawn = draws.faults()
+    if is_tails and rng.random() < 0.7:  # what else goes wrong would keep a majority from writing much
+        drawn = CoreFaults(calm_s=duration_s, sync_s=drawn.sync_s)
+    if is_lives and rng.random() < 0.5:  # what a process had written and not synced is on other disks already
+        drawn = replace(drawn, sync_s=(0.0005, 0.3 * scale))
+    faults = only(replace(drawn, quality=quality), wish.kinds)
     return PartitionsPlan(seed=seed, duration_s=duration_s, settings=settings, workload=workload, faults=faults)
 
 

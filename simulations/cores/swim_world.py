@@ -11,6 +11,7 @@ from meshnode.membership.messages import Member, State
 from simulations.checkers.swim import SwimChecker, View
 from simulations.checkers.swim_bounds import SwimBounds, swim_bounds
 from simulations.checkers.violation import Violation
+from simulations.cores import swim_watch
 from simulations.cores.converged import graft
 from simulations.cores.faults import FOREVER, NO_FAULTS, CoreFaults, Crash, Leave, LinkQuality, Pause
 from simulations.cores.heap import EventHeap
@@ -286,31 +287,6 @@ def bounds_of(world: SwimWorld) -> SwimBounds:
     return swim_bounds(world.config, live=max(live, 1), gone=len(world.nodes) - live, slowest=slowest)
 
 
-def watch_a_crash(world: SwimWorld) -> None:
-    """End one more process of a converged mesh, and see to it that everyone learns of it, as from each other.
-
-    Raises:
-        Violation: not within the bounds that hold without faults.
-    """
-    running = world.running
-    if len(running) < 2:
-        return
-    victim = running[-1]
-    world.crash(victim.number)
-    bounds = bounds_of(world)
-
-    def is_known() -> bool:
-        states = [world.state(node.number, victim.number) for node in world.running]
-        return not any(state in (State.ALIVE, State.SUSPECT) for state in states)
-
-    began_s = world.now
-    while not is_known():
-        if world.now > began_s + bounds.known_to_all_s:
-            message = f"node {victim.number} crashed {world.now - began_s:.1f} s ago, and some hold it live"
-            raise Violation("swim-spread-bound", virtual_s=world.now, message=message, nodes=[victim.node_id])
-        world.run_for(0.25)
-
-
 def run(
     seed: int,
     faults: CoreFaults,
@@ -336,7 +312,8 @@ def run(
         bounds = bounds_of(world)
         world.run_until(world.converged, within_s=bounds.healing_s + bounds.known_to_all_s, every_s=0.25)
         world.look()
-        watch_a_crash(world)
+        swim_watch.watch_a_broken_path(world, lambda: bounds_of(world))
+        swim_watch.watch_a_crash(world, lambda: bounds_of(world))
     except Violation as violation:
         violations.append(violation)
     except CORE_ERRORS as error:

@@ -90,6 +90,7 @@ class Replication(Listener):
             (Partitions, "_perform", self.after(self._stepped)),
             (Partitions, "_perform_one", self.before(self._performs)),
             (Partitions, "_send", self.before(self._sends)),
+            (Partitions, "receive", self.before(self._receives)),
             (Journal, "write", self.before(self._wrote)),
             (Journal, "_write_and_sync", self.after(self._synced)),
             (Agents, "call", self._call_heard),
@@ -180,6 +181,9 @@ class Replication(Listener):
                 self._reads.answered(driver._node_id, send.to, send.message)
             case _:
                 self._copies.sent(driver._node_id, send.message)
+
+    def _receives(self, driver: Partitions, sender: NodeId, message: object) -> None:
+        self._copies.received(driver._node_id, sender, message)
 
     # ---- what callers are told
 

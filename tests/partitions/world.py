@@ -207,6 +207,7 @@ class World:
         flight = self.network[index] if keep else self.network.pop(index)
         node = self.nodes[flight.to]
         if node.can_act and (flight.sender, flight.to) not in self.cut:
+            self.oracle.received(flight.to, flight.sender, flight.message)
             self._perform(node, node.core.receive(flight.sender, flight.message, self.now))
 
     def deliver_where(self, wanted: Callable[[Flight], bool]) -> int:
@@ -295,6 +296,7 @@ class World:
             case Send(to, message):
                 self.oracle.sent(node.node_id, message)
                 if to == node.node_id:
+                    self.oracle.received(to, to, message)
                     return node.core.receive(to, message, self.now)
                 self.network.append(Flight(node.node_id, to, message))
                 del self.network[:-MESSAGES_MAX]

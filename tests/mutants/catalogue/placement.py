@@ -57,13 +57,9 @@ PLACEMENT = (
         ),
     ),
     _placement(
-        "surplus-from-the-wrong-nodes",
-        "Surplus replicas are dropped from the nodes that have room, so that others must be moved after them.",
-        Edit(
-            "meshnode/placement/replicas.py",
-            "key=lambda node: (layout.load[node] - bounds.high[node], node),",
-            "key=lambda node: (bounds.high[node] - layout.load[node], node),",
-        ),
+        "evened-with-what-is-at-rest",
+        "Loads are evened with replicas that are at rest, though others are on the move anyway.",
+        Edit("meshnode/placement/replicas.py", "    _level(layout, bounds, fresh_only=True)\n", ""),
         easy=False,
     ),
     _placement(
@@ -73,6 +69,36 @@ PLACEMENT = (
             "meshnode/placement/primaries.py",
             "survivors = [node for node in row if layout.origin[node] >> partition & 1]",
             "survivors = [node for node in row if not layout.origin[node] >> partition & 1]",
+        ),
+        easy=False,
+    ),
+    _placement(
+        "led-by-anyone",
+        "A partition that lost its primary may be passed on to a replica that has yet to get its data.",
+        Edit(
+            "meshnode/placement/primaries.py",
+            "return _Cost.NOTHING if taker in heirs else None",
+            "return _Cost.NOTHING",
+        ),
+        easy=False,
+    ),
+    _placement(
+        "weights-ignored-in-takeovers",
+        "Who takes over is chosen as if all nodes were alike.",
+        Edit(
+            "meshnode/placement/takeover.py",
+            "return (2 * load + 1) / self._weights[node]",
+            "return float(2 * load + 1) if self._weights[node] else 0.0",
+        ),
+        easy=False,
+    ),
+    _placement(
+        "shares-above-all-there-is",
+        "The share of a heavy node may be more than all partitions, so that the others get too little.",
+        Edit(
+            "meshnode/placement/share.py",
+            "shares[node] = min(Fraction(partitions), slots * weights[node] / rest)",
+            "shares[node] = slots * weights[node] / rest",
         ),
         easy=False,
     ),

@@ -157,6 +157,24 @@ SWIM = (
         ),
     ),
     _swim(
+        "no-help-from-others",
+        "A probe that is not answered is not tried through others.",
+        Edit(
+            "meshnode/membership/detector.py",
+            "for relay in self._view.sample(self._config.indirect_probes, besides=probe.target, alive=True):",
+            "for relay in self._view.sample(0, besides=probe.target, alive=True):",
+        ),
+    ),
+    _swim(
+        "relays-keep-the-answer",
+        "Who was asked to ping another does not pass the answer on.",
+        Edit(
+            "meshnode/membership/detector.py",
+            "        if relay is None or relay.expires_at <= now:",
+            "        if relay is None or relay.expires_at > now:",
+        ),
+    ),
+    _swim(
         "never-knocks-at-the-lost",
         "Two halves of a mesh that hold each other dead never speak to each other again.",
         Edit("meshnode/membership/swim.py", "        if lost:\n", "        if lost and self._view.is_alone:\n"),
@@ -185,5 +203,52 @@ SWIM = (
             "self._adopt(in_state(held, State.LEFT), held, now, effects)",
         ),
         easy=True,
+    ),
+    _swim(
+        "deaths-believed-unheard",
+        "A death that others declared is believed at once, though its subject never had time to refute it here.",
+        Edit(
+            "meshnode/membership/view.py",
+            "            if rumour.state is State.DEAD and held.is_live:\n"
+            "                rumour = replace(rumour, state=State.SUSPECT)\n",
+            "",
+        ),
+    ),
+    _swim(
+        "refutes-suspicions-only",
+        "A node that hears of its death does not object.",
+        Edit(
+            "meshnode/membership/view.py",
+            "        if not supersedes(rumour, self.me):\n            return\n        if rumour.incarnation + 1",
+            "        if rumour.state is State.DEAD or not supersedes(rumour, self.me):\n            return\n"
+            "        if rumour.incarnation + 1",
+        ),
+    ),
+    _swim(
+        "probes-go-on-after-a-pause",
+        "A node that was stopped gives its probes no more time.",
+        Edit(
+            "meshnode/membership/swim.py",
+            "            self._detector.start_over(now, effects)\n",
+            "            self._detector.period_ends_at = now + self._config.probe_interval_s\n",
+        ),
+    ),
+    _swim(
+        "relay-answers-with-its-own-number",
+        "Who was asked to ping another passes the answer on under its own number.",
+        Edit(
+            "meshnode/membership/detector.py",
+            "Send(relay.origin, Ack(relay.sequence, ack.source, self._view.piggyback()))",
+            "Send(relay.origin, Ack(ack.sequence, ack.source, self._view.piggyback()))",
+        ),
+    ),
+    _swim(
+        "suspects-who-has-spoken",
+        "A probe that fails counts against what its target has claimed meanwhile.",
+        Edit(
+            "meshnode/membership/view.py",
+            "if held is not None and held.state is State.ALIVE and held.incarnation == incarnation:",
+            "if held is not None and held.state is State.ALIVE:",
+        ),
     ),
 )

@@ -179,4 +179,72 @@ VARIANTS_OF_PARTITIONS = (
             "",
         ),
     ),
+    _partitions(
+        "deleted-copy-keeps-its-state",
+        "A copy that is deleted leaves its state behind for the next one.",
+        Edit(_REPLICA, '        self.machine.restore(b"")\n', ""),
+    ),
+    _partitions(
+        "snapshot-taken-before-sync",
+        "A replica says that it has a snapshot which its journal is still writing.",
+        Edit(
+            _REPLICA,
+            "return AfterSync(Send(sender, ChunkTaken(self.partition, message.epoch, message.position, offset)))",
+            "return Send(sender, ChunkTaken(self.partition, message.epoch, message.position, offset))",
+        ),
+    ),
+    _partitions(
+        "lack-told-before-sync",
+        "A replica that lacks what comes before says so with a promise that is not on its disk yet.",
+        Edit(
+            _REPLICA,
+            "        return AfterSync(Send(sender, refused))\n",
+            "        return Send(sender, refused)\n",
+        ),
+    ),
+    _partitions(
+        "outsider-seals-for-itself",
+        "A new primary that is none of the old set counts its own seal.",
+        Edit(
+            _TAKEOVER,
+            "if sender not in self.base or self.stage is Stage.ADOPTED:",
+            "if self.stage is Stage.ADOPTED:",
+        ),
+    ),
+    _partitions(
+        "deletion-forgotten-at-restart",
+        "A restart finds the records of a copy that was deleted.",
+        Edit(
+            _REPLICA,
+            "                self._clear()\n                self.is_whole = True\n",
+            "                self.is_whole = True\n",
+        ),
+    ),
+    _partitions(
+        "files-of-others-deleted",
+        "The journal keeps the files that the partition needs which was copied last.",
+        Edit(
+            "meshnode/partitions/retention.py",
+            "return min(self._needed_from.values(), default=None)",
+            "return max(self._needed_from.values(), default=None)",
+        ),
+    ),
+    _partitions(
+        "uncommitted-records-let-go",
+        "Old records go from memory whether or not they are committed.",
+        Edit(
+            "meshnode/partitions/log.py",
+            "while self.start.sequence + count < through and (",
+            "while count < len(self._records) and (",
+        ),
+    ),
+    _partitions(
+        "snapshot-vouches-for-its-tail",
+        "What a replica has behind an installed snapshot counts as compared with the primary's log.",
+        Edit(
+            _REPLICA,
+            "self.attach(message.epoch, message.position.sequence)",
+            "self.attach(message.epoch, self.log.last.sequence)",
+        ),
+    ),
 )

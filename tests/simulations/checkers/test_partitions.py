@@ -10,6 +10,7 @@ from meshnode.metadata.rows import Phase, Row
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.messages import (
     Appended,
+    ChunkTaken,
     Dropped,
     Log,
     Position,
@@ -71,10 +72,17 @@ def promise(checker: PartitionsChecker, node: NodeId, epoch: int) -> None:
     checker.synced(node, Promise(P, Epoch(epoch)))
 
 
+def acknowledge(checker: PartitionsChecker, node: NodeId, epoch: int, sequence: int) -> None:
+    """A, as the primary of that epoch, is told by the node that it has everything up to there."""
+    checker.received(A, node, Appended(P, Epoch(epoch), sequence))
+
+
 def commit(checker: PartitionsChecker, *epochs: int) -> None:
     """Records that A, the primary, has committed with B; C has them, too."""
     for node in (A, B, C):
         write(checker, node, *epochs)
+    for node in (A, B):
+        acknowledge(checker, node, epochs[-1], len(epochs))
     checker.check(serving(copy_of(A, *epochs, committed=len(epochs)), A, A, B, C), A)
 
 
@@ -97,8 +105,38 @@ def test_a_record_that_too_few_have_on_disk_is_not_committed(checker: Partitions
     with violates("partitions-durable-majority", match=r"only \[1\] have it on disk"):
         checker.check(primary, A)
     checker.synced(B, Log(P, records(1, 1)))
+    for node in (A, B):
+        acknowledge(checker, node, 1, 1)
     checker.check(primary, A)
     assert checker.committed[P] == list(records(1, 1))
+
+
+def test_a_record_that_too_few_acknowledged_in_its_epoch_is_not_committed(checker: PartitionsChecker) -> None:
+    for node in (A, B, C):
+        write(checker, node, 1, 1)
+    primary = serving(copy_of(A, 1, 1, committed=2), A, A, B, C)
+    acknowledge(checker, A, 1, 2)
+    acknowledge(checker, B, 1, 1)
+    acknowledge(checker, C, 0, 2)
+    checker.received(B, C, Appended(P, Epoch(1), 2))
+    with violates("partitions-acknowledged-majority", match=r"2 is committed in epoch 1, .* only \[1\] have"):
+        checker.check(primary, A)
+    checker.received(A, C, ChunkTaken(P, Epoch(1), at(1, 2), 8))
+    checker.check(primary, A)
+
+
+def test_what_was_committed_is_neither_replaced_nor_taken_back(checker: PartitionsChecker) -> None:
+    commit(checker, 1, 1, 1)
+    checker.check(copy_of(B, 1, 1, 1, committed=2), B)
+    write(checker, B, 1, 2, first=2)
+    with violates("partitions-committed-stays", match="replaces what follows 1, and has taken 2 for committed"):
+        write(checker, B, 2, first=2)
+    with violates("partitions-committed-stays", match="takes the place of one after 2"):
+        checker.wrote(B, Snapshot(P, Epoch(2), at(1, 1), b""))
+    with violates("partitions-committed-stays", match="takes 1 for committed, and took 2 before"):
+        checker.check(copy_of(B, 1, 1, committed=1), B)
+    checker.wrote(B, Dropped(P, Epoch(2)))
+    checker.check(copy_of(B, promised=1), B)
 
 
 def test_nobody_but_an_active_primary_commits_first(checker: PartitionsChecker) -> None:
@@ -143,6 +181,8 @@ def test_a_primary_that_lacks_what_was_committed_is_found(checker: PartitionsChe
 def test_a_commitment_that_ends_with_a_record_of_another_epoch_is_found(checker: PartitionsChecker) -> None:
     for node in (A, B, C):
         write(checker, node, 1, 1, 2)
+    for node in (A, B):
+        acknowledge(checker, node, 2, 3)
     with violates("partitions-barrier", match="as primary of epoch 2 it commits up to 2, of epoch 1"):
         checker.check(serving(copy_of(A, 1, 1, 2, committed=2), A, A, B, C), A)
     with violates("partitions-barrier", match="it serves epoch 3, of which no record was written"):
@@ -164,15 +204,16 @@ def test_an_epoch_that_begins_before_a_majority_of_the_base_sealed_it_is_found(w
     write(with_rows, A, 1)
     for node in (B, NodeId(4)):
         promise(with_rows, node, 2)
-        with_rows.sent(node, Sealed(P, Epoch(2), at(0, 0)))
-    with violates("partitions-sealed-majority", match=r"of the base \(1, 2, 3\) only \[2\] sealed it"):
+        with_rows.received(A, node, Sealed(P, Epoch(2), at(0, 0)))
+    with_rows.received(A, C, Sealed(P, Epoch(1), at(0, 0)))
+    with_rows.received(B, C, Sealed(P, Epoch(2), at(0, 0)))
+    with violates("partitions-sealed-majority", match=r"of the base \(1, 2, 3\) only \[2\] told it of a seal"):
         write(with_rows, A, 2, first=2)
 
 
 def test_an_epoch_that_a_majority_of_the_base_sealed_may_begin(with_rows: PartitionsChecker) -> None:
     for node in (B, C):
-        promise(with_rows, node, 2)
-        with_rows.sent(node, Sealed(P, Epoch(2), at(0, 0)))
+        with_rows.received(A, node, Sealed(P, Epoch(2), at(0, 0)))
     write(with_rows, A, 1, 2)
 
 
