@@ -30,6 +30,7 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - raft-monotonic-commit: nor do its commit and applied indexes, and it applies only what is committed.
 
 - disk-sync-again: no process syncs a file again after a sync of it failed.
+- disk-found-unsynced: what a restart finds in the page cache is synced before anybody relies on it.
 
 - swim-incarnation: only the subject raises its incarnation.
 - swim-life-supersedes: a node claims no less than before, and a new life begins above all that was claimed.

@@ -44,7 +44,7 @@ def _torn_disks(draw: Drawing) -> dict[str, object]:
 
 
 def _failing_disks(draw: Drawing) -> dict[str, object]:
-    faults = DiskFaults(sync_error_rate=draw.rng.choice((0.01, 0.2)), read_error_rate=draw.rng.choice((0.0, 0.05)))
+    faults = DiskFaults(sync_error_rate=draw.rng.choice((0.01, 0.2, 1.0)), read_error_rate=draw.rng.choice((0.0, 0.05)))
     return {"bad_disks": tuple(BadDisk(draw.victim, faults, at_s, draw.span(at_s, 8.0)) for at_s in draw.times(2))}
 
 
