@@ -32,7 +32,7 @@ class Request:
 
     Attributes:
         id: in the ledger; for the mesh too if ``is_named``.
-        keys: the agents: the one that is called first.
+        keys: the agents: the one that is called, and those that it calls in turn, which may be the same more than once.
         amount: what each of them adds.
     """
 
@@ -44,11 +44,18 @@ class Request:
     is_named: bool
     is_in_vain: bool = False
 
+    @property
+    def ids(self) -> list[tuple[str, str]]:
+        """Key and id, in the ledger, of what it has each agent do."""
+        return [(key, f"{self.id}.{place}" if place else self.id) for place, key in enumerate(self.keys)]
+
+    @property
     def parts(self) -> list[tuple[str, str, Json]]:
-        """What each agent does, as the model has it: who adds in vain only reads."""
-        value: Json = [self.amount, self.id] if self.is_named else self.amount
-        op = "add_once" if self.is_named else "add"
-        parts: list[tuple[str, str, Json]] = [(op, key, value) for key in self.keys]
+        """The same as the model has it: who adds in vain only reads."""
+        parts: list[tuple[str, str, Json]] = [
+            ("add_once", key, [self.amount, name]) if self.is_named else ("add", key, self.amount)
+            for key, name in self.ids
+        ]
         if self.is_in_vain:
             parts[0] = ("read", self.keys[0], None)
         return parts
@@ -131,8 +138,8 @@ class Counting:
     def _others(self, client: SimClient, key: str) -> list[str]:
         """Agents that this one may call: those after it, so that no two wait for each other."""
         later = range(int(key.removeprefix("k")) + 1, self._keys)
-        number = min(len(later), client.rng.randint(1, PARTS_MAX - 1))
-        return [f"k{other}" for other in client.rng.sample(later, number)]
+        number = client.rng.randint(1, PARTS_MAX - 1) if later else 0
+        return [f"k{client.rng.choice(later)}" for _ in range(number)]
 
     # ---- asking
 
@@ -151,7 +158,7 @@ class Counting:
         request = Request(name, method, tuple(keys), arguments, amount, is_named, is_in_vain)
         asking = self._ask_until_known if is_named else self._attempt
         try:
-            await client.operations(request.parts(), asking(client, request, timeout_s))
+            await client.operations(request.parts, asking(client, request, timeout_s))
         finally:
             # What never ran might, if it was asked for again, and no history would know of it.
             if is_named and self._ledger.may_have_run(keys[0], name):
@@ -184,24 +191,25 @@ class Counting:
             OutcomeUnknown: nobody knows.
             AgentError, TurnTimeout: the called agent was not changed, and of the others nobody knows.
         """
-        ledger, (own, *others) = self._ledger, request.keys
-        for key in request.keys:
-            ledger.tried(key, request.id, request.amount)
-        agent = client.ref(Counter, own, timeout_s=timeout_s, request_id=request.id if request.is_named else "")
+        ledger, (own, *others) = self._ledger, request.ids
+        for key, name in request.ids:
+            ledger.tried(key, name, request.amount)
+        named = request.id if request.is_named else ""
+        agent = client.ref(Counter, own[0], timeout_s=timeout_s, request_id=named)
         try:
             answer = await getattr(agent, request.method)(*request.arguments)
         except Unavailable:
-            for key in request.keys:
-                ledger.refused(key, request.id)
+            for key, name in request.ids:
+                ledger.refused(key, name)
             raise
         except (AgentError, Refusal, TurnTimeout) as error:
-            ledger.failed(own, request.id, f"{type(error).__name__} {error}")
+            ledger.failed(*own, f"{type(error).__name__} {error}")
             if isinstance(error, TurnTimeout):
                 raise
             answer = seen_in_vain(error)
         totals = answer if isinstance(answer, list) else [answer]
         if not request.is_in_vain:
-            ledger.acknowledged(own, request.id, totals[0])
-        for key, total in zip(others, totals[1:], strict=True):
-            ledger.acknowledged(key, request.id, total)
+            ledger.acknowledged(*own, totals[0])
+        for (key, name), total in zip(others, totals[1:], strict=True):
+            ledger.acknowledged(key, name, total)
         return totals
