@@ -19,7 +19,7 @@ PARTS_MAX = 3
 LANES = 3 * PARTS_MAX
 """Operations of one client that may be under way: in a history each needs a process of its own."""
 
-TIMEOUTS_S = (0.3, 1.0, 3.0, 10.0)
+TIMEOUTS_S = (1.0, 3.0, 10.0)
 """How long clients may wait for an answer: less than a takeover takes, about as long, and longer."""
 
 CAUSED_BY_FAULTS = (Unavailable, OutcomeUnknown, TurnTimeout)

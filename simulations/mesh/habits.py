@@ -16,7 +16,7 @@ T = TypeVar("T")
 SHARES = (0.0, 0.05, 0.2)
 """Of all steps, each kind: none of them, so that others get on, or some, or so many that they meet."""
 
-PAUSES_S = (0.05, 0.3, 1.0, 3.0)
+PAUSES_S = (0.05, 0.2, 0.5, 1.5)
 """The longest rest of a turn that takes its time: in few of the others would anything happen."""
 
 HANDS = 3
@@ -27,8 +27,9 @@ ACTS_OF_A_HAND = 3
 
 ACTS = HANDS * ACTS_OF_A_HAND
 
-BUSY_MAX = 0.3
-"""The share of its time in which an agent may rest: others want turns of it too."""
+BUSY_MAX = 0.1
+"""The share of its time in which an agent may rest: whoever waits for its turn too long does not learn what becomes of
+it, and a history of many such calls proves little and takes long to judge."""
 
 
 @dataclass(frozen=True, slots=True)
