@@ -13,7 +13,7 @@ from simulations.cores.faults import Crash
 from simulations.mesh import counting as counting_module
 from simulations.mesh import run
 from simulations.mesh.counting import Counting
-from simulations.mesh.habits import BUSY_MAX, Habits, choose
+from simulations.mesh.habits import BUSY_MAX, Habits, choose, draw_pause_s
 from simulations.plan import Faults, Plan
 
 SMALL = Plan(nodes=3, clients=4, duration_s=8.0, keys=4, partitions=4, tempo=0.5)
@@ -97,7 +97,10 @@ def test_an_agent_that_keeps_what_a_failed_turn_has_changed_is_found(
 
 def test_agents_that_few_call_rest_no_longer_than_others_can_wait() -> None:
     drawn = [Habits.draw(random.Random(seed), dataclasses.replace(SMALL, keys=1)) for seed in range(50)]
-    assert 0 < max(habits.slow for habits in drawn) < BUSY_MAX / SMALL.calls_per_s * 2
+    rng = random.Random(1)
+    rest_s = sum(draw_pause_s(rng) for _ in range(10_000)) / 10_000
+    busy = max(habits.slow for habits in drawn) * SMALL.calls_per_s * rest_s
+    assert busy == pytest.approx(BUSY_MAX, rel=0.1)
     assert {habits.slow > 0 for habits in drawn} == {True, False}
 
 
