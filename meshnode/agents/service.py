@@ -380,6 +380,9 @@ class Agents:
         if serving.is_expiring or not self._primaries.has_room(serving.partition):
             return  # what has expired can wait
         used = serving.session_used_at_s
+        for identity in serving.running:  # its reply is to be kept in the session
+            if identity[0] in used:
+                used[identity[0]] = now
         sessions = tuple(session for session, at_s in used.items() if now >= at_s + self._config.session_s)
         ledger = serving.ledger
         is_tick = ledger.keeps_by_time and elapsed_s >= ledger.elapsed_s + TICK_S

@@ -30,6 +30,7 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - raft-monotonic-commit: nor do its commit and applied indexes, and it applies only what is committed.
 
 - disk-sync-again: no process syncs a file again after a sync of it failed.
+- disk-found-unsynced: what a restart finds in the page cache is synced before anybody relies on it.
 
 - swim-incarnation: only the subject raises its incarnation.
 - swim-life-supersedes: a node claims no less than before, and a new life begins above all that was claimed.
@@ -82,10 +83,7 @@ The invariants, by names that stay the same (those of a user's workload are its 
 
 - node-crash: no node ends by an error but one that its operator has to deal with.
 - client-crash: no client ends by an error, whatever the mesh does.
-- app-agent-error: no handler of a user's agents raises what the workload does not expect.
-
-- node-crash: no node ends by an error but one that its operator has to deal with.
-- client-crash: no client ends by an error.
+- app-agent-error: no handler raises what the workload does not expect, and no call that is in order is refused.
 
 - liveness-membership: after the faults every node runs, and sees exactly those that run.
 - liveness-raft: they follow one leader and have applied what it has.

@@ -1,8 +1,9 @@
 """Whether each request took effect exactly once, judged by what the agents hold in the end.
 
-A request is what has one request id, however often it is tried. Of its tries one ``ok`` makes it acknowledged; failing
-that, one ``info`` makes it unknown; if all of them failed, it is refused. An acknowledged request must have been
-counted once, an unknown one at most once, a refused one never.
+A request is what has one request id, however often it is tried. Of its tries one ``ok`` makes it acknowledged, and one
+that ends in an error of its handler refused, for good; failing that, one ``info`` makes it unknown; if all of them
+failed, it is refused. An acknowledged request must have been counted once, an unknown one at most once, a refused one
+never.
 """
 
 import enum
@@ -33,6 +34,7 @@ class _Request:
     tries: int = 0
     refused: int = 0
     is_acknowledged: bool = False
+    has_failed: bool = False
     reply: object = None
 
 
@@ -65,14 +67,11 @@ class ExactlyOnce:
 
     def acknowledged(self, key: str, request_id: str, reply: object = None) -> None:
         """A try was answered. All answers to one request id are the recorded one."""
-        request = self._requests[key][request_id]
-        if request.is_acknowledged and request.reply != reply:
-            raise self._violation(
-                "exactly-once-reply",
-                f"{key}: request {request_id!r} was answered {request.reply!r} and then {reply!r}",
-            )
-        request.is_acknowledged = True
-        request.reply = reply
+        self._answered(key, request_id, reply).is_acknowledged = True
+
+    def failed(self, key: str, request_id: str, error: str) -> None:
+        """A try was answered by an error with which the request has ended. So are all others, and it had no effect."""
+        self._answered(key, request_id, ("error", error)).has_failed = True
 
     def refused(self, key: str, request_id: str) -> None:
         """A try surely had no effect."""
@@ -83,7 +82,23 @@ class ExactlyOnce:
         request = self._requests[key][request_id]
         if request.is_acknowledged:
             return Outcome.ACKNOWLEDGED
-        return Outcome.REFUSED if request.refused == request.tries else Outcome.UNKNOWN
+        is_refused = request.has_failed or request.refused == request.tries
+        return Outcome.REFUSED if is_refused else Outcome.UNKNOWN
+
+    def may_have_run(self, key: str, request_id: str) -> bool:
+        """Whether it has ended, well or not, or nobody knows."""
+        request = self._requests[key][request_id]
+        return request.has_failed or self.outcome(key, request_id) is not Outcome.REFUSED
+
+    def _answered(self, key: str, request_id: str, reply: object) -> _Request:
+        request = self._requests[key][request_id]
+        if (request.is_acknowledged or request.has_failed) and request.reply != reply:
+            raise self._violation(
+                "exactly-once-reply",
+                f"{key}: request {request_id!r} was answered {request.reply!r} and then {reply!r}",
+            )
+        request.reply = reply
+        return request
 
     def check_applied(self, key: str, applied: Mapping[str, int]) -> None:
         """Judge an agent that knows how often it took each request id.

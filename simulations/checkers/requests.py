@@ -6,12 +6,10 @@ And an answer that says what became of a request is the reply in its turn, which
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshnode import wire
 from meshnode.agents.ledger import Expired, SessionOpened, Turn
 from meshnode.agents.messages import Answer, Call, OpenSession
 from meshnode.agents.reply import Reply
 from meshnode.identity import PartitionId
-from meshnode.partitions.messages import Record
 from simulations.checkers.violation import Violation
 
 _RequestId = tuple[str, str, str, int]
@@ -44,28 +42,27 @@ class RequestsChecker:
         self._sessions: dict[PartitionId, dict[int, dict[int, _Turn]]] = {}
         self._request_ids: dict[PartitionId, dict[_RequestId, _Turn]] = {}
 
-    def committed(self, partition: PartitionId, record: Record) -> None:
+    def committed(self, partition: PartitionId, sequence: int, record: object) -> None:
         """A record is committed for the first time anywhere; in the order of their sequences.
+
+        Args:
+            record: as it was decoded; None for a barrier.
 
         Raises:
             Violation: requests-at-most-once or requests-session.
-            WireError: it is no record of the ledger.
         """
-        if not record.payload:
-            return
-        turn = wire.decode(record.payload)
         sessions = self._sessions.setdefault(partition, {})
-        match turn:
+        match record:
             case SessionOpened():
-                sessions[record.sequence] = {}
+                sessions[sequence] = {}
             case Turn():
-                self._take_turn(partition, record.sequence, turn)
+                self._take_turn(partition, sequence, record)
             case Expired():
-                for session in turn.sessions:
+                for session in record.sessions:
                     sessions.pop(session, None)
                 # By the partition's own time, which never falls; a turn that asked may let a reply go earlier.
                 kept = self._request_ids.setdefault(partition, {})
-                for name in [name for name, first in kept.items() if first.until_s < turn.elapsed_s]:
+                for name in [name for name, first in kept.items() if first.until_s < record.elapsed_s]:
                     del kept[name]
             case _:
                 pass

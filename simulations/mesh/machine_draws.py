@@ -14,12 +14,21 @@ def _full_disks(draw: Drawing) -> dict[str, object]:
 def _slow_disks(draw: Drawing) -> dict[str, object]:
     rng = draw.rng
     faults = DiskFaults(slow_sync_rate=rng.choice((0.05, 0.5)), slow_sync_factor=rng.choice((20.0, 200.0, 1000.0)))
-    return {"bad_disks": tuple(BadDisk(draw.node(), faults, at_s, draw.span(at_s, 10.0)) for at_s in draw.times(2))}
+    return _waited_for(draw, faults)
 
 
 def _stuck_disks(draw: Drawing) -> dict[str, object]:
-    faults = DiskFaults(stuck_sync_rate=draw.rng.choice((0.02, 0.2, 1.0)))
-    return {"bad_disks": tuple(BadDisk(draw.node(), faults, at_s, draw.span(at_s, 10.0)) for at_s in draw.times(2))}
+    return _waited_for(draw, DiskFaults(stuck_sync_rate=draw.rng.choice((0.02, 0.2, 1.0))))
+
+
+def _waited_for(draw: Drawing, faults: DiskFaults) -> dict[str, object]:
+    """One disk, or several at a time, as where they share what is below them."""
+    bad = []
+    for at_s in draw.times(2):
+        for_s = draw.span(at_s, 10.0)
+        nodes = sorted(draw.group()) if draw.rng.random() < 0.5 else [draw.node()]
+        bad += [BadDisk(node, faults, at_s, for_s) for node in nodes]
+    return {"bad_disks": tuple(bad)}
 
 
 def _torn_disks(draw: Drawing) -> dict[str, object]:
@@ -35,7 +44,7 @@ def _torn_disks(draw: Drawing) -> dict[str, object]:
 
 
 def _failing_disks(draw: Drawing) -> dict[str, object]:
-    faults = DiskFaults(sync_error_rate=draw.rng.choice((0.01, 0.2)), read_error_rate=draw.rng.choice((0.0, 0.05)))
+    faults = DiskFaults(sync_error_rate=draw.rng.choice((0.01, 0.2, 1.0)), read_error_rate=draw.rng.choice((0.0, 0.05)))
     return {"bad_disks": tuple(BadDisk(draw.victim, faults, at_s, draw.span(at_s, 8.0)) for at_s in draw.times(2))}
 
 

@@ -69,12 +69,17 @@ def _slow_cpus(draw: Drawing) -> dict[str, object]:
 
 
 def _disk_kills(draw: Drawing) -> dict[str, object]:
+    """Some of them followed by a power cut soon after the restart, which may have found what was never synced."""
     rng = draw.rng
-    kills = []
+    kills, cuts = [], []
     for at_s in draw.times(4):
         operations = rng.choice((0, rng.randint(1, 20), rng.randint(1, 200)))
-        kills.append(DiskKill(draw.node(), operations, at_s, draw.span(at_s, 8.0), power=rng.random() < 0.5))
-    return {"disk_kills": tuple(kills)}
+        kill = DiskKill(draw.node(), operations, at_s, draw.span(at_s, 8.0), power=rng.random() < 0.5)
+        kills.append(kill)
+        if not kill.power and rng.random() < 0.5:
+            again_s = round(at_s + kill.for_s + rng.random() ** 2, 3)
+            cuts.append(Crash(kill.node, again_s, draw.span(again_s, 2.0), 0, power=True))
+    return {"disk_kills": tuple(kills), "crashes": tuple(cuts)}
 
 
 PROCESS_KINDS: dict[str, Draw] = {

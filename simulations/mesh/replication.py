@@ -20,8 +20,9 @@ from meshnode.metadata.rows import Row
 from meshnode.partitions.driver import Partitions
 from meshnode.partitions.effects import Committed, Deposed, Effect, Send, Serving
 from meshnode.partitions.journal import Journal
-from meshnode.partitions.messages import Confirm, Confirmed, Entry, Record
+from meshnode.partitions.messages import Confirm, Confirmed, Entry, Record, Snapshot
 from meshnode.partitions.partition import Partition
+from meshnode.wire import decode
 from simulations.checkers.ledgers import LedgersChecker
 from simulations.checkers.partitions import PartitionsChecker
 from simulations.checkers.reads import ReadsChecker
@@ -57,14 +58,29 @@ class _Copies(PartitionsChecker):
         self._ledgers = LedgersChecker(clock)
 
     def on_committed(self, partition: PartitionId, record: Record) -> None:
-        self._requests.committed(partition, record)
-        self._ledgers.committed(partition, record)
+        kept = decode(record.payload) if record.payload else None
+        self._requests.committed(partition, record.sequence, kept)
+        self._ledgers.committed(partition, kept)
+
+    def wrote(self, node: NodeId, entry: Entry) -> None:
+        """What a copy of a partition would hold after a restart."""
+        super().wrote(node, entry)
+        if isinstance(entry, Snapshot):
+            self._ledgers.check_snapshot(entry.partition, node, entry.state, entry.position.sequence)
 
     def check_state(self, copy: Partition, node: NodeId) -> None:
         """What its records have made of it is what they make of any copy."""
-        replica = copy.replica
-        assert isinstance(replica.machine, Ledger)
-        self._ledgers.check(replica.partition, node, replica.machine, replica.committed)
+        self._ledgers.check(copy.replica.partition, node, _ledger_of(copy), copy.replica.committed)
+
+    def check_last_record(self, copy: Partition, node: NodeId) -> None:
+        """The same of its last record."""
+        self._ledgers.check_last(copy.replica.partition, node, _ledger_of(copy), copy.replica.committed)
+
+
+def _ledger_of(copy: Partition) -> Ledger:
+    ledger = copy.replica.machine
+    assert isinstance(ledger, Ledger)
+    return ledger
 
 
 class Replication(Listener):
@@ -126,6 +142,7 @@ class Replication(Listener):
         for copy in driver.partitions.values():
             self._copies.check(copy, node)
             self._copies.check_whole_log(copy, node)
+            self._copies.check_state(copy, node)
 
     # ---- rows and journals
 
@@ -154,6 +171,7 @@ class Replication(Listener):
         match effect:
             case Committed(partition):
                 self._copies.check(copies[partition], node)
+                self._copies.check_last_record(copies[partition], node)
             case Serving(partition, epoch):
                 copy = copies[partition]
                 self._copies.check(copy, node)

@@ -1,11 +1,14 @@
-"""Listens in on the disks: what a sync failed on, nobody may take for synced later.
+"""Listens in on the disks: what nobody synced, or what a sync failed on, nobody may take for synced.
 
-On a real disk a second sync may succeed though the data is gone. Whether it is, shows only if the machine crashes at
-the right moment; that somebody tried again, shows at once.
+On a real disk a second sync may succeed though the data is gone, and what a killed process left in the page cache is
+there for the next one to read. Whether it is lost shows only if the machine crashes at the right moment; that somebody
+relies on it shows at once.
 """
 
 from collections.abc import Callable
 
+from consensus.storage import DurableLog
+from meshnode.partitions.driver import Partitions
 from simulations.checkers.violation import Violation
 from simulations.disk import SimDisk
 from simulations.disk.content import Content
@@ -25,6 +28,8 @@ class Storage(Listener):
     def wrappings(self) -> tuple[Wrapping, ...]:
         return (
             (SimFile, "sync", self._sync_heard),
+            (Partitions, "recover", self.after(lambda driver: self._check_opened(driver._journal._file))),
+            (DurableLog, "__init__", self.after(lambda _log, file, *_: self._check_opened(file))),
             (SimDisk, "acquire", self.after(lambda disk: self._failed.pop(disk._device, None))),
         )
 
@@ -47,3 +52,13 @@ class Storage(Listener):
             virtual_s=self.clock(),
             message=f"{file._device.name}: {file._path} is synced again after a sync of it failed",
         )
+
+    def _check_opened(self, file: SimFile) -> None:
+        """A node that has read a file will answer for what it found there."""
+        if file._content.first_dirty() is not None:
+            raise Violation(
+                "disk-found-unsynced",
+                virtual_s=self.clock(),
+                message=f"{file._device.name}: {file._path} is taken up from byte {file._content.durable_size} on,"
+                " though nobody has synced that",
+            )

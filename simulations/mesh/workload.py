@@ -62,7 +62,7 @@ class World:
         plan: what was drawn for the run; `Plan.keys` says how many agents to call.
         rng: what the workload and its services draw.
         model: what every key of the recorded operations is, one operation at a time; None judges them not.
-        clients: all clients. A client does one recorded operation at a time.
+        clients: all clients.
         steps: how many steps the clients have begun under faults; ``done`` of them ended without an error.
     """
 

@@ -1,6 +1,6 @@
 """The workloads that come with the simulator, and those of a user's own, by name."""
 
-import contextlib
+import functools
 import importlib
 import inspect
 import traceback
@@ -9,12 +9,14 @@ from typing import Any
 
 import trio
 
-from meshnode import Agent, MeshError, OperatorError, OutcomeUnknown, TurnTimeout, Unavailable
+from meshnode import Agent, AgentError, OperatorError
 from meshnode.node import load_application
-from simulations.checkers.exactly_once import ExactlyOnce
-from simulations.checkers.models import COUNTER, REGISTER
-from simulations.mesh.agents import Classifier, Counter, Register
-from simulations.mesh.client import CAUSED_BY_FAULTS, TIMEOUTS_S, SimClient
+from simulations.checkers.history import Json
+from simulations.checkers.models import REGISTER
+from simulations.mesh.agents import Classifier, Counter, Refusal, Register, seen_in_vain
+from simulations.mesh.client import TIMEOUTS_S, SimClient
+from simulations.mesh.counting import Counting
+from simulations.mesh.habits import Habits, act_at_once, choose, draw_pause_s
 from simulations.mesh.predictions import predict
 from simulations.mesh.workload import Workload, World
 
@@ -23,79 +25,57 @@ class UnknownWorkload(ValueError):
     """There is no such workload, or it can't be imported; the message says why."""
 
 
-TRIES_MAX = 3
-"""How often a client asks under one request id when it does not learn what became of it."""
-
-
 async def counter(world: World) -> None:
     """Agents that count, and never count an addition twice, however often it is asked for under one request id."""
-    world.model = COUNTER
-    requests = ExactlyOnce(lambda: world.now)
-
-    async def step(client: SimClient) -> None:
-        rng = client.rng
-        key, chance, timeout_s = f"k{rng.randrange(world.plan.keys)}", rng.random(), rng.choice(TIMEOUTS_S)
-        request_id, amount = f"{rng.getrandbits(64):016x}", rng.randint(1, 9)
-        agent = client.ref(Counter, key, timeout_s=timeout_s)
-        if chance < 0.2:
-            await client.operation("read", key, None, agent.read())
-            return
-        requests.tried(key, request_id, amount)
-        try:
-            if chance < 0.7:
-                total = await client.operation("add", key, amount, agent.add(amount))
-            else:
-                adding = add_once(client, key, request_id, amount, timeout_s)
-                total = await client.operation("add_once", key, [amount, request_id], adding)
-        except (OutcomeUnknown, TurnTimeout):
-            raise
-        except MeshError:
-            requests.refused(key, request_id)
-            raise
-        requests.acknowledged(key, request_id, total)
-
-    async def add_once(client: SimClient, key: str, request_id: str, amount: int, timeout_s: float) -> int:
-        """Ask until the outcome is known; and then, every second time, once more."""
-        agent = client.ref(Counter, key, timeout_s=timeout_s, request_id=request_id)
-        unknown: OutcomeUnknown | None = None
-        for _ in range(TRIES_MAX):
-            try:
-                total = await agent.add(amount)
-            except OutcomeUnknown as error:
-                unknown = error
-            except Unavailable:
-                if unknown is None:
-                    raise
-            else:
-                requests.acknowledged(key, request_id, total)
-                if client.rng.random() < 0.5:
-                    with contextlib.suppress(*CAUSED_BY_FAULTS):
-                        requests.acknowledged(key, request_id, await agent.add(amount))
-                return total
-        assert unknown is not None
-        raise unknown
-
-    await world.under_faults(step)
+    counting = Counting(world)
+    await world.under_faults(counting.step)
     for key, total in (await every_agent_answers(world, Counter)).items():
-        requests.check_total(key, total)
+        counting.check_total(key, total)
 
 
 async def kv(world: World) -> None:
     """Agents that hold a value."""
     world.model = REGISTER
+    habits = Habits.draw(world.rng, world.plan)
+
+    async def get(client: SimClient, key: str, agent: Register) -> None:
+        await client.operation("get", key, None, agent.read())
+
+    async def put(client: SimClient, key: str, agent: Register) -> None:
+        value = client.rng.randint(0, 4)
+        await client.operation("put", key, value, agent.put(value))
+
+    async def compare_and_set(client: SimClient, key: str, agent: Register) -> None:
+        expected, value = client.rng.randint(0, 4), client.rng.randint(0, 4)
+        await client.operation("compare_and_set", key, [expected, value], agent.compare_and_set(expected, value))
+
+    async def put_slowly(client: SimClient, key: str, agent: Register) -> None:
+        value = client.rng.randint(0, 4)
+        await client.operation("put", key, value, agent.put_slowly(value, draw_pause_s(client.rng)))
+
+    async def put_in_vain(client: SimClient, key: str, agent: Register) -> None:
+        async def seen() -> Json:
+            try:
+                return await agent.put_in_vain(client.rng.randint(0, 4), client.rng.random() < 0.5)
+            except (AgentError, Refusal) as error:
+                before: Json = seen_in_vain(error)
+                return before
+
+        await client.operation("get", key, None, seen())
+
+    odd = ((put_slowly, habits.slow), (put_in_vain, habits.in_vain))
+    usual = ((get, 0.3), (put, 0.3), (compare_and_set, 0.4))
+
+    async def act(client: SimClient, key: str) -> None:
+        agent = client.ref(Register, key, timeout_s=client.rng.choice(TIMEOUTS_S))
+        await choose(client.rng, odd, usual)(client, key, agent)
 
     async def step(client: SimClient) -> None:
-        rng = client.rng
-        key = f"k{rng.randrange(world.plan.keys)}"
-        chance, value, expected = rng.random(), rng.randint(0, 4), rng.randint(0, 4)
-        agent = client.ref(Register, key, timeout_s=rng.choice(TIMEOUTS_S))
-        if chance < 0.3:
-            await client.operation("get", key, None, agent.read())
-        elif chance < 0.6:
-            await client.operation("put", key, value, agent.put(value))
+        key = f"k{client.rng.randrange(world.plan.keys)}"
+        if client.rng.random() < habits.at_once:
+            await act_at_once(functools.partial(act, client, key))
         else:
-            both = agent.compare_and_set(expected, value)
-            await client.operation("compare_and_set", key, [expected, value], both)
+            await act(client, key)
 
     await world.under_faults(step)
     await every_agent_answers(world, Register)

@@ -15,7 +15,7 @@ from typing import Any
 import outcome
 import trio
 
-from meshnode import AgentError
+from meshnode import AgentError, MeshError
 from meshnode.identity import Address
 from simulations.checkers import LIVENESS
 from simulations.checkers.explanation import check_history
@@ -28,7 +28,7 @@ from simulations.kernel import Events, Process, simulate
 from simulations.mesh.agreement import Agreement
 from simulations.mesh.allocation import Allocation
 from simulations.mesh.beliefs import Beliefs
-from simulations.mesh.client import CAUSED_BY_FAULTS, SimClient
+from simulations.mesh.client import CAUSED_BY_FAULTS, LANES, SimClient
 from simulations.mesh.cluster import Cluster, leaves
 from simulations.mesh.injector import Injector
 from simulations.mesh.observer import Observer
@@ -38,7 +38,7 @@ from simulations.mesh.secrecy import traced_tls
 from simulations.mesh.settings import PORT, host_of
 from simulations.mesh.storage import Storage
 from simulations.mesh.workload import MisusedWorld, Step, World
-from simulations.mesh.workloads import find_workload
+from simulations.mesh.workloads import WORKLOADS, find_workload
 from simulations.plan import Plan
 
 FORMATION_S = 120.0
@@ -82,7 +82,7 @@ class _Run:
         self._events = Events()
         self._trace = Trace()
         self._tls = traced_tls(self._trace, self._events) if plan.tls else None
-        self._history = History(plan.clients)
+        self._history = History(plan.clients * LANES)
         self._violation: Violation | None = None
         self._mistake: WorkloadFailed | None = None
         self._over = trio.CancelScope()
@@ -231,10 +231,10 @@ class _Run:
         told = f"{_place_of(error, self._workload.program)}{type(error).__name__}: {error}"
         if isinstance(error, Violation):
             self._fail(error)
-        elif isinstance(error, AgentError):
-            self._fail(Violation("app-agent-error", virtual_s=self._events.now, message=told))
         elif isinstance(error, CAUSED_BY_FAULTS) and not self._is_loaded:
             self._fail(self._silence(f"in calm, {told}"))
+        elif isinstance(error, AgentError) or (_is_refusal(error) and self._plan.workload in WORKLOADS):
+            self._fail(Violation("app-agent-error", virtual_s=self._events.now, message=told))
         else:
             self._mistake = WorkloadFailed(f"workload {self._plan.workload}: {told}")
             self._mistake.__cause__ = error
@@ -298,6 +298,7 @@ class _Run:
             addresses,
             host=SimHost(machine, self._cluster.network, process),
             number=number,
+            clients=self._plan.clients,
             rng=rng,
             history=self._history,
             now_ns=lambda: round(self._events.now * 1e9),
@@ -315,6 +316,11 @@ class _Run:
         if isinstance(ended, outcome.Error) and not isinstance(ended.error, trio.Cancelled):
             told = "".join(traceback.format_exception(ended.error)[-3:])
             self._fail(Violation("client-crash", virtual_s=self._events.now, message=told))
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a call was refused, which none is of a workload that is known to be right."""
+    return isinstance(error, MeshError) and not isinstance(error, CAUSED_BY_FAULTS)
 
 
 def _named(violation: Violation, names: Mapping[int, str]) -> Violation:

@@ -243,6 +243,20 @@ async def test_a_session_is_kept_by_any_call_in_it() -> None:
         assert set(world.log.machine.sessions) == {world.session}
 
 
+async def test_a_session_is_kept_while_a_call_in_it_is_under_way() -> None:
+    async with serving(AgentsConfig(session_s=10.0, call_timeout_s=1000.0)) as world:
+        running = world.call("add_behind", "g", 5, request=1, timeout_s=1000.0)
+        waiting = world.call("add", 1, request=2, timeout_s=1000.0)
+        await elapse(world, 100.0)
+        world.gates.gate("g").set()
+        await settle()
+        world.log.commit()
+        assert (running.result, waiting.result) == (5, 6)
+        assert [world.call("add", 1, request=number).result for number in (1, 2)] == [5, 6]
+        await elapse(world, 100.0)
+        assert world.log.machine.sessions == {}
+
+
 async def test_after_a_takeover_sessions_have_their_whole_time_again() -> None:
     async with serving(AgentsConfig(session_s=100.0)) as world:
         await trio.sleep(90.0)

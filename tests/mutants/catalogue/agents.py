@@ -5,6 +5,7 @@ from tests.mutants.mutant import Edit, Mutant
 _LEDGER = "meshnode/agents/ledger.py"
 _SERVICE = "meshnode/agents/service.py"
 _REQUEST = "meshnode/agents/request.py"
+_CONTEXT = "meshnode/agents/context.py"
 
 
 def _agents(name: str, wrong: str, *edits: Edit, worlds: tuple[str, ...] = (), easy: bool = False) -> Mutant:
@@ -97,6 +98,53 @@ AGENTS = (
             "meshnode/agents/caller.py",
             "                        session, request, lowest, request_id, chain,",
             "                        session, request if number % 2 else request + 1000, lowest, request_id, chain,",
+        ),
+    ),
+    _agents(
+        "session-expires-under-a-call",
+        "A session in which nothing new was asked for expires while a call in it is under way.",
+        Edit(_SERVICE, "            if identity[0] in used:\n", "            if identity[0] in used and not used:\n"),
+    ),
+    _agents(
+        "nested-ids-of-the-epoch",
+        "A turn that runs again on another primary makes its calls under other ids.",
+        Edit(
+            _CONTEXT,
+            "turn = (call.agent_type, call.key, identity_of(call))",
+            "turn = (call.agent_type, call.key, identity_of(call), self._turn.epoch)",
+        ),
+    ),
+    _agents(
+        "nested-calls-not-counted",
+        "Two calls of one turn to the same agent have one id.",
+        Edit(_CONTEXT, "        self._calls[agent_type, key] += 1\n", "        self._calls[agent_type, key] = 1\n"),
+    ),
+    _agents(
+        "timeout-keeps-the-state",
+        "A turn that is stopped at its deadline leaves in memory what it has changed.",
+        Edit(
+            "meshnode/agents/activation.py",
+            "        if isinstance(ended, Postponed) or ended.reply.code:\n",
+            '        if isinstance(ended, Postponed) or ended.reply.code not in ("", TurnTimeout.code):\n',
+        ),
+    ),
+    _agents(
+        "reads-beside-a-turn",
+        "A read does not wait for the turn that is under way.",
+        Edit(
+            _SERVICE,
+            "        if activation.turns is None:\n            activation.turns = trio.CancelScope()\n",
+            "        if activation.turns is None or request.handler.is_read_only:\n"
+            "            activation.turns = trio.CancelScope()\n",
+        ),
+    ),
+    _agents(
+        "errors-not-kept",
+        "The reply to a request of a session is kept only if it is no error.",
+        Edit(
+            _LEDGER,
+            "        if session is not None:\n            self.payload_bytes += session.note(",
+            "        if session is not None and not turn.reply.code:\n            self.payload_bytes += session.note(",
         ),
     ),
 )

@@ -9,7 +9,9 @@ _IDENTITY = "meshnode/data_directory.py"
 
 
 def _log(name: str, wrong: str, *edits: Edit, easy: bool = False) -> Mutant:
-    return Mutant(name=f"log-{name}", wrong=wrong, edits=edits, worlds=("raft",), invariants=("raft-*",), is_easy=easy)
+    return Mutant(
+        name=f"log-{name}", wrong=wrong, edits=edits, worlds=("raft",), invariants=("raft-*", "disk-*"), is_easy=easy
+    )
 
 
 def _journal(name: str, wrong: str, *edits: Edit, easy: bool = False) -> Mutant:
@@ -18,7 +20,7 @@ def _journal(name: str, wrong: str, *edits: Edit, easy: bool = False) -> Mutant:
         wrong=wrong,
         edits=edits,
         worlds=(),
-        invariants=("partitions-*", "linearizability", "exactly-once-*", "requests-*", "liveness*"),
+        invariants=("partitions-*", "disk-*", "linearizability", "exactly-once-*", "requests-*", "liveness*"),
         is_easy=easy,
     )
 

@@ -63,6 +63,22 @@ def test_a_request_that_is_tried_again_under_its_id_is_one_request(ledger: Exact
     ledger.check_total("other", 0)
 
 
+def test_a_request_that_ended_in_an_error_ends_so_each_time_and_has_no_effect(ledger: ExactlyOnce) -> None:
+    ledger.tried("k", "c", 4)
+    ledger.failed("k", "c", "too much")
+    ledger.failed("k", "c", "too much")
+    assert ledger.outcome("k", "c") is Outcome.REFUSED
+    assert [ledger.may_have_run("k", name) for name in "abcd"] == [True, True, True, False]
+    with violates("exactly-once-duplicated"):
+        ledger.check_total("k", 7)
+    with violates("exactly-once-reply", match=r"answered \('error', 'too much'\) and then \('error', 'no'\)"):
+        ledger.failed("k", "c", "no")
+    with violates("exactly-once-reply", match="and then 7"):
+        ledger.acknowledged("k", "c", 7)
+    with violates("exactly-once-reply", match="answered 1 and then"):
+        ledger.failed("k", "a", "too much")
+
+
 @given(
     sure=st.lists(st.integers(1, 5), max_size=4),
     maybe=st.lists(st.integers(1, 5), max_size=5),

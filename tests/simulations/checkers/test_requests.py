@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from meshnode import wire
 from meshnode.agents.ledger import Expired, SessionOpened, Turn
 from meshnode.agents.messages import Answer, Call, OpenSession, Status
 from meshnode.agents.origin import Origin
 from meshnode.agents.reply import Reply
 from meshnode.identity import Epoch, PartitionId
-from meshnode.partitions.messages import Record
 from simulations.checkers.requests import RequestsChecker
 from tests.simulations.checkers.violations import Clock, violates
 
@@ -26,8 +24,7 @@ class Log:
 
     def commit(self, record: object, partition: PartitionId = P) -> int:
         self.sequence += 1
-        payload = b"" if record is None else wire.encode(record)
-        self.checker.committed(partition, Record(Epoch(1), self.sequence, payload))
+        self.checker.committed(partition, self.sequence, record)
         return self.sequence
 
 

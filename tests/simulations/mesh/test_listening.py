@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from meshnode.partitions.confirmation import Rounds
 from meshnode.partitions.driver import Partitions
 from meshnode.partitions.effects import AfterSync, Effect, Send
 from meshnode.partitions.journal import Journal
-from meshnode.partitions.messages import Appended
+from meshnode.partitions.messages import Appended, Entry
 from meshnode.partitions.primary import Primary
 from meshnode.partitions.replica import Replica
 from meshnode.partitions.takeover import Takeover
@@ -25,7 +25,7 @@ from meshnode.placement import next_table
 from simulations.checkers import LIVENESS
 from simulations.cores.faults import Crash, LinkQuality, Pause
 from simulations.disk import DiskFaults
-from simulations.faults import BadDisk, Faults, NewDisk
+from simulations.faults import BadDisk, DiskKill, Faults, NewDisk
 from simulations.mesh import run
 from simulations.plan import Plan
 
@@ -36,6 +36,11 @@ CALM = Plan(nodes=3, clients=2, duration_s=4.0, keys=4, partitions=4, tempo=0.5)
 # One node after the other is gone for a while, so that each takes over from another one.
 CRASHES = dataclasses.replace(
     CALM, duration_s=12.0, faults=Faults(crashes=tuple(Crash(node, 1.0 + 4 * node, 2.0) for node in range(3)))
+)
+
+# Killed between a write and its sync.
+KILLED = dataclasses.replace(
+    CALM, faults=Faults(disk_kills=tuple(DiskKill(1, 2 + number, 0.5 + number, 0.4) for number in range(3)))
 )
 
 # What is said on such links arrives late, and in another order.
@@ -188,6 +193,18 @@ def sync_again_after_an_error(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "_sync", stubborn)
 
 
+def rely_on_what_was_found(patch: pytest.MonkeyPatch) -> None:
+    recover = Journal.recover
+
+    def careless(journal: Journal) -> Iterator[Entry]:
+        with pytest.MonkeyPatch.context() as meanwhile:
+            for entry in recover(journal):
+                meanwhile.setattr(Journal, "_sync", lambda _journal: None)
+                yield entry
+
+    patch.setattr(Journal, "recover", careless)
+
+
 def let_rumours_win(patch: pytest.MonkeyPatch) -> None:
     def supersedes(rumour: Member, held: Member) -> bool:
         return rumour.incarnation >= held.incarnation and rumour != held
@@ -218,6 +235,7 @@ def refute_nothing(patch: pytest.MonkeyPatch) -> None:
         (leave_the_barrier_out, CRASHES, "partitions-barrier"),
         (take_damage_for_the_end, ROTTING, "partitions-durable-log"),
         (sync_again_after_an_error, REFUSING, "disk-sync-again"),
+        (rely_on_what_was_found, KILLED, "disk-found-unsynced"),
         (make_each_table_anew, BURNT, "placement-same-table"),
         (move_to_whom_it_likes, BURNT, "placement-minimal-movement"),
         (let_rumours_win, LOSSY, "swim-precedence"),

@@ -1,6 +1,8 @@
 """Workloads of a user's own: what they can do, and whose mistake it is when one ends otherwise than it should."""
 
+import contextlib
 import dataclasses
+import json
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,13 +11,14 @@ from typing import Any
 import pytest
 import trio
 
-from meshnode import Agent, OutcomeUnknown, Unavailable, agent, handler
+from meshnode import Agent, AgentError, OutcomeUnknown, TurnTimeout, Unavailable, agent, handler
 from simulations.campaign import run_plan
 from simulations.checkers.models import COUNTER
 from simulations.cores.faults import Crash
 from simulations.mesh import Report, SimClient, World, run
 from simulations.mesh import world as world_module
 from simulations.mesh.agents import Counter, Total
+from simulations.mesh.client import LANES
 from simulations.mesh.workload import Workload
 from simulations.mesh.workloads import UnknownWorkload, find_workload
 from simulations.mesh.world import WorkloadFailed
@@ -131,6 +134,64 @@ def test_the_history_tells_what_became_of_each_operation(carry_out: CarryOut) ->
     assert report.violation is None
     for kind, value in (("ok", "7"), ("info", '"who knows"'), ("fail", '"nobody there"')):
         assert re.search(f'"type":"{kind}","op":"add","key":"a","value":{value}', report.history), kind
+
+
+@pytest.mark.parametrize(
+    ("ending", "expected"),
+    [
+        (OutcomeUnknown("who knows"), {"a": "info", "b": "info"}),
+        (AgentError("a mistake"), {"a": "fail", "b": "info"}),
+        (TurnTimeout("too slow"), {"a": "fail", "b": "info"}),
+        (Unavailable("nobody there"), {"a": "fail", "b": "fail"}),
+        (trio.TooSlowError(), {"a": "info", "b": "info"}),
+        (None, {"a": "ok", "b": "ok"}),
+    ],
+)
+def test_a_call_that_works_on_several_agents_is_an_operation_of_each(
+    carry_out: CarryOut, ending: Exception | None, expected: dict[str, str]
+) -> None:
+    async def program(world: World) -> None:
+        async def call() -> list[int]:
+            await trio.sleep(0.1)
+            if ending is not None:
+                raise ending
+            return [1, 2]
+
+        async def read() -> int:
+            await trio.sleep(0.05)
+            return 0
+
+        async def step(client: SimClient) -> None:
+            parts = [("add", "a", 1), ("add", "b", 2)]
+            with contextlib.suppress(Exception):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(client.operations, parts, call())
+                    await client.operation("read", "c", None, read())
+
+        await world.under_faults(step)
+
+    events = [json.loads(line) for line in carry_out(program).history.splitlines()]
+    ends = {event["key"]: event["type"] for event in events if event["type"] != "invoke"}
+    assert ends == {**expected, "c": "ok"}
+    begun = [event["process"] for event in events if event["type"] == "invoke"]
+    assert len(set(begun[:3])) == 3, "each is at its own operation"
+
+
+def test_a_client_does_no_more_at_a_time_than_a_history_has_processes_for(carry_out: CarryOut) -> None:
+    async def none() -> list[int]:
+        return []
+
+    async def program(world: World) -> None:
+        async def step(client: SimClient) -> None:
+            parts = [("read", str(part), None) for part in range(LANES + 1)]
+            call = none()
+            with contextlib.closing(call):
+                await client.operations(parts, call)
+
+        await world.under_faults(step)
+
+    with pytest.raises(WorkloadFailed, match=f"client . has 0 operations under way: {LANES} may be"):
+        carry_out(program)
 
 
 def test_an_error_of_an_agent_that_nobody_catches_is_a_violation_that_names_the_line(carry_out: CarryOut) -> None:
