@@ -148,12 +148,13 @@ RAFT = (
         "stale-answers-counted",
         "Answers of an earlier term are counted in this one.",
         Edit(
-            "consensus/raft.py",
-            "        if message.term < core.term:\n            self._answer_old_term(message)",
-            "        if message.term < core.term and message.kind in _ANSWERS:\n"
-            "            return True\n"
-            "        if message.term < core.term:\n"
-            "            self._answer_old_term(message)",
+            "consensus/steps.py",
+            "    if message.term < core.term:\n        _answer_old_term(core, message)",
+            "    answers = (MessageKind.APPEND_RESPONSE, MessageKind.HEARTBEAT_RESPONSE, MessageKind.VOTE_RESPONSE)\n"
+            "    if message.term < core.term and message.kind in answers:\n"
+            "        return True\n"
+            "    if message.term < core.term:\n"
+            "        _answer_old_term(core, message)",
         ),
     ),
     _raft(
