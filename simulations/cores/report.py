@@ -13,6 +13,8 @@ INVARIANTS: Mapping[str, str] = {
     "liveness": "once the faults are over, what can be done is done within a stated time",
     "swim-no-blame": "without faults, nobody holds a node that runs dead",
     "raft-durable-ack": "what a member acknowledges is on its disk",
+    "raft-durable-apply": "what a member applies is on its disk",
+    "raft-read": "a read sees everything that was committed before it was asked",
     "raft-durable-commit": "what a leader commits is on the disks of a majority",
     "raft-elected": "who leads has the votes of a majority",
     "raft-commit-verified": "an append commits no more than it has compared",

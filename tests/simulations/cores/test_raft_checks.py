@@ -152,7 +152,7 @@ def test_a_term_has_one_leader() -> None:
 
 def committed(made: RaftChecks, node: int, term: int, *terms: int) -> None:
     """The leader of the term commits all of its log and applies it."""
-    made.committed(node, term, len(terms), VOTERS)
+    made.committed(node, term, len(terms), VOTERS, terms)
     made.started(node, term, terms)
     for entry in entries(*terms):
         made.applied(node, entry, dict)
@@ -177,7 +177,7 @@ def test_a_leader_may_lack_what_only_a_later_leader_committed() -> None:
 
 def test_a_leader_that_goes_on_lacks_nothing_that_is_committed_in_an_earlier_term() -> None:
     made = checks([1, 2], [1, 2], [1])
-    made.committed(1, 2, 2, VOTERS)
+    made.committed(1, 2, 2, VOTERS, [1, 2])
     made.applied(1, Entry(1, 1), dict)
     with broken("raft-leader-completeness"):
         made.applied(1, Entry(2, 2), lambda: {4: [1]})
@@ -185,24 +185,24 @@ def test_a_leader_that_goes_on_lacks_nothing_that_is_committed_in_an_earlier_ter
 
 def test_what_a_leader_commits_is_of_its_term_and_on_the_disks_of_a_majority() -> None:
     made = checks([1, 2], [1, 2], [1])
-    made.committed(1, 2, 2, VOTERS)
+    made.committed(1, 2, 2, VOTERS, [1, 2])
     with broken("raft-commit-term"):
-        made.committed(1, 3, 2, VOTERS)
+        made.committed(1, 3, 2, VOTERS, [1, 2])
     made = checks([1, 2], [1], [1])
     with broken("raft-durable-commit"):
-        made.committed(1, 2, 2, VOTERS)
+        made.committed(1, 2, 2, VOTERS, [1, 2])
     made.appended(2, entries(2, first=2))
     with broken("raft-durable-commit"):
-        made.committed(1, 2, 2, VOTERS)
+        made.committed(1, 2, 2, VOTERS, [1, 2])
     made.synced(2)
-    made.committed(1, 2, 2, VOTERS)
+    made.committed(1, 2, 2, VOTERS, [1, 2])
 
 
 def test_a_joint_configuration_needs_both_majorities() -> None:
     made = checks([1], [1], [], [])
-    made.committed(1, 1, 1, Configuration(voters=(1, 2, 3)))
+    made.committed(1, 1, 1, Configuration(voters=(1, 2, 3)), [1])
     with broken("raft-durable-commit"):
-        made.committed(1, 1, 1, Configuration(voters=(1, 2, 3), voters_outgoing=(1, 3, 4)))
+        made.committed(1, 1, 1, Configuration(voters=(1, 2, 3), voters_outgoing=(1, 3, 4)), [1])
 
 
 def test_all_apply_the_same_entries_in_the_same_order() -> None:

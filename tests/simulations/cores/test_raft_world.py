@@ -7,7 +7,8 @@ import pytest
 from simulations.checkers.violation import Violation
 from simulations.cores import raft_world
 from simulations.cores.faults import FOREVER, NO_FAULTS, ClockRate, CoreFaults, Crash, Cut, LinkQuality, Pause
-from simulations.cores.raft_member import RaftMember, RaftSettings
+from simulations.cores.raft_member import RaftMember
+from simulations.cores.raft_process import RaftSettings
 from simulations.cores.raft_world import RaftWorkload, RaftWorld, run
 
 EVERYTHING = CoreFaults(
@@ -25,7 +26,9 @@ BUSY = RaftWorkload(
 
 
 def world(seed: int, faults: CoreFaults = NO_FAULTS, workload: RaftWorkload | None = None) -> RaftWorld:
-    return RaftWorld(seed, faults=faults, settings=RaftSettings(), workload=workload or RaftWorkload())
+    group = RaftWorld(seed, faults=faults, settings=RaftSettings(), workload=workload or RaftWorkload())
+    group.begin()
+    return group
 
 
 def leaders(group: RaftWorld) -> list[RaftMember]:
