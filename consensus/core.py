@@ -208,6 +208,14 @@ class Core:
             assert message.to != self.id
             self.messages.append(message)
 
+    def take(self) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[ReadState, ...]]:
+        """Hand over what is queued: messages, those for after the sync, and reads."""
+        messages, after_sync, reads = tuple(self.messages), tuple(self.after_sync), tuple(self.read_states)
+        self.messages.clear()
+        self.after_sync.clear()
+        self.read_states.clear()
+        return messages, after_sync, reads
+
     def take_on(self, entries: tuple[Entry, ...]) -> bool:
         """As leader, append entries at the end, in this term. False if too much is uncommitted already.
 

@@ -128,11 +128,13 @@ class Raft:
             ProposalDropped: a forwarded proposal that this node cannot take. Nothing changed.
             LostLog: the node's disk lost what it had acknowledged. The node must stop.
         """
-        check_message(message, receiver=self.id)
-        if message.kind in _ANSWERS and message.sender not in self._core.tracker.progress:
+        core = self._core
+        check_message(message, receiver=core.id)
+        if message.kind in _ANSWERS and message.sender not in core.tracker.progress:
             raise UnknownPeer(f"node {message.sender} is not in the configuration {self.configuration}")
-        self._tell(now)
-        steps.step(self._core, message)
+        if now > core.now:
+            core.now = now
+        steps.step(core, message)
 
     def wake(self, now: float) -> None:
         """Do what is due: send heartbeats, check for a quorum, stand for election."""
@@ -234,14 +236,15 @@ class Raft:
         promised = core.term != hard.term or core.vote != hard.vote
         hard_state = core.hard_state if promised or log.committed != hard.commit else None
         is_silent = not (soft_state or hard_state or core.messages or core.after_sync or core.read_states)
-        if is_silent and log.is_idle:
-            return None
-        entries, snapshot, committed = log.unwritten(), log.unwritten_snapshot(), tuple(log.unapplied())
+        entries: tuple[Entry, ...] = ()
+        committed: tuple[Entry, ...] = ()
+        snapshot = None
+        if not log.is_idle:
+            entries, snapshot, committed = log.unwritten(), log.unwritten_snapshot(), tuple(log.unapplied())
         if is_silent and not (entries or snapshot or committed):
             return None
         must_sync = promised or bool(entries)
-        early, after_sync, read_states = tuple(core.messages), tuple(core.after_sync), tuple(core.read_states)
-        core.messages, core.after_sync, core.read_states = [], [], []
+        early, after_sync, read_states = core.take()
         self._soft_state, self._hard_state = soft_state or soft, hard_state or hard
         late: tuple[Message, ...] = ()
         append = apply = None
@@ -253,8 +256,9 @@ class Raft:
             if committed:
                 apply = StorageApply(committed)
         else:
-            late = tuple([message for message in after_sync if message.to != core.id])
-            self._own_answers = tuple([message for message in after_sync if message.to == core.id])
+            if after_sync:
+                late = tuple([message for message in after_sync if message.to != core.id])
+                self._own_answers = tuple([message for message in after_sync if message.to == core.id])
             if promised:
                 early, late = (), (*early, *late)
         log.hand_out()
@@ -371,4 +375,5 @@ class Raft:
     # Messages.
 
     def _tell(self, now: float) -> None:
-        self._core.now = max(self._core.now, now)
+        if now > self._core.now:
+            self._core.now = now

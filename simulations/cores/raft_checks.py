@@ -4,12 +4,14 @@ Each is checked at the one moment at which it could break, in time that does not
 appended, a leader when it begins, an index when it is committed.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from consensus.messages import Configuration, Entry, HardState, Message, MessageKind, ReadState
 from consensus.quorum import majority
 from simulations.checkers.violation import Violation
 from simulations.cores.heap import EventHeap
+from simulations.cores.raft_read_checks import ReadChecks
 
 _HYPOTHETICAL = frozenset({MessageKind.PRE_VOTE, MessageKind.PRE_VOTE_RESPONSE})
 """Their terms are those that somebody would stand in, not the sender's."""
@@ -23,6 +25,7 @@ class RaftChecks:
     """Sees what all members of a group do, which none of them does.
 
     Attributes:
+        reads: by what right they are answered.
         leaders: who led which term.
         reads_answered: how many.
         chosen: the entries that were applied anywhere, in order: no other may ever be.
@@ -30,10 +33,21 @@ class RaftChecks:
     Args:
         heap: of the world, for the time.
         has_threads: whether storage is asynchronous.
+        leading: tells, of each process that takes itself for a leader, the terms of its entries, by its own term.
+        lease_s: how long a leader that a majority has answered may read without asking again; 0 without leases.
     """
 
-    def __init__(self, heap: EventHeap, *, has_threads: bool = False) -> None:
+    def __init__(
+        self,
+        heap: EventHeap,
+        *,
+        has_threads: bool = False,
+        lease_s: float = 0.0,
+        leading: Callable[[], Mapping[int, Sequence[int]]] = dict,
+    ) -> None:
         self._heap = heap
+        self.leading = leading
+        self.reads = ReadChecks(lease_s, functools.partial(self._broken, "raft-read-confirmed"))
         self._has_threads = has_threads
         self._forgettable = _EARLY if has_threads else _HYPOTHETICAL
         self.leaders: dict[int, int] = {}
@@ -157,9 +171,8 @@ class RaftChecks:
             if state is not None and term > state.term:
                 self._broken("raft-durable-term", f"names {term}, and {state} is on disk", sender)
         if kind is MessageKind.APPEND_RESPONSE:
-            if term == now_in and not message.reject and message.index > len(self._durable[sender]):
-                durable = len(self._durable[sender])
-                self._broken("raft-durable-ack", f"acknowledges {message.index}, and {durable} is on disk", sender)
+            if term == now_in and not message.reject:
+                self._acknowledged(sender, term, message.index)
         elif kind is MessageKind.VOTE:
             self._candidacies[sender] = message.request
             if not self._has_threads:
@@ -167,6 +180,16 @@ class RaftChecks:
         elif kind is MessageKind.VOTE_RESPONSE and not message.reject:
             self._answers.add((sender, term, message.request))
             self._voted(sender, term, message.to)
+
+    def _acknowledged(self, node: int, term: int, index: int) -> None:
+        """It is on the node's disk, and what the leader of the term has there."""
+        durable = self._durable[node]
+        if index > len(durable):
+            self._broken("raft-durable-ack", f"acknowledges {index}, and {len(durable)} is on disk", node)
+        if index:
+            terms = self.leading().get(term)
+            if terms is not None and (index > len(terms) or terms[index - 1] != durable[index - 1]):
+                self._broken("raft-ack-matches", f"acknowledges {index}, which the leader of {term} has not so", node)
 
     def _voted(self, node: int, term: int, candidate: int) -> None:
         first = self._votes.setdefault((node, term), candidate)
@@ -238,14 +261,8 @@ class RaftChecks:
         if not applied <= commit <= last:
             self._broken("raft-monotonic-commit", f"applied {applied}, committed {commit}, last {last}", node)
 
-    def applied(self, node: int, entry: Entry, leading: Callable[[], Mapping[int, Sequence[int]]]) -> None:
-        """State-machine safety: the same entries, in the same order, on all members.
-
-        Args:
-            node: where.
-            entry: what.
-            leading: tells, of each process that takes itself for a leader, the terms of its entries, by its own term.
-        """
+    def applied(self, node: int, entry: Entry) -> None:
+        """State-machine safety: the same entries, in the same order, on all members."""
         if entry.index != self._applied[node] + 1:
             self._broken("raft-state-machine", f"applies {entry.index} after {self._applied[node]}", node)
         if not self._holds(node, entry.index, entry.term):
@@ -253,7 +270,7 @@ class RaftChecks:
         self._applied[node] = entry.index
         if entry.index > len(self.chosen):
             self.chosen.append(entry)
-            for term, terms in leading().items():
+            for term, terms in self.leading().items():
                 if term > self._committed_in(entry) and (
                     entry.index > len(terms) or terms[entry.index - 1] != entry.term
                 ):

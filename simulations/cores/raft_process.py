@@ -5,7 +5,7 @@ The process dies between any two effects that it performs: a record written, a m
 
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from consensus.errors import ProposalDropped, UnknownPeer
 from consensus.messages import (
     ConfChange,
     ConfChangeSet,
+    Configuration,
     Entry,
     EntryKind,
     HardState,
@@ -30,6 +31,7 @@ from simulations.cores.heap import EventHeap
 from simulations.cores.network import Network
 from simulations.cores.process import Fuse, LocalClock, ProcessKilled
 from simulations.cores.raft_checks import RaftChecks
+from simulations.cores.raft_read_checks import CONCERN_READS
 from simulations.cores.trace import Trace
 
 INBOX_MAX = 256
@@ -67,6 +69,12 @@ class RaftSettings:
     apply_bytes_max: int = 4 << 20
     is_eager: bool = False
     thread_s: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def lease_s(self) -> float:
+        """How long a leader may rely on a round (thesis 6.4.1): its clock may be slow, and the voters' fast."""
+        slow, fast = 1 - self.clock_error_max, 1 + self.clock_error_max
+        return self.election_timeout_s * slow / fast if self.lease_reads else 0.0
 
     def config(self, node: int) -> RaftConfig:
         """For one member."""
@@ -106,10 +114,6 @@ class Surroundings(Protocol):
         """The process of this node ended because its disk failed: whoever looks after it starts another one."""
         ...
 
-    def leading(self) -> Mapping[int, Sequence[int]]:
-        """Of each process that takes itself for a leader, the terms of its entries, by its own term."""
-        ...
-
 
 class Storage(Protocol):
     """Carries out what the core hands out: see `simulations.cores.raft_storage`."""
@@ -144,7 +148,8 @@ class RaftProcess:
     """
 
     __slots__ = (
-        *("_checks", "_commit", "_end", "_inbox", "_is_eager", "_looked", "_network", "_role", "_term", "_trace"),
+        *("_checks", "_commit", "_configuration", "_deadline_s", "_end", "_inbox", "_is_alone", "_is_eager", "_looked"),
+        *("_network", "_role", "_term", "_trace"),
         *("_wake_s", "_world", "answered", "applied", "clock", "fuse", "heap", "is_alive", "log", "number", "raft"),
         *("resumes_s", "storage", "terms"),
     )
@@ -180,11 +185,15 @@ class RaftProcess:
         self.resumes_s = 0.0
         self.terms = [entry.term for entry in log.entries(1, log.last_index() + 1)] if log.last_index() else []
         self.raft = Raft(world.settings.config(number), log, now=clock.now_s(), rng=rng)
+        self._checks.reads.configured(number, self.raft.configuration)
         self._checks.started(number, self.raft.term, self.terms)
         self._checks.wrote(number, log.initial_state()[0])
         self._checks.synced(number)
         self._role, self._term, self._commit = Role.FOLLOWER, 0, 0
         self._looked = (0, 0, 0)
+        self._configuration = Configuration()
+        self._is_alone = False
+        self._deadline_s = 0.0
         self._is_eager = world.settings.is_eager
         self._inbox: deque[Message] = deque(maxlen=INBOX_MAX)
         self._wake_s = FOREVER
@@ -195,10 +204,11 @@ class RaftProcess:
 
     def receive(self, message: Message) -> None:
         """A message arrives."""
-        self.note(_MESSAGES + message.kind, message.sender << 32 ^ message.index)
+        now_s = self.heap.now
+        self._trace.note(now_s, self.number, _MESSAGES + message.kind, message.sender << 32 ^ message.index)
         if len(self._inbox) < INBOX_MAX:
             self._inbox.append(message)
-        if self.resumes_s <= self.heap.now and (self._is_eager or not self.storage.is_at_work):
+        if self.resumes_s <= now_s and (self._is_eager or not self.storage.is_at_work):
             self.work()
 
     def propose(self, content: bytes | ConfChange | ConfChangeSet) -> bool:
@@ -219,8 +229,11 @@ class RaftProcess:
     def ask(self, request: int) -> bool:
         """Ask for a read under this number; whether it, or the leader that it knows, takes it."""
         self._checks.asked(request)
+        now_s = self.clock.now_s()
+        if self.raft.role is Role.LEADER:
+            self._checks.reads.asked(self.number, self.raft.term, self.number, request, now_s)
         try:
-            self.raft.read(request, self.clock.now_s())
+            self.raft.read(request, now_s)
         except ProposalDropped:
             return False
         self.work()
@@ -248,6 +261,7 @@ class RaftProcess:
             self.end(power=True)
         if self.is_alive:
             deadline_s = self.raft.next_deadline
+            self._deadline_s = FOREVER if deadline_s is None else deadline_s
             if deadline_s is not None and deadline_s < self._wake_s:
                 self._wake_s = deadline_s
                 self.heap.at(self.clock.virtual_s(deadline_s), self._wake, deadline_s)
@@ -266,6 +280,8 @@ class RaftProcess:
         now_s = self.clock.now_s()
         while inbox:
             message, before = inbox.popleft(), raft.commit_index
+            if message.kind is MessageKind.READ_INDEX:
+                self._checks.reads.asked(self.number, raft.term, message.sender, message.request, now_s)
             try:
                 raft.receive(message, now_s)
             except (UnknownPeer, ProposalDropped):
@@ -274,12 +290,16 @@ class RaftProcess:
             if commit != before:
                 self._checks.took(self.number, message, before=before, commit=commit)
             self.look()
-        deadline_s = raft.next_deadline
-        if deadline_s is not None and deadline_s <= now_s:
-            self.note(_WOKEN, raft.term)
-            raft.wake(now_s)
-            self.look()
-        if raft.role is Role.FOLLOWER and raft.configuration.electorate == (raft.id,):
+        if self._deadline_s <= now_s:  # what changes neither its part nor the configuration only puts it off
+            deadline_s = raft.next_deadline
+            if deadline_s is not None and deadline_s <= now_s:
+                self.note(_WOKEN, raft.term)
+                raft.wake(now_s)
+                self.look()
+        if raft.configuration is not self._configuration:
+            self._configuration = raft.configuration
+            self._is_alone = self._configuration.electorate == (self.number,)
+        if self._is_alone and raft.role is Role.FOLLOWER:
             raft.campaign(now_s)  # there is nobody to wait for
             self.look()
 
@@ -296,6 +316,8 @@ class RaftProcess:
     def write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Hand something to the log, to be durable with the next sync."""
         self.fuse.burn()
+        if hard_state is None and not entries:
+            return
         self.log.append(hard_state, entries)
         if hard_state is not None:
             self._checks.wrote(self.number, hard_state)
@@ -321,6 +343,8 @@ class RaftProcess:
             for message in messages:
                 burn()
                 checks.sent(message, term)
+                if message.kind in CONCERN_READS:
+                    checks.reads.sent(message, self.clock.now_s())
                 network.send(number, message.to, message)
 
     def promise(self, message: Message) -> None:
@@ -335,9 +359,10 @@ class RaftProcess:
         for entry in entries:
             self.fuse.burn()
             self.note(_APPLIED, entry.term << 32 ^ entry.index)
-            self._checks.applied(self.number, entry, self._world.leading)
+            self._checks.applied(self.number, entry)
             if entry.kind is not EntryKind.NORMAL:
-                self.raft.apply_change(decode_change(entry))
+                self._checks.reads.configured(self.number, self.raft.apply_change(decode_change(entry)))
+                self._deadline_s = 0.0
             elif entry.data:
                 self.applied.append(entry.data)
 
@@ -347,6 +372,7 @@ class RaftProcess:
             self.fuse.burn()
             self.note(_ANSWERED, read.request)
             self._checks.answered(self.number, read)
+            self._checks.reads.answered(self.number, self.raft.term, read)
             self.answered = max(self.answered, read.request)
 
     # ---- what is looked at after each step
@@ -355,8 +381,10 @@ class RaftProcess:
         """The core has taken a step: whatever changed by it is checked."""
         raft, checks = self.raft, self._checks
         role, term, commit = raft.role, raft.term, raft.commit_index
+        applied, last = raft.applied_index, raft.last_index
         if role is not self._role or term != self._term:
             self._role, self._term = role, term
+            self._deadline_s = 0.0
             if role is Role.LEADER:
                 self.note(_LED, term)
                 checks.led(self.number, term, self.terms)
@@ -364,10 +392,10 @@ class RaftProcess:
         elif commit > self._commit and role is Role.LEADER:
             checks.committed(self.number, term, commit, raft.configuration, self.terms)
         self._commit = commit
-        looked = (commit, raft.applied_index, raft.last_index)
+        looked = (commit, applied, last)
         if looked != self._looked:
             self._looked = looked
-            checks.progressed(self.number, commit=looked[0], applied=looked[1], last=looked[2])
+            checks.progressed(self.number, commit=commit, applied=applied, last=last)
 
     def note(self, kind: int, value: int) -> None:
         """Add to the trace."""

@@ -91,7 +91,9 @@ class RaftWorld:
         self.workload = workload
         self.heap = EventHeap()
         self.trace = Trace()
-        self.checks = RaftChecks(self.heap, has_threads=settings.async_storage)
+        self.checks = RaftChecks(
+            self.heap, has_threads=settings.async_storage, lease_s=settings.lease_s, leading=self.leading
+        )
         self.proposed = 0
         self.changed = 0
         self.asked = 0
@@ -219,11 +221,9 @@ class RaftWorld:
 
     def _present(self, rng: random.Random, *, leading: bool) -> RaftProcess | None:
         now_s = self.heap.now
-        able = [
-            process
-            for process in self._running()
-            if process.resumes_s <= now_s and (not leading or process.raft.role is Role.LEADER)
-        ]
+        able = [process for process in self._running() if process.resumes_s <= now_s]
+        if leading:
+            able = [process for process in able if process.raft.role is Role.LEADER]
         return rng.choice(able) if able else None
 
     def _propose(self, rate: float) -> None:

@@ -15,6 +15,8 @@ INVARIANTS: Mapping[str, str] = {
     "raft-durable-ack": "what a member acknowledges is on its disk",
     "raft-durable-apply": "what a member applies is on its disk",
     "raft-read": "a read sees everything that was committed before it was asked",
+    "raft-read-confirmed": "a leader answers a read only if a majority has confirmed its term since, or within a lease",
+    "raft-ack-matches": "what a member acknowledges is what its leader has",
     "raft-durable-commit": "what a leader commits is on the disks of a majority",
     "raft-elected": "who leads has the votes of a majority",
     "raft-commit-verified": "an append commits no more than it has compared",
