@@ -87,6 +87,12 @@ class RaftChecks:
 
     # ---- logs
 
+    def founded(self, node: int, term: int, terms: Sequence[int]) -> None:
+        """This was put on its disk, durably, before its first process."""
+        self._terms[node] = term
+        self._durable[node] = list(terms)
+        self._unsynced[node] = []
+
     def started(self, node: int, term: int, terms: Sequence[int]) -> None:
         """A process found this on its disk: its term, and those of its entries. All of it is durable from here on.
 

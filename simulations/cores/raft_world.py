@@ -133,9 +133,11 @@ class RaftWorld:
             disk = self.members[number].disk
             life = disk.acquire()
             log = open_log(disk, DIRECTORY, owner=b"member %d" % number)
-            log.append(*founding(founders))
+            hard_state, entries = founding(founders)
+            log.append(hard_state, entries)
             log.close()
             disk.release(life)
+            self.checks.founded(number, hard_state.term, [entry.term for entry in entries])
 
     def _plan(self, faults: CoreFaults) -> None:
         for clock in faults.clocks:

@@ -176,12 +176,12 @@ RAFT = (
         ),
     ),
     _raft(
-        "match-survives-elections",
-        "A new leader goes on with what it knew of its followers' logs when it led before.",
+        "match-assumed-at-elections",
+        "A new leader takes for granted that its followers have what it has.",
         Edit(
             "consensus/tracker.py",
             "match = last_index if node == own else 0",
-            "match = last_index if node == own else min(old.match, last_index)",
+            "match = last_index",
         ),
     ),
     _raft(

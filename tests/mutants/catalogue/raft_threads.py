@@ -71,16 +71,6 @@ RAFT_THREADS = (
         easy=True,
     ),
     _raft(
-        "threads-stored-whatever-the-term",
-        "With asynchronous storage, what was appended in an earlier term counts as stored, though it may be replaced.",
-        Edit(_RAFT, "        if done.index and done.term == self.term:\n", "        if done.index:\n"),
-        Edit(
-            _LOG,
-            "if index < self.offset or not self.matches(index, term):",
-            "if index < self.offset or index > self.last_index():",
-        ),
-    ),
-    _raft(
         "threads-votes-of-an-earlier-candidacy",
         "With asynchronous storage, votes are counted that were given to the log of an earlier life.",
         Edit(
