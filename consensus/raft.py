@@ -155,7 +155,11 @@ class Raft:
             election.stand(core)
 
     def campaign(self, now: float) -> None:
-        """Stand for election now. Without effect on a leader, a learner, or while a change waits to be applied."""
+        """Stand for election now.
+
+        Without effect on a leader, on a learner, while a change waits to be applied, and, with `lease_reads`, within an
+        election timeout of the last word from a leader, which may rely on that.
+        """
         self._tell(now)
         election.stand(self._core)
 

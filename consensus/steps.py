@@ -64,6 +64,7 @@ def _lead(core: Core, message: Message) -> None:
 def _follow(core: Core, message: Message) -> None:
     if core.is_leader:
         raise MalformedMessage(f"node {message.sender} claims to lead term {core.term}, which this node leads")
+    core.heard_leader = core.now
     if core.role is Role.FOLLOWER:
         core.election_began = core.now
         core.leader = message.sender

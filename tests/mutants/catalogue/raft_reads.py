@@ -113,12 +113,29 @@ RAFT_READS = (
         "lease-forgotten-by-a-restart",
         "A node that has just started grants its vote, though it may have promised not to.",
         Edit(
-            _CORE, "            return True  # it may have heard of one before it was started\n", "            pass\n"
+            _CORE,
+            "self.heard_leader = now if hard_state.term or config.async_storage else -math.inf",
+            "self.heard_leader = -math.inf",
+        ),
+    ),
+    _raft(
+        "lease-forgotten-by-a-candidate",
+        "A node that is told to stand for election does so, and forgets what it promised to its leader.",
+        Edit(
+            "consensus/election.py",
+            "    if core.is_promised and not transfer and core.tracker.configuration.electorate != (core.id,):\n"
+            "        return\n",
+            "",
         ),
     ),
     _raft(
         "lease-not-granted",
-        "A node that hears of a leader grants its vote all the same.",
+        "A node that hears of a leader grants its vote to another one, before the lease is over.",
+        Edit(
+            _CORE,
+            "return self.config.lease_reads and self.now - self.heard_leader < self.config.election_timeout_s",
+            "return self.config.lease_reads and self.now - self.heard_leader < self.config.election_timeout_s / 2",
+        ),
         Edit(
             _CORE,
             "        return self.now - self.election_began < self.config.election_timeout_s\n",
