@@ -330,22 +330,20 @@ class RaftProcess:
         self.note(_SYNCED, self.log.last_index())
 
     def handed_out(self, entries: Sequence[Entry]) -> None:
-        """The core has handed out entries to be written."""
-        if entries:
-            del self.terms[entries[0].index - 1 :]
-            self.terms += [entry.term for entry in entries]
+        """The core has handed out entries, at least one, to be written."""
+        del self.terms[entries[0].index - 1 :]
+        self.terms += [entry.term for entry in entries]
 
     def send(self, messages: Sequence[Message]) -> None:
         """Messages leave."""
-        if messages:
-            burn, number, term = self.fuse.burn, self.number, self.raft.term
-            checks, network = self._checks, self._network
-            for message in messages:
-                burn()
-                checks.sent(message, term)
-                if message.kind in CONCERN_READS:
-                    checks.reads.sent(message, self.clock.now_s())
-                network.send(number, message.to, message)
+        burn, number, term = self.fuse.burn, self.number, self.raft.term
+        checks, network = self._checks, self._network
+        for message in messages:
+            burn()
+            checks.sent(message, term)
+            if message.kind in CONCERN_READS:
+                checks.reads.sent(message, self.clock.now_s())
+            network.send(number, message.to, message)
 
     def promise(self, message: Message) -> None:
         """The core takes its own vote, or its own acknowledgement, for given."""

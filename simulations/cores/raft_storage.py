@@ -35,11 +35,13 @@ class Batches:
         while (ready := self._raft.ready()) is not None:
             self._ready = ready
             self.is_at_work = True
-            process.handed_out(ready.entries)
+            if ready.entries:
+                process.handed_out(ready.entries)
             process.write(ready.hard_state, ready.entries)
             if ready.read_states:
                 process.answer(ready.read_states)
-            process.send(ready.messages)
+            if ready.messages:
+                process.send(ready.messages)
             if ready.must_sync:
                 process.heap.at(process.heap.now + process.sync_takes_s(), self._synced, ready)
                 return
@@ -62,7 +64,8 @@ class Batches:
 
     def _finish(self, ready: Ready) -> None:
         process = self._process
-        process.send(ready.messages_after_sync)
+        if ready.messages_after_sync:
+            process.send(ready.messages_after_sync)
         if ready.committed_entries:
             process.apply(ready.committed_entries)
         self._ready = None
@@ -101,8 +104,10 @@ class Threads:
         """See `Storage`."""
         process, raft = self._process, self._raft
         while (ready := raft.ready()) is not None:
-            process.handed_out(ready.entries)
-            process.send(ready.messages)
+            if ready.entries:
+                process.handed_out(ready.entries)
+            if ready.messages:
+                process.send(ready.messages)
             if ready.read_states:
                 process.answer(ready.read_states)
             if ready.append is not None:
