@@ -36,6 +36,7 @@ class Core:
         now: the latest time that the node was told.
         election_began: since when it waits for a leader, or as a leader since when it counts who is active.
         randomized_timeout: how long it waits this time.
+        heard_leader: when it last heard of a leader, in this life or perhaps in the one before.
         heartbeat_sent: when a leader last sent heartbeats.
         transferee: to whom a leader is handing over; 0 for nobody.
         pending_change: the highest index at which a configuration change may be, as far as a leader knows.
@@ -48,12 +49,12 @@ class Core:
     """
 
     __slots__ = (
-        "_revived",
         "after_sync",
         "asked_to_take_over",
         "candidacy",
         "config",
         "election_began",
+        "heard_leader",
         "heartbeat_sent",
         "id",
         "leader",
@@ -96,8 +97,8 @@ class Core:
         self.after_sync: list[Message] = []
         self.read_states: list[ReadState] = []
         self.candidacy = 0
-        # Since when it may have had an earlier life; never, if it takes part in its first term.
-        self._revived = now if hard_state.term else -math.inf
+        # It may have heard of one before it was started, unless it takes part in its first term.
+        self.heard_leader = now if hard_state.term or config.async_storage else -math.inf
         self.role = Role.FOLLOWER
         self.leader = NO_NODE
         self.pending_change = 0
@@ -130,11 +131,16 @@ class Core:
         """Whether it heard of a leader within the minimum election timeout, and so grants no vote (thesis 4.2.3)."""
         if not self.config.check_quorum:
             return False
-        if self.config.lease_reads and self.now - self._revived < self.config.election_timeout_s:
-            return True  # it may have heard of one before it was started
+        if self.is_promised:
+            return True
         if self.leader == NO_NODE:
             return False
         return self.now - self.election_began < self.config.election_timeout_s
+
+    @property
+    def is_promised(self) -> bool:
+        """Whether a leader may rely on this node to elect nobody else, itself included, whatever it has forgotten."""
+        return self.config.lease_reads and self.now - self.heard_leader < self.config.election_timeout_s
 
     # Roles.
 
@@ -207,6 +213,14 @@ class Core:
         else:
             assert message.to != self.id
             self.messages.append(message)
+
+    def take(self) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[ReadState, ...]]:
+        """Hand over what is queued: messages, those for after the sync, and reads."""
+        messages, after_sync, reads = tuple(self.messages), tuple(self.after_sync), tuple(self.read_states)
+        self.messages.clear()
+        self.after_sync.clear()
+        self.read_states.clear()
+        return messages, after_sync, reads
 
     def take_on(self, entries: tuple[Entry, ...]) -> bool:
         """As leader, append entries at the end, in this term. False if too much is uncommitted already.

@@ -6,7 +6,6 @@ two lives lead one term. And it counts only answers that repeat the number of it
 the longer log of an earlier life are not for this one.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from consensus.core import Core
@@ -27,6 +26,8 @@ def stand(core: Core, *, transfer: bool = False) -> None:
         transfer: the leader asked for it: skip the pre-vote, and let voters ignore their lease.
     """
     if core.is_leader or not core.is_promotable or _has_unapplied_change(core):
+        return
+    if core.is_promised and not transfer and core.tracker.configuration.electorate != (core.id,):
         return
     if core.config.pre_vote and not transfer:
         _ask_for_pre_votes(core)
@@ -49,26 +50,32 @@ def _has_unapplied_change(core: Core) -> bool:
 
 def _ask_for_pre_votes(core: Core) -> None:
     core.become_pre_candidate()
-    _ask(core, Message(MessageKind.PRE_VOTE, to=NO_NODE, sender=core.id, term=core.term + 1))
+    _ask(core, MessageKind.PRE_VOTE, term=core.term + 1)
 
 
 def _ask_for_votes(core: Core, *, transfer: bool) -> None:
     core.become_candidate()
-    number = core.candidacy
-    _ask(
-        core,
-        Message(MessageKind.VOTE, to=NO_NODE, sender=core.id, term=core.term, transfer=transfer, request=number),
-    )
+    _ask(core, MessageKind.VOTE, term=core.term, transfer=transfer, request=core.candidacy)
 
 
-def _ask(core: Core, question: Message) -> None:
-    question = replace(question, index=core.log.last_index(), log_term=core.log.last_term())
+def _ask(core: Core, kind: MessageKind, *, term: int, transfer: bool = False, request: int = 0) -> None:
+    index, log_term = core.log.last_index(), core.log.last_term()
     for node in core.tracker.configuration.electorate:
+        question = Message(
+            kind,
+            to=node,
+            sender=core.id,
+            term=term,
+            index=index,
+            log_term=log_term,
+            transfer=transfer,
+            request=request,
+        )
         if node == core.id:
             # Its own vote counts once it is on disk, as anyone's does.
-            _grant(core, replace(question, to=node))
+            _grant(core, question)
         else:
-            core.send(replace(question, to=node))
+            core.send(question)
 
 
 def _grant(core: Core, question: Message) -> None:

@@ -15,7 +15,7 @@ from consensus.messages import Entry, Snapshot
 
 def data_bytes(entries: Sequence[Entry]) -> int:
     """The bytes of data in the entries: what all bounds are about."""
-    return sum([len(entry.data) for entry in entries])
+    return sum([len(entry.data) for entry in entries]) if entries else 0
 
 
 def limit(entries: Sequence[Entry], bytes_max: int) -> Sequence[Entry]:

@@ -5,12 +5,12 @@ The duties of whoever drives it are in the docstring of the package.
 
 import random
 from collections.abc import Mapping
-from typing import Final, assert_never
+from typing import Final
 
-from consensus import election, following, reads, replication
+from consensus import election, reads, replication, steps
 from consensus.config import RaftConfig
 from consensus.core import Core
-from consensus.errors import ConfigurationRefused, MalformedMessage, ProposalDropped, UnknownPeer
+from consensus.errors import ConfigurationRefused, ProposalDropped, UnknownPeer
 from consensus.log import data_bytes
 from consensus.memory import LogView
 from consensus.messages import (
@@ -22,7 +22,6 @@ from consensus.messages import (
     EntryKind,
     Message,
     MessageKind,
-    ReadState,
     Role,
     Snapshot,
 )
@@ -31,7 +30,6 @@ from consensus.ready import Appended, Ready, StorageAppend, StorageApply
 from consensus.reconfiguration import encode_change, reconfigure
 from consensus.validation import check_message
 
-_FROM_A_LEADER: Final = frozenset({MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT})
 _ANSWERS: Final = frozenset(
     {
         MessageKind.APPEND_RESPONSE,
@@ -130,11 +128,13 @@ class Raft:
             ProposalDropped: a forwarded proposal that this node cannot take. Nothing changed.
             LostLog: the node's disk lost what it had acknowledged. The node must stop.
         """
-        check_message(message, receiver=self.id)
-        if message.kind in _ANSWERS and message.sender not in self._core.tracker.progress:
+        core = self._core
+        check_message(message, receiver=core.id)
+        if message.kind in _ANSWERS and message.sender not in core.tracker.progress:
             raise UnknownPeer(f"node {message.sender} is not in the configuration {self.configuration}")
-        self._tell(now)
-        self._step(message)
+        if now > core.now:
+            core.now = now
+        steps.step(core, message)
 
     def wake(self, now: float) -> None:
         """Do what is due: send heartbeats, check for a quorum, stand for election."""
@@ -155,7 +155,11 @@ class Raft:
             election.stand(core)
 
     def campaign(self, now: float) -> None:
-        """Stand for election now. Without effect on a leader, a learner, or while a change waits to be applied."""
+        """Stand for election now.
+
+        Without effect on a leader, on a learner, while a change waits to be applied, and, with `lease_reads`, within an
+        election timeout of the last word from a leader, which may rely on that.
+        """
         self._tell(now)
         election.stand(self._core)
 
@@ -168,7 +172,7 @@ class Raft:
         """
         if not data:
             raise ValueError("nothing is proposed: give at least one entry's data")
-        self._propose(tuple(Entry(0, 0, EntryKind.NORMAL, one) for one in data))
+        replication.propose(self._core, tuple([Entry(0, 0, EntryKind.NORMAL, one) for one in data]))
 
     def propose_change(self, change: ConfChange | ConfChangeSet) -> None:
         """Propose a change of the configuration; a follower forwards it to its leader.
@@ -179,7 +183,7 @@ class Raft:
             ProposalDropped: as in `propose`.
         """
         kind, data = encode_change(change)
-        self._propose((Entry(0, 0, kind, data),))
+        replication.propose(self._core, (Entry(0, 0, kind, data),))
 
     def read(self, request: int, now: float) -> None:
         """Ask for an index by which a read may be answered; it comes as a `ReadState`, or never: then ask again.
@@ -203,12 +207,7 @@ class Raft:
 
     def transfer_leadership(self, to: int) -> None:
         """Have another voter take over; a follower passes the wish on. Given up after an election timeout."""
-        core = self._core
-        if core.is_leader:
-            replication.transfer(core, to)
-        elif core.leader != NO_NODE:
-            # As in etcd-io/raft, the wish comes from the node that shall lead.
-            core.send(Message(MessageKind.TRANSFER_LEADER, to=core.leader, sender=to))
+        replication.transfer(self._core, to)
 
     def forget_leader(self) -> None:
         """As follower, count the leader as gone, so as to vote for another at once. It stays in its term.
@@ -241,14 +240,15 @@ class Raft:
         promised = core.term != hard.term or core.vote != hard.vote
         hard_state = core.hard_state if promised or log.committed != hard.commit else None
         is_silent = not (soft_state or hard_state or core.messages or core.after_sync or core.read_states)
-        if is_silent and log.is_idle:
-            return None
-        entries, snapshot, committed = log.unwritten(), log.unwritten_snapshot(), tuple(log.unapplied())
+        entries: tuple[Entry, ...] = ()
+        committed: tuple[Entry, ...] = ()
+        snapshot = None
+        if not log.is_idle:
+            entries, snapshot, committed = log.unwritten(), log.unwritten_snapshot(), tuple(log.unapplied())
         if is_silent and not (entries or snapshot or committed):
             return None
         must_sync = promised or bool(entries)
-        early, after_sync, read_states = tuple(core.messages), tuple(core.after_sync), tuple(core.read_states)
-        core.messages, core.after_sync, core.read_states = [], [], []
+        early, after_sync, read_states = core.take()
         self._soft_state, self._hard_state = soft_state or soft, hard_state or hard
         late: tuple[Message, ...] = ()
         append = apply = None
@@ -260,8 +260,9 @@ class Raft:
             if committed:
                 apply = StorageApply(committed)
         else:
-            late = tuple([message for message in after_sync if message.to != core.id])
-            self._own_answers = tuple([message for message in after_sync if message.to == core.id])
+            if after_sync:
+                late = tuple([message for message in after_sync if message.to != core.id])
+                self._own_answers = tuple([message for message in after_sync if message.to == core.id])
             if promised:
                 early, late = (), (*early, *late)
         log.hand_out()
@@ -301,7 +302,7 @@ class Raft:
         assert ready is not None, "there is no batch under way"
         self._outstanding, self._own_answers = None, ()
         for message in answers:
-            self._step(message)
+            steps.step(self._core, message)
         if ready.snapshot:
             self._snapshot_stored(ready.snapshot)
         if ready.entries:
@@ -315,7 +316,7 @@ class Raft:
         """Take a response of a `StorageAppend` to this node itself: its own vote, or its own acknowledgement."""
         assert message.sender == message.to == self.id, f"{message} is not of this node to itself"
         self._tell(now)
-        self._step(message)
+        steps.step(self._core, message)
 
     def stored(self, done: Appended, now: float) -> None:
         """A `StorageAppend` is durable."""
@@ -378,104 +379,5 @@ class Raft:
     # Messages.
 
     def _tell(self, now: float) -> None:
-        self._core.now = max(self._core.now, now)
-
-    def _propose(self, entries: tuple[Entry, ...]) -> None:
-        core = self._core
-        if core.is_leader:
-            replication.take_proposal(core, entries)
-        elif core.leader == NO_NODE:
-            raise ProposalDropped(f"node {core.id} knows of no leader in term {core.term}: propose again later")
-        else:
-            core.send(Message(MessageKind.PROPOSE, to=core.leader, sender=core.id, entries=entries))
-
-    def _step(self, message: Message) -> None:
-        core = self._core
-        if message.term != core.term and not self._heed_term(message):
-            return
-        match message.kind:  # the most frequent first: each case that does not fit takes its time
-            case MessageKind.APPEND_RESPONSE | MessageKind.HEARTBEAT_RESPONSE:
-                # Without progress, it is the answer of a leader to itself that has just applied its own removal.
-                if core.is_leader and message.sender in core.tracker.progress:
-                    self._lead(message)
-            case MessageKind.APPEND | MessageKind.HEARTBEAT | MessageKind.SNAPSHOT:
-                self._follow(message)
-            case MessageKind.READ_INDEX:
-                if core.is_leader:
-                    reads.ask(core, message.sender, message.request)
-            case MessageKind.READ_INDEX_RESPONSE:
-                core.read_states.append(ReadState(message.request, message.index))
-            case MessageKind.PROPOSE:
-                self._propose(message.entries)
-            case MessageKind.VOTE | MessageKind.PRE_VOTE:
-                election.receive_vote_request(core, message)
-            case MessageKind.VOTE_RESPONSE | MessageKind.PRE_VOTE_RESPONSE:
-                election.receive_vote(core, message)
-            case MessageKind.TRANSFER_LEADER:
-                self.transfer_leadership(message.sender)
-            case MessageKind.TIMEOUT_NOW:
-                if core.role is Role.FOLLOWER:
-                    election.stand(core, transfer=True)
-            case _:
-                assert_never(message.kind)
-
-    def _lead(self, message: Message) -> None:
-        if message.kind is MessageKind.HEARTBEAT_RESPONSE:
-            replication.receive_heartbeat_response(self._core, message)
-            reads.receive_confirmation(self._core, message)
-            return
-        if message.index > self.last_index and not message.reject:
-            raise MalformedMessage(
-                f"node {message.sender} acknowledges index {message.index} in term {message.term},"
-                f" whose leader has a log up to {self.last_index}"
-            )
-        replication.receive_append_response(self._core, message)
-        reads.take_up(self._core)
-
-    def _follow(self, message: Message) -> None:
-        core = self._core
-        if core.is_leader:
-            raise MalformedMessage(f"node {message.sender} claims to lead term {core.term}, which this node leads")
-        if core.role is Role.FOLLOWER:
-            core.election_began = core.now
-            core.leader = message.sender
-        else:
-            core.become_follower(message.term, message.sender)
-        match message.kind:
-            case MessageKind.APPEND:
-                following.receive_append(core, message)
-            case MessageKind.HEARTBEAT:
-                following.receive_heartbeat(core, message)
-            case _:
-                following.receive_snapshot(core, message)
-
-    def _heed_term(self, message: Message) -> bool:
-        """Compare terms that differ (Raft paper 5.1). False if the message needs no more than that."""
-        core = self._core
-        if message.term == 0:
-            return True
-        if message.term < core.term:
-            self._answer_old_term(message)
-            return False
-        asks_vote = message.kind in (MessageKind.VOTE, MessageKind.PRE_VOTE)
-        if asks_vote and core.holds_lease and not message.transfer:
-            # There is a leader: whoever does not hear from it must not depose it (thesis 4.2.3).
-            return False
-        # A pre-vote is a question about a term that nobody is in, and so is the answer that grants it.
-        hypothetical = message.kind is MessageKind.PRE_VOTE or (
-            message.kind is MessageKind.PRE_VOTE_RESPONSE and not message.reject
-        )
-        if not hypothetical:
-            core.become_follower(message.term, message.sender if message.kind in _FROM_A_LEADER else NO_NODE)
-        return True
-
-    def _answer_old_term(self, message: Message) -> None:
-        core = self._core
-        protected = core.config.check_quorum or core.config.pre_vote
-        if protected and message.kind in (MessageKind.APPEND, MessageKind.HEARTBEAT):
-            # A leader of an old term would never hear of the new one: this node's votes are ignored as long as that
-            # leader is heard of. The answer tells it the term.
-            core.send(Message(MessageKind.APPEND_RESPONSE, to=message.sender, sender=core.id, term=core.term))
-        elif message.kind is MessageKind.PRE_VOTE:
-            # Else a node with a higher term and a shorter log could wait for each other with the sender forever.
-            election.refuse(core, message)
+        if now > self._core.now:
+            self._core.now = now

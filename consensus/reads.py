@@ -8,8 +8,8 @@ leader's own and of its term, so that an answer which comes late confirms nothin
 With `lease_reads`, a round also confirms what is asked for a while after it was sent, since whoever answered it grants
 no vote for an election timeout of its own clock. That holds as long as no clock is off by more than `clock_error_max`
 of its rate, and no vote passes over the lease. So a leader that ever asked another one to take over (thesis 3.10) has
-no lease for the rest of its term, nobody forgets its leader, and a node that has just started grants no vote before an
-election timeout has passed.
+no lease for the rest of its term, nobody forgets its leader or stands against it before its time, and a node that has
+just started grants no vote before an election timeout has passed.
 """
 
 from typing import Final

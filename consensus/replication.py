@@ -20,6 +20,20 @@ from consensus.reconfiguration import decode_change, encode_change, leaves_joint
 # Proposals.
 
 
+def propose(core: Core, entries: tuple[Entry, ...]) -> None:
+    """As leader, take what is proposed; as follower, pass it on to the leader.
+
+    Raises:
+        ProposalDropped: no leader is known, or as in `take_proposal`.
+    """
+    if core.is_leader:
+        take_proposal(core, entries)
+    elif core.leader == NO_NODE:
+        raise ProposalDropped(f"node {core.id} knows of no leader in term {core.term}: propose again later")
+    else:
+        core.send(Message(MessageKind.PROPOSE, to=core.leader, sender=core.id, entries=entries))
+
+
 def take_proposal(core: Core, entries: Sequence[Entry]) -> None:
     """As leader, append what was proposed and send it on.
 
@@ -225,7 +239,16 @@ def receive_heartbeat_response(core: Core, message: Message) -> None:
 
 
 def transfer(core: Core, node: int) -> None:
-    """As leader, hand over to a voter, once it has the whole log. Given up after an election timeout (thesis 3.10)."""
+    """Hand over to a voter; a follower passes the wish on to its leader."""
+    if core.is_leader:
+        _hand_over(core, node)
+    elif core.leader != NO_NODE:
+        # As in etcd-io/raft, the wish comes from the node that shall lead.
+        core.send(Message(MessageKind.TRANSFER_LEADER, to=core.leader, sender=node))
+
+
+def _hand_over(core: Core, node: int) -> None:
+    """As leader, hand over, once the node has the whole log. Given up after an election timeout (thesis 3.10)."""
     progress = core.tracker.progress.get(node)
     if progress is None or progress.is_learner or core.transferee == node:
         return

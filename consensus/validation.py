@@ -27,19 +27,25 @@ def _envelope_fault(message: Message, receiver: int) -> str:
         return f"its sender is {message.sender}, which is no node id"
     if message.sender == receiver:
         return "it claims to come from this node itself"
-    numbers = (
-        *(message.term, message.index, message.log_term, message.commit),
-        *(message.hint, message.round, message.request),
-    )
-    if min(numbers) < 0 or max(numbers) > NODE_ID_MAX:
-        return f"a number is out of range in {numbers}"
+    if not (
+        0 <= message.term <= NODE_ID_MAX
+        and 0 <= message.index <= NODE_ID_MAX
+        and 0 <= message.log_term <= NODE_ID_MAX
+        and 0 <= message.commit <= NODE_ID_MAX
+        and 0 <= message.hint <= NODE_ID_MAX
+        and 0 <= message.round <= NODE_ID_MAX
+        and 0 <= message.request <= NODE_ID_MAX
+    ):
+        return f"a number is out of range in {message}"
     if (message.term == 0) != (message.kind in _WITHOUT_TERM):
         return f"its term is {message.term}"
     return ""
 
 
 def _content_fault(message: Message) -> str:
-    match message.kind:
+    match message.kind:  # the most frequent first
+        case MessageKind.APPEND_RESPONSE | MessageKind.HEARTBEAT | MessageKind.HEARTBEAT_RESPONSE:
+            return ""
         case MessageKind.PROPOSE:
             return "" if message.entries else "it proposes nothing"
         case MessageKind.APPEND:

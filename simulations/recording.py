@@ -21,7 +21,7 @@ from meshnode.identity import NodeId
 from meshnode.links.delivery import Delivery
 from meshnode.links.links import Links
 from meshnode.metadata.group import RaftBytes
-from simulations.cores import partition_node, placement_world, raft_member, swim_node
+from simulations.cores import partition_node, placement_world, raft_process, swim_node
 from simulations.cores.partition_client import PartitionClient
 from simulations.cores.partition_node import PartitionNode
 from simulations.cores.raft_member import RaftMember
@@ -105,7 +105,7 @@ def recording(note: Note, *, world: str = "") -> Iterator[None]:
 
 _NOTES = {
     "swim": swim_node.NOTES,
-    "raft": raft_member.NOTES,
+    "raft": raft_process.NOTES,
     "partitions": partition_node.NOTES,
     "placement": placement_world.NOTES,
 }

@@ -10,7 +10,7 @@ from simulations.cores.faults import FOREVER, CoreFaults
 from simulations.cores.partition_world import PartitionSettings, PartitionWorkload
 from simulations.cores.placement_settings import PlacementSettings, PlacementWorkload
 from simulations.cores.plan_file import Written, check_nodes
-from simulations.cores.raft_member import RaftSettings
+from simulations.cores.raft_process import RaftSettings
 from simulations.cores.raft_world import RaftWorkload
 from simulations.cores.report import Report
 from simulations.disk import DiskFaults

@@ -4,53 +4,103 @@ Each is checked at the one moment at which it could break, in time that does not
 appended, a leader when it begins, an index when it is committed.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
-from consensus.messages import Configuration, Entry, HardState, Message, MessageKind
+from consensus.messages import Configuration, Entry, HardState, Message, MessageKind, ReadState
 from consensus.quorum import majority
 from simulations.checkers.violation import Violation
 from simulations.cores.heap import EventHeap
+from simulations.cores.raft_read_checks import ReadChecks
 
 _HYPOTHETICAL = frozenset({MessageKind.PRE_VOTE, MessageKind.PRE_VOTE_RESPONSE})
 """Their terms are those that somebody would stand in, not the sender's."""
+
+_EARLY = frozenset({*_HYPOTHETICAL, MessageKind.VOTE, MessageKind.HEARTBEAT_RESPONSE})
+"""With asynchronous storage these leave before their term is on disk, and it may be forgotten: a candidate leads only
+once its own vote is there, and to have heard of a leader promises nothing that a restarted node does not keep."""
 
 
 class RaftChecks:
     """Sees what all members of a group do, which none of them does.
 
     Attributes:
+        reads: by what right they are answered.
         leaders: who led which term.
+        reads_answered: how many.
         chosen: the entries that were applied anywhere, in order: no other may ever be.
 
     Args:
         heap: of the world, for the time.
+        has_threads: whether storage is asynchronous.
+        leading: tells, of each process that takes itself for a leader, the terms of its entries, by its own term.
+        lease_s: how long a leader that a majority has answered may read without asking again; 0 without leases.
     """
 
-    def __init__(self, heap: EventHeap) -> None:
+    def __init__(
+        self,
+        heap: EventHeap,
+        *,
+        has_threads: bool = False,
+        lease_s: float = 0.0,
+        leading: Callable[[], Mapping[int, Sequence[int]]] = dict,
+    ) -> None:
         self._heap = heap
+        self.leading = leading
+        self.reads = ReadChecks(lease_s, functools.partial(self._broken, "raft-read-confirmed"))
+        self._has_threads = has_threads
+        self._forgettable = _EARLY if has_threads else _HYPOTHETICAL
         self.leaders: dict[int, int] = {}
+        self.reads_answered = 0
         self.chosen: list[Entry] = []
         # One entry for each term and node, each entry ever appended, and each entry on each disk.
         self._votes: dict[tuple[int, int], int] = {}
+        self._answers: set[tuple[int, int, int]] = set()
+        self._candidacies: dict[int, int] = {}
         self._terms: dict[int, int] = {}
         self._states: dict[int, HardState] = {}
         self._written_states: dict[int, HardState] = {}
         self._entries: dict[tuple[int, int], tuple[int, Entry]] = {}
         self._durable: dict[int, list[int]] = {}
         self._written: dict[int, list[int]] = {}
+        self._unsynced: dict[int, list[tuple[int, list[int]]]] = {}
         self._commit_terms: list[int] = []
         self._commits: dict[int, int] = {}
         self._applied: dict[int, int] = {}
+        self._asked: dict[int, int] = {}
+
+    # ---- reads
+
+    def asked(self, request: int) -> None:
+        """A client asks for a read under this number. It must see all that is committed, acknowledged or not."""
+        self._asked[request] = max(len(self.chosen), len(self._commit_terms))
+
+    def answered(self, node: int, read: ReadState) -> None:
+        """Linearizability (thesis 6.4): a read that may be answered at an index sees what was committed before it."""
+        self.reads_answered += 1
+        committed = self._asked[read.request]
+        if read.index < committed:
+            message = (
+                f"read {read.request} is answered at {read.index}, and {committed} was committed when it was asked"
+            )
+            self._broken("raft-read", message, node)
 
     # ---- logs
+
+    def founded(self, node: int, term: int, terms: Sequence[int]) -> None:
+        """This was put on its disk, durably, before its first process."""
+        self._terms[node] = term
+        self._durable[node] = list(terms)
+        self._unsynced[node] = []
 
     def started(self, node: int, term: int, terms: Sequence[int]) -> None:
         """A process found this on its disk: its term, and those of its entries. All of it is durable from here on.
 
-        It is what was synced, or what a batch that was being written when the last process ended had made of it.
+        It is what was synced, or what some of the batches that were being written when the last process ended had made
+        of it, one after the other.
         """
-        found, durable, written = list(terms), self._durable.get(node, []), self._written.get(node, [])
-        if node in self._durable and found not in (durable, written):
+        found, durable = list(terms), self._durable.get(node, [])
+        if node in self._durable and not self._may_be_left(node, found):
             self._broken("raft-durable-log", f"found {found}, and {durable} was synced", node)
         if term < self._terms.get(node, 0):
             self._broken("raft-durable-term", f"starts in term {term} after messages of {self._terms[node]}", node)
@@ -58,14 +108,25 @@ class RaftChecks:
         self._written_states.pop(node, None)
         self._durable[node] = found
         self._written[node] = list(found)
+        self._unsynced[node] = []
         self._commits[node] = 0
         self._applied[node] = 0
+
+    def _may_be_left(self, node: int, found: Sequence[int]) -> bool:
+        left = list(self._durable[node])
+        if found == left:
+            return True
+        for first, terms in self._unsynced[node]:
+            left[first - 1 :] = terms
+            if found == left:
+                return True
+        return False
 
     def wrote(self, node: int, state: HardState) -> None:
         """A term and a vote were handed to the disk. Who never tells of any is only judged by what a restart finds."""
         self._written_states[node] = state
 
-    def appended(self, node: int, entries: Iterable[Entry]) -> None:
+    def appended(self, node: int, entries: Sequence[Entry]) -> None:
         """Log matching: an entry with the same index and term is the same everywhere, and so is what is before it."""
         written = self._written[node]
         for entry in entries:
@@ -77,10 +138,15 @@ class RaftChecks:
                 self._broken("raft-log-matching", f"{entry} follows one of term {before}", node)
             del written[entry.index - 1 :]
             written.append(entry.term)
+        if entries:
+            self._unsynced[node].append((entries[0].index, [entry.term for entry in entries]))
 
     def synced(self, node: int) -> None:
         """What was appended is durable."""
-        self._durable[node] = list(self._written[node])
+        durable = self._durable[node]
+        for first, terms in self._unsynced[node]:
+            durable[first - 1 :] = terms
+        self._unsynced[node].clear()
         if node in self._written_states:
             self._states[node] = self._written_states[node]
 
@@ -103,23 +169,33 @@ class RaftChecks:
             now_in: the sender's term. An answer of an earlier one says what the log matched before a later leader
                 replaced it, in the same batch perhaps. Nobody can count it: that leader's voters had not given theirs.
         """
-        sender, term = message.sender, message.term
-        if term and message.kind not in _HYPOTHETICAL:
-            self._terms[sender] = max(self._terms.get(sender, 0), term)
+        sender, term, kind = message.sender, message.term, message.kind
+        if term and kind not in self._forgettable:
+            if term > self._terms.get(sender, 0):
+                self._terms[sender] = term
             state = self._states.get(sender)
             if state is not None and term > state.term:
                 self._broken("raft-durable-term", f"names {term}, and {state} is on disk", sender)
-        match message.kind:
-            case MessageKind.VOTE:
+        if kind is MessageKind.APPEND_RESPONSE:
+            if term == now_in and not message.reject:
+                self._acknowledged(sender, term, message.index)
+        elif kind is MessageKind.VOTE:
+            self._candidacies[sender] = message.request
+            if not self._has_threads:
                 self._voted(sender, term, sender)
-            case MessageKind.VOTE_RESPONSE if not message.reject:
-                self._voted(sender, term, message.to)
-            case MessageKind.APPEND_RESPONSE if not message.reject and term == now_in:
-                durable = len(self._durable[sender])
-                if message.index > durable:
-                    self._broken("raft-durable-ack", f"acknowledges {message.index}, and {durable} is on disk", sender)
-            case _:
-                pass
+        elif kind is MessageKind.VOTE_RESPONSE and not message.reject:
+            self._answers.add((sender, term, message.request))
+            self._voted(sender, term, message.to)
+
+    def _acknowledged(self, node: int, term: int, index: int) -> None:
+        """It is on the node's disk, and what the leader of the term has there."""
+        durable = self._durable[node]
+        if index > len(durable):
+            self._broken("raft-durable-ack", f"acknowledges {index}, and {len(durable)} is on disk", node)
+        if index:
+            terms = self.leading().get(term)
+            if terms is not None and (index > len(terms) or terms[index - 1] != durable[index - 1]):
+                self._broken("raft-ack-matches", f"acknowledges {index}, which the leader of {term} has not so", node)
 
     def _voted(self, node: int, term: int, candidate: int) -> None:
         first = self._votes.setdefault((node, term), candidate)
@@ -143,9 +219,17 @@ class RaftChecks:
     def elected(self, node: int, term: int, configuration: Configuration) -> None:
         """Who begins to lead has the votes of a majority, its own included; of two in a joint configuration."""
         for voters in filter(None, (configuration.voters, configuration.voters_outgoing)):
-            votes = [voter for voter in voters if voter == node or self._votes.get((voter, term)) == node]
+            votes = [voter for voter in voters if self._votes_for(node, term, voter)]
             if len(votes) < majority(len(voters)):
                 self._broken("raft-elected", f"leads term {term} with the votes of {votes} among {voters}", node)
+
+    def _votes_for(self, node: int, term: int, voter: int) -> bool:
+        """Whether a node has a vote in the candidacy from which it leads, and not for the log of an earlier life."""
+        if voter == node and not self._has_threads:
+            return True  # its vote is on disk before it says so to anybody
+        if self._votes.get((voter, term)) != node:
+            return False
+        return voter == node or (voter, term, self._candidacies.get(node, 0)) in self._answers
 
     def _committed_in(self, entry: Entry) -> int:
         """The term whose leader committed the entry, which may be later than its own; the founders' are of the first.
@@ -154,20 +238,26 @@ class RaftChecks:
         """
         return self._commit_terms[entry.index - 1] if entry.index <= len(self._commit_terms) else entry.term
 
-    def committed(self, node: int, term: int, commit: int, configuration: Configuration) -> None:
-        """A leader raised its commit index: to an entry of its term, which a majority has on disk (paper 5.4.2)."""
-        written = self._written[node]
-        if written[commit - 1] != term:
-            self._broken("raft-commit-term", f"leads term {term} and commits {commit} of {written[commit - 1]}", node)
+    def committed(self, node: int, term: int, commit: int, configuration: Configuration, terms: Sequence[int]) -> None:
+        """A leader raised its commit index: to an entry of its term, which a majority has on disk (paper 5.4.2).
+
+        Args:
+            node, term: who leads which term.
+            commit: the new index.
+            configuration: whose majority counts.
+            terms: of the leader's entries, those included that its own disk does not have.
+        """
+        if terms[commit - 1] != term:
+            self._broken("raft-commit-term", f"leads term {term} and commits {commit} of {terms[commit - 1]}", node)
         self._commit_terms += [term] * (commit - len(self._commit_terms))
         for voters in filter(None, (configuration.voters, configuration.voters_outgoing)):
-            held = [voter for voter in voters if self._holds(voter, commit, written)]
+            held = [voter for voter in voters if self._holds(voter, commit, term)]
             if len(held) < majority(len(voters)):
                 self._broken("raft-durable-commit", f"commits {commit}, which of {voters} only {held} have", node)
 
-    def _holds(self, node: int, commit: int, written: Sequence[int]) -> bool:
+    def _holds(self, node: int, commit: int, term: int) -> bool:
         durable = self._durable.get(node, [])
-        return len(durable) >= commit and durable[commit - 1] == written[commit - 1]
+        return len(durable) >= commit and durable[commit - 1] == term
 
     def progressed(self, node: int, *, commit: int, applied: int, last: int) -> None:
         """Within one life, the commit index only rises, and stays between what is applied and what there is."""
@@ -177,20 +267,16 @@ class RaftChecks:
         if not applied <= commit <= last:
             self._broken("raft-monotonic-commit", f"applied {applied}, committed {commit}, last {last}", node)
 
-    def applied(self, node: int, entry: Entry, leading: Callable[[], Mapping[int, Sequence[int]]]) -> None:
-        """State-machine safety: the same entries, in the same order, on all members.
-
-        Args:
-            node: where.
-            entry: what.
-            leading: tells, of each process that takes itself for a leader, the terms of its entries, by its own term.
-        """
+    def applied(self, node: int, entry: Entry) -> None:
+        """State-machine safety: the same entries, in the same order, on all members."""
         if entry.index != self._applied[node] + 1:
             self._broken("raft-state-machine", f"applies {entry.index} after {self._applied[node]}", node)
+        if not self._holds(node, entry.index, entry.term):
+            self._broken("raft-durable-apply", f"applies {entry.index}, which is not on its disk", node)
         self._applied[node] = entry.index
         if entry.index > len(self.chosen):
             self.chosen.append(entry)
-            for term, terms in leading().items():
+            for term, terms in self.leading().items():
                 if term > self._committed_in(entry) and (
                     entry.index > len(terms) or terms[entry.index - 1] != entry.term
                 ):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from consensus.founding import founding
-from consensus.messages import ChangeKind, ConfChange, ConfChangeSet, Transition
+from consensus.messages import ChangeKind, ConfChange, ConfChangeSet, Role, Transition
 from consensus.quorum import VoteResult, joint_vote_result
 from consensus.storage import open_log
 from simulations.checkers.violation import Violation
@@ -13,7 +13,8 @@ from simulations.cores.faults import FOREVER, CoreFaults, Crash, Cut, Pause
 from simulations.cores.heap import Action, EventHeap
 from simulations.cores.network import Network
 from simulations.cores.raft_checks import RaftChecks
-from simulations.cores.raft_member import DIRECTORY, RaftMember, RaftSettings
+from simulations.cores.raft_member import DIRECTORY, RaftMember
+from simulations.cores.raft_process import RaftProcess, RaftSettings
 from simulations.cores.report import CORE_ERRORS, Report, core_error
 from simulations.cores.trace import Trace
 from simulations.disk import DiskFaults, FaultAtlas, SimDisk
@@ -27,6 +28,9 @@ RESTART_S = 0.5
 RECOVERY_TIMEOUTS = 60
 """Election timeouts within which a group without faults agrees on a proposal: candidates that split the vote or that
 removed members disturb need a few rounds, and a leader that a change removes hands over only after another."""
+
+_DESTRUCTIVE = ("bit_rot", "read_bit_rot", "stale", "misdirected")
+"""Faults of a disk that take what was synced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,7 @@ class RaftWorkload:
         transfers_per_s: leaders that hand over.
         campaigns_per_s: members that stand for election without waiting.
         isolations_per_s: leaders that nobody hears for a while, though they are asked for more.
+        reads_per_s: by clients, at a member that leads or, one time in three, at any.
     """
 
     members: int = 5
@@ -53,6 +58,7 @@ class RaftWorkload:
     transfers_per_s: float = 0.0
     campaigns_per_s: float = 0.0
     isolations_per_s: float = 0.0
+    reads_per_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.founders <= self.members:
@@ -60,7 +66,7 @@ class RaftWorkload:
 
 
 class RaftWorld:
-    """A group whose founders are about to elect a first leader; `run_for` lets virtual time pass.
+    """A group whose founders are about to elect a first leader: let it `begin`; `run_for` lets virtual time pass.
 
     Args:
         seed: of everything random.
@@ -85,11 +91,17 @@ class RaftWorld:
         self.workload = workload
         self.heap = EventHeap()
         self.trace = Trace()
-        self.checks = RaftChecks(self.heap)
+        self.checks = RaftChecks(
+            self.heap, has_threads=settings.async_storage, lease_s=settings.lease_s, leading=self.leading
+        )
         self.proposed = 0
         self.changed = 0
+        self.asked = 0
         self._rng = random.Random(f"raft {seed}")
+        self._extra_rng = random.Random(f"raft extra {seed}")
         self._disk_rngs: dict[int, random.Random] = {}
+        self._thread_rngs: dict[int, random.Random] = {}
+        self._last_in_trouble = 0
         self._is_calm = False
         self.members: dict[int, RaftMember] = {}
         numbers = range(1, workload.members + 1)
@@ -98,13 +110,22 @@ class RaftWorld:
             disk = SimDisk(f"member {number}", seed=seed, atlas=atlas)
             self.members[number] = RaftMember(self, number, disk)
             self._disk_rngs[number] = random.Random(f"disk {seed} {number}")
+            if settings.thread_s[1]:
+                self._thread_rngs[number] = random.Random(f"threads {seed} {number}")
         receivers = {number: member.receive for number, member in self.members.items()}
         self.network = Network(self.heap, seed, receivers, faults)
         self._found(numbers[: workload.founders])
         for member in self.members.values():
             member.disk.faults = disk_faults or DiskFaults()
         self._plan(faults)
-        for number in numbers:
+
+    def begin(self) -> None:
+        """All members start.
+
+        Raises:
+            Violation: they do not find what founded the group.
+        """
+        for number in self.members:
             self._start(number)
 
     def _found(self, founders: Sequence[int]) -> None:
@@ -112,9 +133,11 @@ class RaftWorld:
             disk = self.members[number].disk
             life = disk.acquire()
             log = open_log(disk, DIRECTORY, owner=b"member %d" % number)
-            log.append(*founding(founders))
+            hard_state, entries = founding(founders)
+            log.append(hard_state, entries)
             log.close()
             disk.release(life)
+            self.checks.founded(number, hard_state.term, [entry.term for entry in entries])
 
     def _plan(self, faults: CoreFaults) -> None:
         for clock in faults.clocks:
@@ -132,6 +155,8 @@ class RaftWorld:
         ):
             if rate:
                 self.heap.at(self._rng.expovariate(rate), action, rate)
+        if self.workload.reads_per_s:
+            self.heap.at(self._extra_rng.expovariate(self.workload.reads_per_s), self._read)
 
     # ---- what members find here
 
@@ -142,13 +167,16 @@ class RaftWorld:
             return shortest_s
         return self._disk_rngs[node].uniform(shortest_s, longest_s)
 
+    def thread_takes_s(self, node: int) -> float:
+        """How long a storage thread of this node takes to get to its next piece of work."""
+        shortest_s, longest_s = self.settings.thread_s
+        if not longest_s or self.heap.now >= self.faults.calm_s:
+            return shortest_s
+        return self._thread_rngs[node].uniform(shortest_s, longest_s)
+
     def leading(self) -> Mapping[int, Sequence[int]]:
         """Of each process that takes itself for a leader, the terms of its entries, by its own term."""
-        return {
-            member.raft.term: member.terms
-            for member in self.members.values()
-            if member.raft is not None and member.is_leader
-        }
+        return {process.raft.term: process.terms for process in self._running() if process.raft.role is Role.LEADER}
 
     def failed(self, node: int) -> None:
         """Its disk failed: start it again in a moment."""
@@ -158,15 +186,15 @@ class RaftWorld:
 
     def _start(self, number: int) -> None:
         member = self.members[number]
-        if member.raft is None and not member.is_corrupt:
+        if member.process is None and not member.is_corrupt:
             member.start(random.Random(f"{self.seed}/{number}/{self._rng.random()}"))
 
     def _crash(self, crash: Crash) -> None:
         member = self.members[crash.node]
-        if member.raft is None:
+        if member.process is None:
             return
         if crash.effects:
-            member.fuse.effects_left = crash.effects
+            member.process.fuse.effects_left = crash.effects
         else:
             member.end(power=crash.power)
         if crash.for_s != FOREVER:
@@ -174,13 +202,12 @@ class RaftWorld:
 
     def _restart(self, crash: Crash) -> None:
         member = self.members[crash.node]
-        if member.fuse.is_lit:
+        if member.process is not None and member.process.fuse.is_lit:
             member.end(power=crash.power)
         self._start(crash.node)
 
     def _pause(self, pause: Pause) -> None:
-        if self.members[pause.node].raft is not None:
-            self.members[pause.node].pause(pause.for_s)
+        self.members[pause.node].pause(pause.for_s)
 
     # ---- what is asked of the group
 
@@ -191,28 +218,40 @@ class RaftWorld:
         self.heap.at(self.heap.now + self._rng.expovariate(rate), action, rate)
         return True
 
-    def _present(self, *, leading: bool) -> RaftMember | None:
-        able = [
-            member
-            for member in self.members.values()
-            if member.raft is not None and not member.is_paused and (member.is_leader or not leading)
-        ]
-        return self._rng.choice(able) if able else None
+    def _running(self) -> list[RaftProcess]:
+        return [member.process for member in self.members.values() if member.process is not None]
+
+    def _present(self, rng: random.Random, *, leading: bool) -> RaftProcess | None:
+        now_s = self.heap.now
+        able = [process for process in self._running() if process.resumes_s <= now_s]
+        if leading:
+            able = [process for process in able if process.raft.role is Role.LEADER]
+        return rng.choice(able) if able else None
 
     def _propose(self, rate: float) -> None:
         if not self._again(self._propose, rate):
             return
-        member = self._present(leading=self._rng.random() < 0.75)
-        if member is not None:
+        process = self._present(self._rng, leading=self._rng.random() < 0.75)
+        if process is not None:
             self.proposed += 1
-            member.propose(b"%d" % self.proposed * self._rng.choice((1, 1, 1, 10)))
+            process.propose(b"%d" % self.proposed * self._rng.choice((1, 1, 1, 10)))
+
+    def _read(self, _: object) -> None:
+        if self._is_calm:
+            return
+        rng = self._extra_rng
+        self.heap.at(self.heap.now + rng.expovariate(self.workload.reads_per_s), self._read)
+        process = self._present(rng, leading=rng.random() < 0.67)
+        if process is not None:
+            self.asked += 1
+            process.ask(self.asked)
 
     def _change(self, rate: float) -> None:
         if not self._again(self._change, rate):
             return
         change = self._drawn_change()
-        member = self._present(leading=True)
-        if member is not None and member.propose(change):
+        process = self._present(self._rng, leading=True)
+        if process is not None and process.propose(change):
             self.changed += 1
 
     def _drawn_change(self) -> ConfChange | ConfChangeSet:
@@ -230,24 +269,40 @@ class RaftWorld:
     def _transfer(self, rate: float) -> None:
         if not self._again(self._transfer, rate):
             return
-        member = self._present(leading=True)
+        process = self._present(self._rng, leading=True)
         to = self._rng.randint(1, self.workload.members)
-        if member is not None and member.raft is not None:
-            member.raft.transfer_leadership(to)
-            member.work()
+        if process is not None:
+            process.raft.transfer_leadership(to)
+            process.work()
 
     def _campaign(self, rate: float) -> None:
         if not self._again(self._campaign, rate):
             return
-        member = self._present(leading=False)
-        if member is not None and member.raft is not None:
-            member.raft.campaign(member.clock.now_s())
-            member.work()
+        process = self._present(self._rng, leading=False)
+        if process is None:
+            return
+        process.raft.campaign(process.clock.now_s())
+        process.work()
+        if self.settings.async_storage and self._extra_rng.random() < 0.3:
+            self._test_candidacy(process.number)
+
+    def _test_candidacy(self, node: int) -> None:
+        """A candidate dies while its term is on the way to its disk, and stands once more."""
+        rng, now_s = self._extra_rng, self.heap.now
+        crash = Crash(node, now_s + rng.uniform(0.0, 0.1), rng.uniform(0.0, 0.05), power=rng.random() < 0.7)
+        self.heap.at(crash.at_s, self._crash, crash)
+        self.heap.at(crash.at_s + crash.for_s + 0.001, self._stand, node)
+
+    def _stand(self, node: int) -> None:
+        process = self.members[node].process
+        if process is not None and process.resumes_s <= self.heap.now:
+            process.raft.campaign(process.clock.now_s())
+            process.work()
 
     def _isolate(self, rate: float) -> None:
         if not self._again(self._isolate, rate) or self.heap.now >= self.faults.calm_s:
             return
-        leader = self._present(leading=True)
+        leader = self._present(self._rng, leading=True)
         others = [number for number in self.members if leader is not None and number != leader.number]
         if leader is None or not others:
             return
@@ -255,7 +310,30 @@ class RaftWorld:
         unheard = self._rng.sample(others, max(1, len(others) - self._rng.choice((0, 0, 1))))
         for_s = self.settings.election_timeout_s * self._rng.uniform(0.5, 4.0)
         senders, receivers = frozenset([leader.number]), frozenset(unheard)
-        self.network.plan(Cut(senders, receivers, self.heap.now, min(for_s, self.faults.calm_s - self.heap.now)))
+        for_s = min(for_s, self.faults.calm_s - self.heap.now)
+        friend = [number for number in others if number not in unheard]
+        if friend and self._extra_rng.random() < 0.5:
+            # It is gone when the leader is back, and returns with what both had alone.
+            back_s = self.heap.now + for_s
+            self.heap.at(back_s, self._crash, Crash(friend[0], back_s, self._extra_rng.uniform(0.5, 3.0), power=False))
+        if self.settings.lease_reads:
+            self._test_lease(leader, unheard, for_s)
+        self.network.plan(Cut(senders, receivers, self.heap.now, for_s))
+
+    def _test_lease(self, leader: RaftProcess, unheard: Sequence[int], for_s: float) -> None:
+        """Before a leader is isolated, do what might let another one lead while its lease runs."""
+        rng = self._extra_rng
+        match rng.randrange(3):
+            case 0:  # it asks for it itself
+                leader.raft.transfer_leadership(rng.choice(unheard))
+                leader.work()
+            case 1:  # those who promised not to vote start anew
+                for node in unheard:
+                    if rng.random() < 0.7:
+                        crash = Crash(node, self.heap.now, rng.uniform(0.0, min(for_s, 0.3)), power=rng.random() < 0.5)
+                        self.heap.at(crash.at_s, self._crash, crash)
+            case _:
+                pass
 
     # ---- time
 
@@ -264,7 +342,7 @@ class RaftWorld:
         self.heap.run_until(self.heap.now + seconds)
 
     def recover(self) -> None:
-        """Without any further fault, a leader gets a proposal through to every member that runs.
+        """Without any further fault, a leader gets a proposal through to every member that runs, and each may read.
 
         Raises:
             Violation: not in time, although a majority of its voters run.
@@ -276,11 +354,15 @@ class RaftWorld:
         bound_s = RECOVERY_TIMEOUTS * self.settings.election_timeout_s / min(slowest, 1.0)
         end_s = self.heap.now + bound_s
         attempt = 0
+        self._last_in_trouble = self.asked
         while self.heap.now < end_s:
-            for member in list(self.members.values()):
-                if member.is_leader:
+            for process in self._running():
+                if process.raft.role is Role.LEADER:
                     attempt += 1
-                    member.propose(b"last %d" % attempt)
+                    process.propose(b"last %d" % attempt)
+                if self.workload.reads_per_s and process.answered <= self._last_in_trouble:
+                    self.asked += 1
+                    process.ask(self.asked)
             self.run_for(LOOK_INTERVAL_S)
             if self._has_recovered() or not self._can_recover():
                 return
@@ -298,19 +380,26 @@ class RaftWorld:
         )
 
     def _has_recovered(self) -> bool:
-        for leader in self.members.values():
-            if leader.raft is None or not leader.is_leader or leader.raft.configuration.auto_leave:
+        running = {process.number: process for process in self._running()}
+        for leader in running.values():
+            raft = leader.raft
+            if raft.role is not Role.LEADER or raft.configuration.auto_leave or not leader.applied:
                 continue
-            last = leader.applied[-1:]
-            running = [self.members[node] for node in leader.raft.configuration.members if self._runs(node)]
-            if last and last[0].startswith(b"last") and all(last[0] in member.applied[-8:] for member in running):
+            last = leader.applied[-1]
+            members = [running[node] for node in raft.configuration.members if node in running]
+            if last.startswith(b"last") and all(self._is_served(member, last) for member in members):
                 return True
         return False
+
+    def _is_served(self, member: RaftProcess, last: bytes) -> bool:
+        """Whether a member has applied what a leader proposed last, and could answer a read since the last fault."""
+        has_read = not self.workload.reads_per_s or member.answered > self._last_in_trouble
+        return has_read and last in member.applied[-8:]
 
     def _can_recover(self) -> bool:
         """Whether a majority of the voters run, by the newest configuration that any of them has in force."""
         newest = max(
-            [member.raft for member in self.members.values() if member.raft is not None],
+            [process.raft for process in self._running()],
             key=lambda raft: raft.applied_index,
             default=None,
         )
@@ -323,7 +412,7 @@ class RaftWorld:
         return joint_vote_result(configuration.voters, configuration.voters_outgoing, votes) is VoteResult.WON
 
     def _runs(self, node: int) -> bool:
-        return self.members[node].raft is not None
+        return self.members[node].process is not None
 
 
 def run(
@@ -354,9 +443,10 @@ def run(
     )
     violations: list[Violation] = []
     try:
+        world.begin()
         world.run_for(max(duration_s, faults.ends_s))
         world.recover()
-        _check_logs_open(world, disk_faults)
+        _check_logs_open(world)
     except Violation as violation:
         violations.append(violation)
     except CORE_ERRORS as error:
@@ -367,6 +457,7 @@ def run(
         "terms_led": len(world.checks.leaders),
         "entries_chosen": len(world.checks.chosen),
         "changes": world.changed,
+        "reads_answered": world.checks.reads_answered,
         "corrupt_logs": sum(member.is_corrupt for member in world.members.values()),
     }
     return Report(
@@ -380,9 +471,13 @@ def run(
     )
 
 
-def _check_logs_open(world: RaftWorld, disk_faults: DiskFaults | None) -> None:
+def _check_logs_open(world: RaftWorld) -> None:
     """Where nothing that was synced is destroyed, a power failure leaves only what a log knows as a cut-off end."""
-    corrupt = [number for number, member in world.members.items() if member.is_corrupt]
-    if corrupt and (disk_faults is None or not disk_faults.bit_rot_rate):
+    corrupt = [
+        number
+        for number, member in world.members.items()
+        if member.is_corrupt and not any(member.disk.fired[fault] for fault in _DESTRUCTIVE)
+    ]
+    if corrupt:
         message = "the log can't be opened after a power failure, although nothing that was synced is lost"
         raise Violation("raft-log-opens", virtual_s=world.heap.now, message=message, nodes=corrupt)

@@ -18,7 +18,8 @@ from simulations.cores.faults import ClockRate, CoreFaults, Crash, Cut, Leave, L
 from simulations.cores.partition_world import PartitionSettings, PartitionWorkload
 from simulations.cores.placement_settings import PlacementSettings, PlacementWorkload
 from simulations.cores.plans import CORE_KINDS, CorePlan, PartitionsPlan, PlacementPlan, RaftPlan, SwimPlan, only
-from simulations.cores.raft_member import RaftSettings
+from simulations.cores.raft_draws import with_losses, with_reads, with_threads
+from simulations.cores.raft_process import RaftSettings
 from simulations.cores.raft_world import RaftWorkload
 from simulations.cores.report import Report
 from simulations.disk import DiskFaults
@@ -239,6 +240,8 @@ def draw_raft(seed: int, wish: Wish = ANY) -> RaftPlan:
         sync_error_rate=rng.choice((0.0, 0.0, 0.0, 0.02, 0.1)),
         bit_rot_rate=rng.choice((0.0, 0.0, 0.0, 0.3)),
     )
+    settings, workload, faults = with_reads(seed, settings, workload, faults)
+    settings, disk_faults = with_threads(seed, settings), with_losses(seed, disk_faults)
     return RaftPlan(
         seed=seed,
         duration_s=duration_s,

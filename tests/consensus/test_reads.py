@@ -1,12 +1,16 @@
 """Linearizable reads: read indexes by rounds of heartbeats, and leases (thesis 6.4)."""
 
+import random
+
 import pytest
 
 from consensus.config import RaftConfig
 from consensus.errors import ProposalDropped
-from consensus.messages import Message, MessageKind, ReadState
+from consensus.memory import MemoryLog
+from consensus.messages import Message, MessageKind, ReadState, Role
+from consensus.raft import Raft
 from consensus.rounds import Rounds, WaitingRead
-from tests.consensus.group import ELECTION_S, HEARTBEAT_S, Group, add_voter, cut, only
+from tests.consensus.group import ELECTION_S, HEARTBEAT_S, Group, add_voter, cut, only, role_of
 
 
 def group_of(voters: int, **settings: object) -> tuple[Group, list[ReadState]]:
@@ -189,6 +193,36 @@ class TestThesis641Leases:
         )
         group.work(3)
         assert group[3].raft.term == term
+
+    def test_with_storage_threads_also_a_node_whose_disk_has_no_term_may_have_promised(self) -> None:
+        """It answers heartbeats before their term is on its disk."""
+        config = RaftConfig(id=3, lease_reads=True, async_storage=True)
+        joiner = Raft(config, MemoryLog(), now=5.0, rng=random.Random(1))
+        asked = Message(MessageKind.VOTE, to=3, sender=2, term=4, index=7, log_term=3)
+        joiner.receive(asked, 5.9)
+        assert joiner.term == 0
+        joiner.receive(asked, 6.0)
+        assert joiner.term == 4
+
+    @pytest.mark.parametrize("pre_vote", [False, True])
+    def test_a_node_does_not_stand_against_a_leader_that_may_rely_on_it(self, pre_vote: bool) -> None:
+        group, answers = group_of(3, check_quorum=True, lease_reads=True, pre_vote=pre_vote)
+        group.pass_time(HEARTBEAT_S, 1)
+        group.settle()
+        term = group[1].raft.term
+        group.now += ELECTION_S / 2
+        for node in (2, 3):
+            group[node].raft.campaign(group.now)
+        group.settle(drop=cut(1))
+        assert [role_of(group[node].raft) for node in (2, 3)] == [Role.FOLLOWER] * 2
+        group.now += ELECTION_S / 2
+        group[2].raft.campaign(group.now)
+        group.settle(drop=cut(1))
+        assert role_of(group[2].raft) is Role.LEADER
+        assert group[2].raft.term == term + 1
+        group[1].raft.read(1, group.now)
+        group.settle(drop=cut(1))
+        assert answers == []
 
     def test_bad_settings_are_refused(self) -> None:
         with pytest.raises(ValueError, match=r"clock_error_max is 1\.0"):

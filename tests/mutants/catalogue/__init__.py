@@ -7,6 +7,8 @@ from tests.mutants.catalogue.metadata import METADATA
 from tests.mutants.catalogue.partitions import PARTITIONS
 from tests.mutants.catalogue.placement import PLACEMENT
 from tests.mutants.catalogue.raft import RAFT
+from tests.mutants.catalogue.raft_reads import RAFT_READS
+from tests.mutants.catalogue.raft_threads import RAFT_THREADS
 from tests.mutants.catalogue.swim import SWIM
 from tests.mutants.catalogue.variants import VARIANTS
 from tests.mutants.catalogue.variants_of_partitions import VARIANTS_OF_PARTITIONS
@@ -14,6 +16,6 @@ from tests.mutants.catalogue.variants_on_disk import VARIANTS_ON_DISK
 from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
-    *RAFT, *SWIM, *PARTITIONS, *METADATA, *PLACEMENT, *DISK, *DRIVER, *AGENTS,
+    *RAFT, *RAFT_READS, *RAFT_THREADS, *SWIM, *PARTITIONS, *METADATA, *PLACEMENT, *DISK, *DRIVER, *AGENTS,
     *VARIANTS, *VARIANTS_OF_PARTITIONS, *VARIANTS_ON_DISK,
 )  # fmt: skip

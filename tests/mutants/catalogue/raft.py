@@ -148,12 +148,13 @@ RAFT = (
         "stale-answers-counted",
         "Answers of an earlier term are counted in this one.",
         Edit(
-            "consensus/raft.py",
-            "        if message.term < core.term:\n            self._answer_old_term(message)",
-            "        if message.term < core.term and message.kind in _ANSWERS:\n"
-            "            return True\n"
-            "        if message.term < core.term:\n"
-            "            self._answer_old_term(message)",
+            "consensus/steps.py",
+            "    if message.term < core.term:\n        _answer_old_term(core, message)",
+            "    answers = (MessageKind.APPEND_RESPONSE, MessageKind.HEARTBEAT_RESPONSE, MessageKind.VOTE_RESPONSE)\n"
+            "    if message.term < core.term and message.kind in answers:\n"
+            "        return True\n"
+            "    if message.term < core.term:\n"
+            "        _answer_old_term(core, message)",
         ),
     ),
     _raft(
@@ -175,12 +176,12 @@ RAFT = (
         ),
     ),
     _raft(
-        "match-survives-elections",
-        "A new leader goes on with what it knew of its followers' logs when it led before.",
+        "match-assumed-at-elections",
+        "A new leader takes for granted that its followers have what it has.",
         Edit(
             "consensus/tracker.py",
             "match = last_index if node == own else 0",
-            "match = last_index if node == own else min(old.match, last_index)",
+            "match = last_index",
         ),
     ),
     _raft(

@@ -1,14 +1,17 @@
 """Groups that lose power, messages and members: safe all the time, and at work again afterwards."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from simulations.checkers.violation import Violation
 from simulations.cores import raft_world
 from simulations.cores.faults import FOREVER, NO_FAULTS, ClockRate, CoreFaults, Crash, Cut, LinkQuality, Pause
-from simulations.cores.raft_member import RaftMember, RaftSettings
+from simulations.cores.raft_member import RaftMember
+from simulations.cores.raft_process import RaftSettings
 from simulations.cores.raft_world import RaftWorkload, RaftWorld, run
+from simulations.disk import DiskFaults
 
 EVERYTHING = CoreFaults(
     quality=LinkQuality(loss=0.05, duplicate=0.05, jitter_s=0.05),
@@ -25,7 +28,9 @@ BUSY = RaftWorkload(
 
 
 def world(seed: int, faults: CoreFaults = NO_FAULTS, workload: RaftWorkload | None = None) -> RaftWorld:
-    return RaftWorld(seed, faults=faults, settings=RaftSettings(), workload=workload or RaftWorkload())
+    group = RaftWorld(seed, faults=faults, settings=RaftSettings(), workload=workload or RaftWorkload())
+    group.begin()
+    return group
 
 
 def leaders(group: RaftWorld) -> list[RaftMember]:
@@ -47,6 +52,35 @@ def test_everything_that_can_go_wrong_breaks_no_invariant_and_the_group_recovers
     assert report.violations == ()
     assert report.counters["terms_led"] > 1
     assert report.counters["entries_chosen"] > 10
+
+
+@pytest.mark.parametrize("threads", [False, True], ids=["batches", "storage-threads"])
+@pytest.mark.parametrize("leases", [False, True], ids=["rounds", "leases"])
+def test_reads_are_answered_whatever_goes_wrong_beside_them(leases: bool, threads: bool) -> None:
+    settings = RaftSettings(
+        lease_reads=leases, clock_error_max=0.2, async_storage=threads, thread_s=(0.0, 0.01), is_eager=True
+    )
+    workload = replace(BUSY, reads_per_s=20.0, campaigns_per_s=1.0, isolations_per_s=1.0)
+    reports = [run(seed, EVERYTHING, 12.0, settings=settings, workload=workload) for seed in range(4)]
+    assert [report.violations for report in reports] == [()] * 4
+    assert sum(report.counters["reads_answered"] for report in reports) > 100
+
+
+def test_disks_of_a_minority_lose_what_was_synced_and_it_is_noticed() -> None:
+    losses = DiskFaults(stale_rate=0.3, misdirected_rate=0.3, bit_rot_rate=0.5, torn_sector_rate=0.3)
+    crashes = tuple(Crash(node, 1.0 + node + 5 * turn, 0.5) for node in range(1, 6) for turn in range(3))
+    faults = CoreFaults(crashes=crashes, calm_s=18.0)
+    reports = [run(seed, faults, 18.0, disk_faults=losses) for seed in range(6)]
+    assert [report.violations for report in reports] == [()] * 6
+    corrupt = [report.counters["corrupt_logs"] for report in reports]
+    assert max(corrupt) <= 2, "more than a minority of five"
+    assert sum(corrupt) > 3, "hardly any log was hit"
+
+
+def test_where_no_read_is_answered_a_group_has_not_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consensus.reads.confirm", lambda core: None)
+    (violation,) = run(1, NO_FAULTS, 3.0, workload=RaftWorkload(reads_per_s=1.0)).violations
+    assert violation.invariant == "liveness"
 
 
 def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:

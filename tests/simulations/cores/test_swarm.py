@@ -29,7 +29,7 @@ BLOCK = 20
 
 REACHED = {
     "swim": ("refutations", "deaths", "pauses", "false_deaths", "messages_lost"),
-    "raft": ("terms_led", "entries_chosen", "changes", "messages_lost"),
+    "raft": ("terms_led", "entries_chosen", "changes", "reads_answered", "messages_lost"),
     "placement": ("tables", "copies_begun", "rows_proposed", "handed_over", "nodes_registered"),
     "partitions": ("rows_changed", "records_committed", "requests_answered", "requests_refused", "messages_lost"),
 }

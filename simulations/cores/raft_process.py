@@ -1,0 +1,400 @@
+"""One life of a member of a Raft group: the production core, its log and its inbox, and what of it the checks see.
+
+The process dies between any two effects that it performs: a record written, a message sent, an entry applied.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from consensus.config import RaftConfig
+from consensus.errors import ProposalDropped, UnknownPeer
+from consensus.messages import (
+    ConfChange,
+    ConfChangeSet,
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Message,
+    MessageKind,
+    ReadState,
+    Role,
+)
+from consensus.raft import Raft
+from consensus.reconfiguration import decode_change
+from consensus.storage import DurableLog
+from simulations.cores.faults import FOREVER
+from simulations.cores.heap import EventHeap
+from simulations.cores.network import Network
+from simulations.cores.process import Fuse, LocalClock, ProcessKilled
+from simulations.cores.raft_checks import RaftChecks
+from simulations.cores.raft_read_checks import CONCERN_READS
+from simulations.cores.trace import Trace
+
+INBOX_MAX = 256
+"""Messages that wait for a process that stands still or syncs: several round trips of a small group."""
+
+STARTED, ENDED, _WOKEN, _SYNCED, _APPLIED, _LED, _ANSWERED = range(7)
+_MESSAGES = 16
+NOTES = {
+    **dict(enumerate(("started", "ended", "woken", "synced to", "applied", "led term", "answered read"))),
+    **{_MESSAGES + kind: f"took {kind.name.lower()} of" for kind in MessageKind},
+}
+"""What its notes in the trace mean, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaftSettings:
+    """What the members of a group have in common. Fields of the same names are those of `RaftConfig`.
+
+    Attributes:
+        is_eager: whether a message is looked at while the disk is at work, or waits in the inbox as in the driver.
+            With asynchronous storage it always is.
+        thread_s: with asynchronous storage, how long a thread takes to get to its next piece of work, from … to; the
+            former once the faults are over.
+    """
+
+    election_timeout_s: float = 1.0
+    heartbeat_interval_s: float = 0.2
+    pre_vote: bool = True
+    check_quorum: bool = True
+    lease_reads: bool = False
+    clock_error_max: float = 0.05
+    async_storage: bool = False
+    append_bytes_max: int = 1 << 20
+    inflight_messages_max: int = 256
+    apply_bytes_max: int = 4 << 20
+    is_eager: bool = False
+    thread_s: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def lease_s(self) -> float:
+        """How long a leader may rely on a round (thesis 6.4.1): its clock may be slow, and the voters' fast."""
+        slow, fast = 1 - self.clock_error_max, 1 + self.clock_error_max
+        return self.election_timeout_s * slow / fast if self.lease_reads else 0.0
+
+    def config(self, node: int) -> RaftConfig:
+        """For one member."""
+        return RaftConfig(
+            id=node,
+            election_timeout_s=self.election_timeout_s,
+            heartbeat_interval_s=self.heartbeat_interval_s,
+            pre_vote=self.pre_vote,
+            check_quorum=self.check_quorum,
+            lease_reads=self.lease_reads,
+            clock_error_max=self.clock_error_max,
+            async_storage=self.async_storage,
+            append_bytes_max=self.append_bytes_max,
+            inflight_messages_max=self.inflight_messages_max,
+            apply_bytes_max=self.apply_bytes_max,
+        )
+
+
+class Surroundings(Protocol):
+    """What a member finds in its world."""
+
+    settings: RaftSettings
+    heap: EventHeap
+    network: Network
+    checks: RaftChecks
+    trace: Trace
+
+    def sync_takes_s(self, node: int) -> float:
+        """How long the next sync of this node takes."""
+        ...
+
+    def thread_takes_s(self, node: int) -> float:
+        """How long a storage thread of this node takes to get to its next piece of work; 0 for no time at all."""
+        ...
+
+    def failed(self, node: int) -> None:
+        """The process of this node ended because its disk failed: whoever looks after it starts another one."""
+        ...
+
+
+class Storage(Protocol):
+    """Carries out what the core hands out: see `simulations.cores.raft_storage`."""
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a driver without storage threads would leave the core alone now."""
+        ...
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether something is on its way to the disk."""
+        ...
+
+    def carry_out(self) -> None:
+        """Do all that can be done now."""
+        ...
+
+
+class RaftProcess:
+    """Give it a `storage`, then let it `work`.
+
+    Attributes:
+        number: of its node.
+        raft, log: the production code that runs.
+        storage: carries out what the core hands out.
+        is_alive: whether it has not ended yet.
+        resumes_s: until when it stands still; in the past if it does not.
+        terms: of the entries in its log, those not yet written included.
+        applied: the data that it has applied.
+        answered: the highest number of a read that it could answer.
+    """
+
+    __slots__ = (
+        *("_checks", "_commit", "_configuration", "_deadline_s", "_end", "_inbox", "_is_alone", "_is_eager", "_looked"),
+        *("_network", "_role", "_term", "_trace"),
+        *("_wake_s", "_world", "answered", "applied", "clock", "fuse", "heap", "is_alive", "log", "number", "raft"),
+        *("resumes_s", "storage", "terms"),
+    )
+
+    storage: Storage
+
+    def __init__(
+        self,
+        world: Surroundings,
+        number: int,
+        log: DurableLog,
+        *,
+        clock: LocalClock,
+        rng: random.Random,
+        end: Callable[[bool], None],
+    ) -> None:
+        """Take over what the log has.
+
+        Args:
+            end: ends this process, with the whole machine if true.
+        """
+        self._world = world
+        self._checks = world.checks
+        self._network = world.network
+        self._trace = world.trace
+        self._end = end
+        self.number = number
+        self.log = log
+        self.clock = clock
+        self.heap = world.heap
+        self.fuse = Fuse()
+        self.is_alive = True
+        self.resumes_s = 0.0
+        self.terms = [entry.term for entry in log.entries(1, log.last_index() + 1)] if log.last_index() else []
+        self.raft = Raft(world.settings.config(number), log, now=clock.now_s(), rng=rng)
+        self._checks.reads.configured(number, self.raft.configuration)
+        self._checks.started(number, self.raft.term, self.terms)
+        self._checks.wrote(number, log.initial_state()[0])
+        self._checks.synced(number)
+        self._role, self._term, self._commit = Role.FOLLOWER, 0, 0
+        self._looked = (0, 0, 0)
+        self._configuration = Configuration()
+        self._is_alone = False
+        self._deadline_s = 0.0
+        self._is_eager = world.settings.is_eager
+        self._inbox: deque[Message] = deque(maxlen=INBOX_MAX)
+        self._wake_s = FOREVER
+        self.applied: list[bytes] = []
+        self.answered = 0
+
+    # ---- what happens to it
+
+    def receive(self, message: Message) -> None:
+        """A message arrives."""
+        now_s = self.heap.now
+        self._trace.note(now_s, self.number, _MESSAGES + message.kind, message.sender << 32 ^ message.index)
+        if len(self._inbox) < INBOX_MAX:
+            self._inbox.append(message)
+        if self.resumes_s <= now_s and (self._is_eager or not self.storage.is_at_work):
+            self.work()
+
+    def propose(self, content: bytes | ConfChange | ConfChangeSet) -> bool:
+        """Propose through this member; whether it, or the leader that it knows, takes it."""
+        raft = self.raft
+        try:
+            if isinstance(content, bytes):
+                raft.propose(content)
+            elif raft.role is not Role.LEADER or raft.refusal(content) is not None:
+                return False
+            else:
+                raft.propose_change(content)
+        except ProposalDropped:
+            return False
+        self.work()
+        return True
+
+    def ask(self, request: int) -> bool:
+        """Ask for a read under this number; whether it, or the leader that it knows, takes it."""
+        self._checks.asked(request)
+        now_s = self.clock.now_s()
+        if self.raft.role is Role.LEADER:
+            self._checks.reads.asked(self.number, self.raft.term, self.number, request, now_s)
+        try:
+            self.raft.read(request, now_s)
+        except ProposalDropped:
+            return False
+        self.work()
+        return True
+
+    def resume(self) -> None:
+        """It stands still no longer."""
+        self._wake_s = FOREVER  # what was planned for the pause came to nothing
+        self.work()
+
+    def _wake(self, planned_s: float) -> None:
+        if not self.is_alive or planned_s != self._wake_s or self.resumes_s > self.heap.now:
+            return
+        self._wake_s = FOREVER
+        self.clock.has_come(planned_s)
+        if self._is_eager or not self.storage.is_at_work:
+            self.work()
+
+    def work(self) -> None:
+        """Take in what has come, and do what is to be done until the disk is at work or nothing is left."""
+        try:
+            self._take_in()
+            self.storage.carry_out()
+        except ProcessKilled:
+            self.end(power=True)
+        if self.is_alive:
+            deadline_s = self.raft.next_deadline
+            self._deadline_s = FOREVER if deadline_s is None else deadline_s
+            if deadline_s is not None and deadline_s < self._wake_s:
+                self._wake_s = deadline_s
+                self.heap.at(self.clock.virtual_s(deadline_s), self._wake, deadline_s)
+
+    def end(self, *, power: bool) -> None:
+        """It is gone."""
+        self._end(power)
+
+    def fail(self) -> None:
+        """Its disk has failed."""
+        self._end(False)
+        self._world.failed(self.number)
+
+    def _take_in(self) -> None:
+        raft, inbox = self.raft, self._inbox
+        now_s = self.clock.now_s()
+        while inbox:
+            message, before = inbox.popleft(), raft.commit_index
+            if message.kind is MessageKind.READ_INDEX:
+                self._checks.reads.asked(self.number, raft.term, message.sender, message.request, now_s)
+            try:
+                raft.receive(message, now_s)
+            except (UnknownPeer, ProposalDropped):
+                continue
+            commit = raft.commit_index
+            if commit != before:
+                self._checks.took(self.number, message, before=before, commit=commit)
+            self.look()
+        if self._deadline_s <= now_s:  # what changes neither its part nor the configuration only puts it off
+            deadline_s = raft.next_deadline
+            if deadline_s is not None and deadline_s <= now_s:
+                self.note(_WOKEN, raft.term)
+                raft.wake(now_s)
+                self.look()
+        if raft.configuration is not self._configuration:
+            self._configuration = raft.configuration
+            self._is_alone = self._configuration.electorate == (self.number,)
+        if self._is_alone and raft.role is Role.FOLLOWER:
+            raft.campaign(now_s)  # there is nobody to wait for
+            self.look()
+
+    # ---- what its storage does
+
+    def sync_takes_s(self) -> float:
+        """How long the next sync takes."""
+        return self._world.sync_takes_s(self.number)
+
+    def thread_takes_s(self) -> float:
+        """How long a storage thread takes to get to its next piece of work."""
+        return self._world.thread_takes_s(self.number)
+
+    def write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        """Hand something to the log, to be durable with the next sync."""
+        self.fuse.burn()
+        if hard_state is None and not entries:
+            return
+        self.log.append(hard_state, entries)
+        if hard_state is not None:
+            self._checks.wrote(self.number, hard_state)
+        if entries:
+            self._checks.appended(self.number, entries)
+
+    def note_synced(self) -> None:
+        """All of that is durable."""
+        self._checks.synced(self.number)
+        self.note(_SYNCED, self.log.last_index())
+
+    def handed_out(self, entries: Sequence[Entry]) -> None:
+        """The core has handed out entries, at least one, to be written."""
+        del self.terms[entries[0].index - 1 :]
+        self.terms += [entry.term for entry in entries]
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Messages leave."""
+        burn, number, term = self.fuse.burn, self.number, self.raft.term
+        checks, network = self._checks, self._network
+        for message in messages:
+            burn()
+            checks.sent(message, term)
+            if message.kind in CONCERN_READS:
+                checks.reads.sent(message, self.clock.now_s())
+            network.send(number, message.to, message)
+
+    def promise(self, message: Message) -> None:
+        """The core takes its own vote, or its own acknowledgement, for given."""
+        self.fuse.burn()
+        self._checks.sent(message, self.raft.term)
+        self.raft.receive_own(message, self.clock.now_s())
+        self.look()
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """The state machine takes entries."""
+        for entry in entries:
+            self.fuse.burn()
+            self.note(_APPLIED, entry.term << 32 ^ entry.index)
+            self._checks.applied(self.number, entry)
+            if entry.kind is not EntryKind.NORMAL:
+                self._checks.reads.configured(self.number, self.raft.apply_change(decode_change(entry)))
+                self._deadline_s = 0.0
+            elif entry.data:
+                self.applied.append(entry.data)
+
+    def answer(self, reads: Sequence[ReadState]) -> None:
+        """Reads may be answered, once their index is applied."""
+        for read in reads:
+            self.fuse.burn()
+            self.note(_ANSWERED, read.request)
+            self._checks.answered(self.number, read)
+            self._checks.reads.answered(self.number, self.raft.term, read)
+            self.answered = max(self.answered, read.request)
+
+    # ---- what is looked at after each step
+
+    def look(self) -> None:
+        """The core has taken a step: whatever changed by it is checked."""
+        raft, checks = self.raft, self._checks
+        role, term, commit = raft.role, raft.term, raft.commit_index
+        applied, last = raft.applied_index, raft.last_index
+        if role is not self._role or term != self._term:
+            self._role, self._term = role, term
+            self._deadline_s = 0.0
+            if role is Role.LEADER:
+                self.note(_LED, term)
+                checks.led(self.number, term, self.terms)
+                checks.elected(self.number, term, raft.configuration)
+        elif commit > self._commit and role is Role.LEADER:
+            checks.committed(self.number, term, commit, raft.configuration, self.terms)
+        self._commit = commit
+        looked = (commit, applied, last)
+        if looked != self._looked:
+            self._looked = looked
+            checks.progressed(self.number, commit=commit, applied=applied, last=last)
+
+    def note(self, kind: int, value: int) -> None:
+        """Add to the trace."""
+        self._trace.note(self.heap.now, self.number, kind, value)
