@@ -115,6 +115,7 @@ def run(settings: LoadSettings) -> Load:
             if now >= begin:
                 if not is_warm:
                     is_warm, begin, cpu_s = True, now, _cpu_s()
+                    end = max(end, begin + settings.budget_s)
                 else:
                     latencies += [now - at for at in sent_at]
             more = min(len(sent_at), left)
