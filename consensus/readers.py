@@ -23,7 +23,7 @@ class Reader(Waiter):
     __slots__ = ("index", "request")
 
     def __init__(self, *, deadline: float, wake: Callable[[Waiter], None]) -> None:
-        super().__init__(deadline=deadline, wake=wake)
+        super().__init__(deadline, wake)
         self.request = 0
         """The first question that its answer may come from; 0 as long as it is in none."""
         self.index = 0
