@@ -13,7 +13,6 @@ from operator import attrgetter
 from consensus.memory import LogView
 from consensus.messages import Entry, Snapshot
 
-
 _data_of = attrgetter("data")
 
 

@@ -270,7 +270,8 @@ class Raft:
             late = tuple([message for message in after_sync if message.to != core.id])
             self._own_answers = tuple([message for message in after_sync if message.to == core.id])
             if promised:
-                early, late = (), (*early, *late)
+                late = early + late
+                early = ()
         log.hand_out()
         if committed:
             log.begin_applying(committed)

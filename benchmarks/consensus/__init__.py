@@ -14,7 +14,9 @@ In each round the systems take turns. A turn starts three fresh processes with e
 - `writes_per_s`, `write_p50_ms`, `write_p99_ms`: values of 256 bytes, 10,000 keys in turn. An answer means that the
   write is on the disks of a quorum, and applied.
 - `reads_per_s`, `read_p50_ms`, `read_p99_ms`: linearizable, of keys written before.
-- `client_cpu_percent`: of one core, in the client.
+- `write_cpu_us`, `read_cpu_us`: what the three nodes take of the CPU for one of them, user and system time. It says
+  more than the rest where the machine is busy with other work.
+- `write_client_cpu_percent`, `read_client_cpu_percent`: of one core, in the client.
 - `rss_mb`: the leader, after all of that.
 - `catch_up_entries_per_s`: a follower that was down while so many entries were written; from when it is up again until
   it has applied the last. etcd would send a snapshot instead.

@@ -15,7 +15,7 @@ from benchmarks.report import write_report
 PEERS: Final = ("etcd", "pysyncobj")
 FULL: Final = Workloads(outstanding=(1, 64, 256, 1000), budget_s=3.0, catch_up_entries=1_000_000)
 QUICK: Final = Workloads(outstanding=(1, 64, 256, 1000), budget_s=1.0, catch_up_entries=50_000)
-UNITS: Final = {"per_s": "1/s", "ms": "ms", "percent": "%", "mb": "MB"}
+UNITS: Final = {"per_s": "1/s", "ms": "ms", "us": "us", "percent": "%", "mb": "MB"}
 
 
 def missing(wanted: Sequence[str]) -> list[dict[str, str]]:

@@ -45,8 +45,13 @@ class LoadSettings:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What was measured."""
+    """What was measured.
 
+    Attributes:
+        count: requests that were answered, those of the time to warm up included.
+    """
+
+    count: int
     per_s: float
     p50_ms: float
     p99_ms: float
@@ -107,11 +112,13 @@ def run(settings: LoadSettings) -> Load:
     now = 0.0
     under_way = settings.outstanding
     is_warm = False
+    count = 0
     while now < end and under_way:
         for key, _ in selector.select():
             connection = key.data
             sent_at, replies = connection.hear()
             now = time.perf_counter()
+            count += len(sent_at)
             if now >= begin:
                 if not is_warm:
                     is_warm, begin, cpu_s = True, now, _cpu_s()
@@ -126,6 +133,7 @@ def run(settings: LoadSettings) -> Load:
     took_s = now - begin
     latencies.sort()
     return Load(
+        count,
         len(latencies) / took_s,
         1e3 * latencies[len(latencies) // 2],
         1e3 * latencies[len(latencies) * 99 // 100],

@@ -39,13 +39,16 @@ def measure(target: Any, *, outstanding: int, budget_s: float) -> Load:
     begin = time.perf_counter() + WARM_UP_S
     end = begin + budget_s
     latencies: list[float] = []
+    answered = 0
     over = threading.Event()
 
     def ask() -> None:
         asked = time.perf_counter()
 
         def done(_result: object, error: int) -> None:
+            nonlocal answered
             now = time.perf_counter()
+            answered += 1
             if error:
                 raise RuntimeError(f"PySyncObj failed a write: {error}")
             if begin <= now < end:
@@ -62,7 +65,7 @@ def measure(target: Any, *, outstanding: int, budget_s: float) -> Load:
     over.wait()
     latencies.sort()
     count = len(latencies)
-    return Load(count / budget_s, 1e3 * latencies[count // 2], 1e3 * latencies[count * 99 // 100], 0.0)
+    return Load(answered, count / budget_s, 1e3 * latencies[count // 2], 1e3 * latencies[count * 99 // 100], 0.0)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from benchmarks.consensus.clusters import (
     EtcdCluster,
     OwnCluster,
     Processes,
+    cpu_s,
     data_directory,
     free_ports,
     rss_mb,
@@ -60,10 +61,11 @@ def own_unsynced_turn(work: Workloads) -> Measured:
     """Ours, without fsync."""
     with data_directory() as directory, Processes() as processes:
         cluster = OwnCluster(processes, directory, fsync=False)
-        port = cluster.port(cluster.leader())
+        port, pids = cluster.port(cluster.leader()), _pids(cluster)
         for outstanding in UNSYNCED_OUTSTANDING:
+            before_s = cpu_s(pids)
             load = _load(LoadSettings("meshnode", port, "put", outstanding, work.budget_s))
-            yield from _metrics("meshnode", "write", load, outstanding, fsync=False)
+            yield from _metrics("meshnode", "write", load, cpu_s(pids) - before_s, outstanding, fsync=False)
 
 
 def etcd_turn(work: Workloads) -> Measured:
@@ -74,10 +76,13 @@ def etcd_turn(work: Workloads) -> Measured:
 
 def pysyncobj_turn(work: Workloads) -> Measured:
     """PySyncObj with a journal."""
-    with data_directory() as directory, _pysyncobj(directory) as leader:
+    with data_directory() as directory, _pysyncobj(directory) as (running, leader):
+        pids = [process.pid for process in running]
         for outstanding in UNSYNCED_OUTSTANDING:
-            answer = _ask(leader(), f"{outstanding} {work.budget_s}")
-            yield from _metrics("pysyncobj", "write", Load(**json.loads(answer)), outstanding, fsync=False)
+            question = f"{outstanding} {work.budget_s}"
+            before_s = cpu_s(pids)
+            load = Load(**json.loads(_ask(leader(), question)))
+            yield from _metrics("pysyncobj", "write", load, cpu_s(pids) - before_s, outstanding, fsync=False)
 
 
 TURNS: Final[dict[str, Callable[[Workloads], Measured]]] = {
@@ -89,18 +94,24 @@ TURNS: Final[dict[str, Callable[[Workloads], Measured]]] = {
 
 
 def _loads(system: str, cluster: Cluster, work: Workloads) -> Measured:
-    leader = cluster.leader()
+    leader, pids = cluster.leader(), _pids(cluster)
     for what, name in (("put", "write"), ("get", "read")):
         for outstanding in work.outstanding:
+            before_s = cpu_s(pids)
             load = _load(LoadSettings(system, cluster.port(leader), what, outstanding, work.budget_s))
-            yield from _metrics(system, name, load, outstanding, fsync=True)
+            yield from _metrics(system, name, load, cpu_s(pids) - before_s, outstanding, fsync=True)
     yield (system, "rss_mb", 0, True), rss_mb(cluster.pid(leader))
 
 
-def _metrics(system: str, name: str, load: Load, outstanding: int, *, fsync: bool) -> Measured:
+def _pids(cluster: Cluster) -> list[int]:
+    return [cluster.pid(node) for node in range(NODES)]
+
+
+def _metrics(system: str, name: str, load: Load, took_s: float, outstanding: int, *, fsync: bool) -> Measured:
     yield (system, f"{name}s_per_s", outstanding, fsync), load.per_s
     yield (system, f"{name}_p50_ms", outstanding, fsync), load.p50_ms
     yield (system, f"{name}_p99_ms", outstanding, fsync), load.p99_ms
+    yield (system, f"{name}_cpu_us", outstanding, fsync), 1e6 * took_s / load.count
     if load.client_cpu_percent:
         yield (system, f"{name}_client_cpu_percent", outstanding, fsync), load.client_cpu_percent
 
@@ -132,8 +143,10 @@ def _applied(cluster: OwnCluster, node: int) -> int:
 
 
 @contextmanager
-def _pysyncobj(directory: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
-    """Three nodes of PySyncObj; gives a function that waits for a leader."""
+def _pysyncobj(
+    directory: Path,
+) -> Iterator[tuple[list["subprocess.Popen[str]"], Callable[[], "subprocess.Popen[str]"]]]:
+    """Three nodes of PySyncObj, and a function that waits for their leader."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(NODES)]
     running: list[subprocess.Popen[str]] = []
     try:
@@ -156,7 +169,7 @@ def _pysyncobj(directory: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"
             until(is_led, "PySyncObj elects a leader")
             return leaders[0]
 
-        yield leader
+        yield running, leader
     finally:
         for process in running:
             process.kill()
