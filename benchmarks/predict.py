@@ -13,9 +13,6 @@ import argparse
 import importlib
 import importlib.util
 import itertools
-import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -26,6 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.report import write_report
 from kernels import Backend, Engine, Layer, Mlp, open_engine, reference
 from kernels.model import Floats
 from kernels.reference import HOST_FLOP_MAX
@@ -161,22 +159,6 @@ def measure(
     return report
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    cpu = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        names = [line for line in information.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
-        "python": platform.python_version(),
-        "kernel": platform.release(),
-    }
-
-
 def print_table(report: Sequence[dict[str, Any]]) -> None:
     """One line for each network, batch and system."""
     line = "{:>17} {:>6} {:>12} {:>12} {:>12} {:>13} {:>10} {:>10}\n"
@@ -246,8 +228,7 @@ def main() -> None:
     for entry in absent:
         sys.stdout.write(f"missing: {entry['system']}: {entry['why']}\n")
     if options.json is not None:
-        result = {"subject": "predict", "machine": machine(), "rows": report, "missing": absent}
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_report(options.json, "predict", rows=report, missing=absent)
 
 
 if __name__ == "__main__":

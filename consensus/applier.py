@@ -1,6 +1,7 @@
 """Applies what is agreed on, a part at a time, and lets those know who proposed it."""
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from consensus.environment import StateMachine
@@ -43,8 +44,7 @@ class Applier:
             return None
         work = self._work[0]
         entries = work.entries[self._place : self._place + APPLIED_AT_ONCE]
-        for entry in entries:
-            self._apply(entry)
+        self._apply(entries)
         self._place += len(entries)
         if self._place == len(work.entries):
             self._work.popleft()
@@ -52,18 +52,24 @@ class Applier:
             self._raft.applied(work, now)
         return entries[-1].index
 
-    def _apply(self, entry: Entry) -> None:
-        if entry.kind is not EntryKind.NORMAL:
-            change = decode_change(entry)
-            configuration = self._raft.apply_change(change)
-            # A founder's change has no envelope: nobody waits for it.
-            if change.context:
-                sequence, _ = self._envelopes.open(change.context)
-                self._proposals.applied(sequence, configuration)
-        elif entry.data:
-            sequence, data = self._envelopes.open(entry.data)
-            result = self._machine.apply(entry.index, data)
-            self._proposals.applied(sequence, result)
-        if entry.term != self._term:
-            self._term = entry.term
-            self._proposals.term_applied(entry.term)
+    def _apply(self, entries: Iterable[Entry]) -> None:
+        apply, unwrap, settle = self._machine.apply, self._envelopes.open, self._proposals.applied
+        for entry in entries:
+            if entry.kind is not EntryKind.NORMAL:
+                self._change(entry)
+            elif entry.data:
+                sequence, data = unwrap(entry.data)
+                result = apply(entry.index, data)
+                if sequence is not None:
+                    settle(sequence, result)
+            if entry.term != self._term:
+                self._term = entry.term
+                self._proposals.term_applied(entry.term)
+
+    def _change(self, entry: Entry) -> None:
+        change = decode_change(entry)
+        configuration = self._raft.apply_change(change)
+        # A founder's change has no envelope: nobody waits for it.
+        sequence = self._envelopes.open(change.context)[0] if change.context else None
+        if sequence is not None:
+            self._proposals.applied(sequence, configuration)

@@ -231,9 +231,10 @@ class Core:
         if self.uncommitted_bytes and size and self.uncommitted_bytes + size > self.config.uncommitted_bytes_max:
             return False
         self.uncommitted_bytes += size
-        last = self.log.last_index()
+        last, term = self.log.last_index(), self.term
         placed = [
-            Entry(self.term, index, entry.kind, entry.data) for index, entry in enumerate(entries, start=last + 1)
+            entry if entry.index == index and entry.term == term else Entry(term, index, entry.kind, entry.data)
+            for index, entry in enumerate(entries, start=last + 1)
         ]
         self.log.append(placed)
         # The leader counts itself when its own disk has the entries, not before (thesis 10.2.1).

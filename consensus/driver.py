@@ -133,10 +133,12 @@ class RaftNode:
         Raises:
             Overloaded, NodeStopped, ValueError: as `propose`; then `settled` is never called.
         """
-        self._check_size(data)
-        self._check_running()
+        if len(data) > self._config.append_bytes_max:
+            self._check_size(data)
+        if self._stopped:
+            self._check_running()
         deadline = self._clock.now() + timeout_s
-        self._proposals.add(data, deadline=deadline, wake=settled)
+        self._proposals.add(data, deadline, settled)
         self._work.set()
         self._alarm.ring_by(deadline)
 
@@ -195,7 +197,7 @@ class RaftNode:
         self._check_running()
         settled = trio.Event()
         deadline = self._clock.now() + timeout_s
-        proposal = self._proposals.add(content, deadline=deadline, wake=lambda _: settled.set())
+        proposal = self._proposals.add(content, deadline, lambda _: settled.set())
         self._work.set()
         self._alarm.ring_by(deadline)
         try:

@@ -21,7 +21,7 @@ def encode_entry(entry: Entry) -> bytes:
     encoded = entry.encoded
     if encoded is None:
         encoded = _HEAD.pack(entry.term, entry.index, entry.kind, len(entry.data)) + entry.data
-        object.__setattr__(entry, "encoded", encoded)
+        entry.encoded = encoded
     return encoded
 
 
@@ -39,7 +39,7 @@ def decode_entries(data: bytes, at: int, count: int) -> tuple[tuple[Entry, ...],
     size = len(data)
     if count * HEAD_BYTES > size - at:
         raise ValueError(f"{count} entries cannot be in {size - at} bytes")
-    unpack, kinds, keep = _HEAD.unpack_from, _KINDS, object.__setattr__
+    unpack, kinds = _HEAD.unpack_from, _KINDS
     entries = []
     for _ in range(count):
         body = at + HEAD_BYTES
@@ -52,7 +52,7 @@ def decode_entries(data: bytes, at: int, count: int) -> tuple[tuple[Entry, ...],
         if end > size:
             raise ValueError(f"the entry at byte {at} of {size} has {length} bytes of data")
         entry = Entry(term, index, kinds[kind], data[body:end])
-        keep(entry, "encoded", data[at:end])
+        entry.encoded = data[at:end]
         entries.append(entry)
         at = end
     return tuple(entries), at

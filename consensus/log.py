@@ -8,21 +8,24 @@
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from consensus.memory import LogView
 from consensus.messages import Entry, Snapshot
 
+_data_of = attrgetter("data")
+
 
 def data_bytes(entries: Sequence[Entry]) -> int:
     """The bytes of data in the entries: what all bounds are about."""
-    return sum([len(entry.data) for entry in entries]) if entries else 0
+    return sum(map(len, map(_data_of, entries))) if entries else 0
 
 
 def limit(entries: Sequence[Entry], bytes_max: int) -> Sequence[Entry]:
     """The longest prefix within `bytes_max` of data; at least one entry, or a large one would never get through."""
     size = 0
-    for place, entry in enumerate(entries):
-        size += len(entry.data)
+    for place, length in enumerate(map(len, map(_data_of, entries))):
+        size += length
         if size > bytes_max and place:
             return entries[:place]
     return entries

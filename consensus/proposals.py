@@ -23,6 +23,8 @@ from consensus.waiting import Deadlines, Waiter
 _ENVELOPE: Final = struct.Struct(">QQQQ")
 _SENDER: Final = struct.Struct(">QQ")
 _NUMBER: Final = struct.Struct(">QQ")
+_SENDER_BYTES: Final = _SENDER.size
+_ENVELOPE_BYTES: Final = _ENVELOPE.size
 _COST_BYTES: Final = 512
 """What a waiting proposal takes in memory beside its data, roughly, so that many small ones are bounded as well."""
 
@@ -82,11 +84,12 @@ class Envelopes:
         Raises:
             MalformedMessage: there is no envelope.
         """
-        if len(data) < _ENVELOPE.size:
+        if len(data) < _ENVELOPE_BYTES:
             raise _without_envelope(data)
-        is_own = data.startswith(self._sender)
-        sequence = _NUMBER.unpack_from(data, _SENDER.size)[0] if is_own else None
-        return sequence, data[_ENVELOPE.size :]
+        if data.startswith(self._sender):
+            sequence, _ = _NUMBER.unpack_from(data, _SENDER_BYTES)
+            return sequence, data[_ENVELOPE_BYTES:]
+        return None, data[_ENVELOPE_BYTES:]
 
 
 def _without_envelope(data: bytes) -> MalformedMessage:
@@ -101,12 +104,11 @@ class Proposal(Waiter):
     def __init__(
         self,
         content: bytes | ConfChange | ConfChangeSet,
-        *,
         sequence: int,
         deadline: float,
         wake: Callable[[Waiter], None],
     ) -> None:
-        super().__init__(deadline=deadline, wake=wake)
+        Waiter.__init__(self, deadline, wake)
         self.content = content
         self.sequence = sequence
         self.term = 0
@@ -137,14 +139,14 @@ class Proposals:
         return len(self._unsent) + len(self._sent)
 
     def add(
-        self, content: bytes | ConfChange | ConfChangeSet, *, deadline: float, wake: Callable[[Waiter], None]
+        self, content: bytes | ConfChange | ConfChangeSet, deadline: float, wake: Callable[[Waiter], None]
     ) -> Proposal:
         """Let a proposal wait its turn. `wake` is called once, when it is settled.
 
         Raises:
             Overloaded: too much is waiting.
         """
-        proposal = Proposal(content, sequence=self._sequence, deadline=deadline, wake=wake)
+        proposal = Proposal(content, self._sequence, deadline, wake)
         size = self._unsent_bytes + proposal.cost_bytes
         if size > self._bytes_max and self._unsent:
             raise Overloaded(
@@ -187,10 +189,12 @@ class Proposals:
 
     def mark_sent(self, batch: Iterable[Proposal], *, term: int) -> None:
         """The last batch was proposed in that term."""
+        sent, size = self._sent, 0
         for proposal in batch:
             proposal.term = term
-            self._sent[proposal.sequence] = proposal
-            self._sent_bytes += proposal.cost_bytes
+            sent[proposal.sequence] = proposal
+            size += proposal.cost_bytes
+        self._sent_bytes += size
 
     def put_back(self, batch: Sequence[Proposal]) -> None:
         """The last batch has to wait until the leader takes on more."""
@@ -205,9 +209,9 @@ class Proposals:
         for proposal in batch:
             proposal.settle(error=error)
 
-    def applied(self, sequence: int | None, result: object) -> None:
-        """A proposal of this process, or of another, was applied."""
-        proposal = None if sequence is None else self._sent.pop(sequence, None)
+    def applied(self, sequence: int, result: object) -> None:
+        """A proposal of this process was applied."""
+        proposal = self._sent.pop(sequence, None)
         if proposal is not None:
             self._sent_bytes -= proposal.cost_bytes
             proposal.settle(result)

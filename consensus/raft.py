@@ -172,7 +172,14 @@ class Raft:
         """
         if not data:
             raise ValueError("nothing is proposed: give at least one entry's data")
-        replication.propose(self._core, tuple([Entry(0, 0, EntryKind.NORMAL, one) for one in data]))
+        core = self._core
+        if core.is_leader:
+            # As they will be in its log, so that they need not be made twice.
+            places = enumerate(data, start=core.log.last_index() + 1)
+            entries = [Entry(core.term, index, EntryKind.NORMAL, one) for index, one in places]
+        else:
+            entries = [Entry(0, 0, EntryKind.NORMAL, one) for one in data]
+        replication.propose(core, tuple(entries))
 
     def propose_change(self, change: ConfChange | ConfChangeSet) -> None:
         """Propose a change of the configuration; a follower forwards it to its leader.
@@ -264,7 +271,8 @@ class Raft:
                 late = tuple([message for message in after_sync if message.to != core.id])
                 self._own_answers = tuple([message for message in after_sync if message.to == core.id])
             if promised:
-                early, late = (), (*early, *late)
+                late = early + late
+                early = ()
         log.hand_out()
         if committed:
             log.begin_applying(committed)

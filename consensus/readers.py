@@ -23,7 +23,7 @@ class Reader(Waiter):
     __slots__ = ("index", "request")
 
     def __init__(self, *, deadline: float, wake: Callable[[Waiter], None]) -> None:
-        super().__init__(deadline=deadline, wake=wake)
+        super().__init__(deadline, wake)
         self.request = 0
         """The first question that its answer may come from; 0 as long as it is in none."""
         self.index = 0
@@ -67,12 +67,15 @@ class Readers:
 
     def ask(self, now: float) -> int | None:
         """The number of a question to ask now; None if there is none to ask, or one is under way."""
-        if self._asked_at is not None and now < self._asked_at + self._retry_s:
+        if self._asked_at is None:
+            if not self._unasked and not self._asked:
+                return None
+        elif now < self._asked_at + self._retry_s:
             return None
         self._unasked = [reader for reader in self._unasked if not reader.settled]
         self._asked = deque(reader for reader in self._asked if not reader.settled)
+        self._asked_at = None
         if not self._unasked and not self._asked:
-            self._asked_at = None
             return None
         self._request += 1
         self._asked_at = now

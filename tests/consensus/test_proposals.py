@@ -132,7 +132,7 @@ def test_deadlines_of_what_is_settled_do_not_pile_up(proposals: Proposals) -> No
     for _ in range(1000):
         proposal = sent(proposals)
         proposals.applied(proposal.sequence, None)
-    assert len(proposals._deadlines._heap) <= 70
+    assert len(proposals._deadlines) <= 70
 
 
 def test_when_the_node_stops_nobody_waits_any_longer(proposals: Proposals) -> None:

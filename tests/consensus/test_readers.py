@@ -77,6 +77,22 @@ def test_who_waits_too_long_is_told_and_nobody_is_asked_for_it(readers: Readers)
     assert [readers.next_deadline, readers.next_question] == [None, None]
 
 
+def test_a_question_that_nobody_waits_for_any_longer_is_not_asked_again(readers: Readers) -> None:
+    waiting(readers)
+    readers.ask(0.0)
+    assert readers.ask(0.2) == 2
+    readers.answered(ReadState(1, 5))
+    readers.applied(5)
+    waiting(readers)
+    assert readers.ask(0.4) == 3
+    readers.answered(ReadState(2, 5))
+    reader = waiting(readers)
+    readers.withdraw(reader)
+    readers.answered(ReadState(3, 5))
+    assert readers.ask(0.5) is None
+    assert readers.next_question is None
+
+
 def test_one_that_gave_up_is_passed_over(readers: Readers) -> None:
     gone, stays = waiting(readers), waiting(readers)
     readers.ask(0.0)

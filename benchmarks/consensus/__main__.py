@@ -1,0 +1,100 @@
+"""The command; the package says what is measured."""
+
+import argparse
+import shutil
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.consensus.clusters import NODES
+from benchmarks.consensus.turns import PEERS_PYTHON, TURNS, Key, Workloads
+from benchmarks.report import write_report
+
+PEERS: Final = ("etcd", "pysyncobj")
+FULL: Final = Workloads(outstanding=(1, 64, 256, 1000), budget_s=3.0, catch_up_entries=1_000_000)
+QUICK: Final = Workloads(outstanding=(1, 64, 256, 1000), budget_s=1.0, catch_up_entries=50_000)
+UNITS: Final = {"per_s": "1/s", "ms": "ms", "us": "us", "percent": "%", "mb": "MB"}
+
+
+def missing(wanted: Sequence[str]) -> list[dict[str, str]]:
+    """Systems that were asked for and cannot run here."""
+    absent = []
+    if "etcd" in wanted and shutil.which("etcd") is None:
+        absent.append({"system": "etcd", "why": "etcd not found; on Debian: apt-get install etcd-server"})
+    if "pysyncobj" in wanted and not PEERS_PYTHON.exists():
+        absent.append({"system": "pysyncobj", "why": f"{PEERS_PYTHON} not found: make peers"})
+    return absent
+
+
+def rows(seen: Mapping[Key, Sequence[float]]) -> list[dict[str, Any]]:
+    """The rows of the report."""
+    made = []
+    for (system, metric, outstanding, fsync), values in seen.items():
+        row: dict[str, Any] = {"system": system, "metric": metric, "nodes": NODES, "fsync": fsync, "tls": False}
+        if outstanding:
+            row["outstanding"] = outstanding
+        unit = next(unit for end, unit in UNITS.items() if metric.endswith(end))
+        made.append({**row, "value": statistics.median(values), "unit": unit, "rounds": list(values)})
+    return made
+
+
+def print_table(seen: Mapping[Key, Sequence[float]]) -> None:
+    """A line for each metric and number of outstanding requests, the systems side by side."""
+    systems = list(dict.fromkeys(system for system, *_ in seen))
+    sys.stdout.write(
+        ("{:<24} {:>12} {:>6}" + " {:>12}" * len(systems) + "\n").format("metric", "outstanding", "fsync", *systems)
+    )
+    for metric, outstanding, fsync in dict.fromkeys(key[1:] for key in seen):
+        found = [seen.get((system, metric, outstanding, fsync)) for system in systems]
+        figures = ["-" if values is None else f"{statistics.median(values):,.2f}" for values in found]
+        sys.stdout.write(
+            ("{:<24} {:>12} {:>6}" + " {:>12}" * len(systems) + "\n").format(
+                metric, outstanding or "", "on" if fsync else "off", *figures
+            )
+        )
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.consensus", description="Replicated writes and linearizable reads, compared."
+    )
+    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated, of: " + ", ".join(PEERS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument("--json", type=Path, help="write the report to this file")
+    parsed = parser.parse_args()
+    unknown = set(filter(None, parsed.peers.split(","))) - set(PEERS)
+    if unknown:
+        parser.error(f"unknown peers {', '.join(sorted(unknown))}; known are {', '.join(PEERS)}")
+    if parsed.rounds < 1:
+        parser.error(f"--rounds must be at least 1, not {parsed.rounds}")
+    return parsed
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = arguments()
+    wanted = [peer for peer in options.peers.split(",") if peer]
+    absent = missing(wanted)
+    peers = [peer for peer in wanted if peer not in {entry["system"] for entry in absent}]
+    work, rounds = (QUICK, 1) if options.quick else (FULL, options.rounds)
+    sys.stdout.write("meshnode: RaftConfig's defaults; etcd: its defaults; pysyncobj: its defaults, and a journal\n")
+    seen: dict[Key, list[float]] = {}
+    for number in range(rounds):
+        for name, turn in TURNS.items():
+            if name in (*peers, "meshnode", "meshnode without fsync"):
+                sys.stderr.write(f"round {number + 1} of {rounds}: {name}\n")
+                for key, value in turn(work):
+                    seen.setdefault(key, []).append(value)
+    print_table(seen)
+    for entry in absent:
+        sys.stdout.write(f"missing: {entry['system']}: {entry['why']}\n")
+    if options.json is not None:
+        write_report(options.json, "consensus", rows=rows(seen), missing=absent)
+
+
+if __name__ == "__main__":
+    main()

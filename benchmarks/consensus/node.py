@@ -1,0 +1,218 @@
+"""One node of ours: `python -m benchmarks.consensus.node SETTINGS`, the settings as JSON; see `NodeSettings`.
+
+The consensus library on a real disk, with a dictionary for a state machine, and TCP for peers and clients.
+"""
+
+import contextlib
+import functools
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from benchmarks.consensus.protocol import ANSWER, FRAMED_ANSWER, KEY_BYTES, REQUEST, Frames, Kind, framed
+from consensus import codec
+from consensus.config import RaftConfig
+from consensus.driver import RaftNode
+from consensus.errors import ConsensusError
+from consensus.founding import founding
+from consensus.messages import Message
+from consensus.storage import open_log
+from consensus.waiting import Waiter
+from meshnode.real_disk import RealDisk, RealFile
+
+TIMEOUT_S: Final = 30.0
+RECEIVED_BYTES: Final = 1 << 18
+QUEUED_BYTES_MAX: Final = 64 << 20
+"""For a peer that does not read; beyond it messages are dropped, and Raft sends them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What a node is told.
+
+    Attributes:
+        id: this node.
+        raft_ports, client_ports: of all nodes, in the order of their ids, from 1.
+        directory: its data.
+        fsync: whether a sync does anything.
+    """
+
+    id: int
+    raft_ports: list[int]
+    client_ports: list[int]
+    directory: str
+    fsync: bool
+
+
+class MonotonicClock:
+    """The machine's monotonic time."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def sleep_until(self, deadline: float) -> None:
+        await trio.sleep(max(deadline - time.monotonic(), 0.0))
+
+
+class Store:
+    """Keys and values."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+
+    def apply(self, _index: int, data: bytes) -> None:
+        self.values[data[:KEY_BYTES]] = data[KEY_BYTES:]
+
+
+class UnsyncedFile(RealFile):
+    """A file that is never synced."""
+
+    def sync(self) -> None:
+        pass
+
+
+class UnsyncedDisk(RealDisk):
+    """A disk whose files are never synced."""
+
+    def open(self, path: str, *, create: bool) -> RealFile:
+        return UnsyncedFile(self._path(path), create=create)
+
+
+class Outgoing:
+    """What is to be sent on one connection: all that gathered goes out at once."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self._event = trio.Event()
+
+    def put(self, data: bytes) -> None:
+        """Send this soon."""
+        if self._bytes <= QUEUED_BYTES_MAX:
+            self._parts.append(data)
+            self._bytes += len(data)
+            self._event.set()
+
+    async def pump(self, stream: trio.SocketStream) -> None:
+        """Send what comes, until the connection breaks."""
+        while True:
+            await self._event.wait()
+            self._event = trio.Event()
+            parts, self._parts, self._bytes = self._parts, [], 0
+            await stream.send_all(b"".join(parts))
+
+
+class Server:
+    """One node and its connections."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
+        self._store = Store()
+        self._peers = {node: Outgoing() for node in range(1, len(settings.raft_ports) + 1) if node != settings.id}
+        disk = (RealDisk if settings.fsync else UnsyncedDisk)(settings.directory)
+        self._log = open_log(disk, "raft", owner=b"benchmark%d" % settings.id)
+        if self._log.last_index() == 0:
+            self._log.append(*founding(tuple(range(1, len(settings.raft_ports) + 1))))
+            self._log.sync()
+        self._raft = RaftNode(
+            RaftConfig(id=settings.id),
+            log=self._log,
+            machine=self._store,
+            clock=MonotonicClock(),
+            run_blocking=trio.to_thread.run_sync,
+            rng=random.Random(),
+            send=self._send,
+        )
+
+    async def run(self) -> None:
+        """Until the process is ended."""
+        number = self._settings.id - 1
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._raft.run)
+            for serve, port in (
+                (self._receive_from_peer, self._settings.raft_ports[number]),
+                (self._serve_client, self._settings.client_ports[number]),
+            ):
+                await nursery.start(functools.partial(trio.serve_tcp, serve, port, host="127.0.0.1"))
+            for node in self._peers:
+                nursery.start_soon(self._link, node)
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
+
+    # Peers.
+
+    def _send(self, message: Message) -> None:
+        self._peers[message.to].put(framed(codec.encode(message)))
+
+    async def _link(self, node: int) -> None:
+        while True:
+            try:
+                async with await trio.open_tcp_stream("127.0.0.1", self._settings.raft_ports[node - 1]) as stream:
+                    await self._peers[node].pump(stream)
+            except (OSError, trio.BrokenResourceError):
+                self._raft.report_unreachable(node)
+                await trio.sleep(0.05)
+
+    async def _receive_from_peer(self, stream: trio.SocketStream) -> None:
+        frames = Frames()
+        with contextlib.suppress(trio.BrokenResourceError):
+            while data := await stream.receive_some(RECEIVED_BYTES):
+                for message in frames.feed(bytes(data)):
+                    self._raft.receive(codec.decode(message))
+
+    # Clients.
+
+    async def _serve_client(self, stream: trio.SocketStream) -> None:
+        answers, frames = Outgoing(), Frames()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(answers.pump, stream)
+                while data := await stream.receive_some(RECEIVED_BYTES):
+                    self._take(frames.feed(bytes(data)), answers.put, nursery)
+                nursery.cancel_scope.cancel()
+        except* trio.BrokenResourceError:
+            pass
+
+    def _take(self, requests: list[bytes], answer: Callable[[bytes], None], nursery: trio.Nursery) -> None:
+        reads = []
+        for request in requests:
+            number, kind, key = REQUEST.unpack_from(request)
+            if kind == Kind.PUT:
+                settled = functools.partial(_settled, number, answer)
+                self._raft.propose_soon(request[REQUEST.size - KEY_BYTES :], timeout_s=TIMEOUT_S, settled=settled)
+            elif kind == Kind.GET:
+                reads.append((number, key))
+            else:
+                answer(framed(ANSWER.pack(number, True) + json.dumps(self._status()).encode()))
+        if reads:
+            nursery.start_soon(self._read, reads, answer)
+
+    async def _read(self, reads: list[tuple[int, bytes]], answer: Callable[[bytes], None]) -> None:
+        await self._raft.read_index(timeout_s=TIMEOUT_S)
+        values = self._store.values
+        for number, key in reads:
+            value = values.get(key, b"")
+            answer(FRAMED_ANSWER.pack(ANSWER.size + len(value), number, True) + value)
+
+    def _status(self) -> dict[str, int]:
+        status = self._raft.status()
+        return {"leader": status.leader, "applied": status.applied, "commit": status.commit}
+
+
+def _settled(number: int, answer: Callable[[bytes], None], waiter: Waiter) -> None:
+    try:
+        waiter.outcome()
+    except ConsensusError:
+        answer(FRAMED_ANSWER.pack(ANSWER.size, number, False))
+    else:
+        answer(FRAMED_ANSWER.pack(ANSWER.size, number, True))
+
+
+if __name__ == "__main__":
+    trio.run(Server(NodeSettings(**json.loads(sys.argv[1]))).run)
