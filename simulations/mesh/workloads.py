@@ -15,6 +15,7 @@ from simulations.checkers.exactly_once import ExactlyOnce
 from simulations.checkers.models import COUNTER, REGISTER
 from simulations.mesh.agents import Classifier, Counter, Register
 from simulations.mesh.client import CAUSED_BY_FAULTS, TIMEOUTS_S, SimClient
+from simulations.mesh.coordination import config, locks
 from simulations.mesh.predictions import predict
 from simulations.mesh.workload import Workload, World
 
@@ -118,6 +119,8 @@ WORKLOADS: Mapping[str, Workload] = {
     "counter": Workload((Counter,), counter),
     "kv": Workload((Register,), kv),
     "predict": Workload((Classifier,), predict),
+    "locks": Workload((), locks),
+    "config": Workload((), config),
 }
 """By name."""
 

@@ -109,6 +109,7 @@ class _Run:
             self._clients,
             paths=self._ways_out,
             under_faults=self._under_faults,
+            beside=lambda program: self._cluster.beside(program),
             fail=self._fail,
         )
 
