@@ -1,6 +1,7 @@
 """The replicated configuration as programs use it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meshnode.coordination.commands import Compare, Entry, RequestId, Step, Transact, Transacted
@@ -97,41 +98,29 @@ class Configuration:
         assert isinstance(done, Transacted)
         return done
 
-    async def watch(self, prefix: str = "", *, after: int | None = None) -> AsyncIterator[Revision]:
+    def watch(self, prefix: str = "", *, after: int | None = None) -> "Watch":
         """The changes of keys that begin with ``prefix``: each once, in order, none left out.
 
-        What one transaction changed comes together. To begin anew where another watch ended, give the revision of the
-        last one that was seen.
+            async for revision in node.configuration.watch("feature/"): …
+
+        What one transaction changed comes together. To go on where another watch ended, give the revision of the last
+        one that was seen.
 
         Args:
             after: the revision after which to begin, as of a `Listing`; None for what comes after now.
 
         Raises:
-            Compacted: changes after that revision are not kept any more: list the keys, and watch after that.
+            InvalidArgument: the revision is below 0.
+            Compacted: when iterated: changes after that revision are not kept any more. List the keys, and watch after
+                that.
         """
-        if after is None:
-            after = (await self._read(ReadKey(prefix), local=False, timeout_s=TIMEOUT_S)).revision
-        while True:
-            changes = await self._retried(AwaitChanges(prefix, after))
-            if changes.compacted:
-                raise Compacted(
-                    f"changes up to revision {changes.compacted} are not kept any more, and these are to begin after "
-                    f"{after}: list the keys anew, and watch after the revision of that",
-                    changes.compacted,
-                )
-            after = changes.after
-            for revision in changes.revisions:
-                yield revision
+        if after is not None and after < 0:
+            raise InvalidArgument(f"revision {after} is below 0: watch after 0 to see all changes that are kept")
+        return Watch(self, self._host, self._replica, prefix, after)
 
-    async def _retried(self, question: AwaitChanges) -> Changes:
-        while True:
-            try:
-                answer = await self._replica.ask(question)
-            except Unavailable:  # of a client, whose node has gone: another one goes on from there
-                await self._host.sleep_until(self._host.now() + PAUSE_S)
-            else:
-                assert isinstance(answer, Changes)
-                return answer
+    async def revision(self, *, timeout: float = TIMEOUT_S) -> int:
+        """Of the last change of any key."""
+        return (await self._read(ReadKey("-"), local=False, timeout_s=timeout)).revision
 
     async def _read(self, question: Question, *, local: bool, timeout_s: float) -> Entries:
         until_s = self._host.now() + timeout_s
@@ -147,3 +136,55 @@ class Configuration:
                     assert isinstance(answer, Entries)
                     return answer
         raise Unavailable(f"not read within {timeout_s:g} s: {problem}")
+
+
+class Watch:
+    """An iterator over `Revision`; see `Configuration.watch`.
+
+    Attributes:
+        after: there are no changes for it up to and including this revision that it has not given; None before it
+            has begun.
+    """
+
+    def __init__(
+        self, configuration: Configuration, host: Host, replica: Replica, prefix: str, after: int | None
+    ) -> None:
+        self.after = after
+        self._configuration = configuration
+        self._host = host
+        self._replica = replica
+        self._prefix = prefix
+        self._ready: deque[Revision] = deque()
+        self._heard = after
+
+    def __aiter__(self) -> "Watch":
+        return self
+
+    async def __anext__(self) -> Revision:
+        while not self._ready:
+            if self._heard is None:
+                self._heard = self.after = await self._configuration.revision()
+            changes = await self._hear(AwaitChanges(self._prefix, self._heard))
+            self._ready.extend(changes.revisions)
+            self._heard = changes.after
+            if not self._ready:
+                self.after = self._heard
+        revision = self._ready.popleft()
+        self.after = revision.revision if self._ready else self._heard
+        return revision
+
+    async def _hear(self, question: AwaitChanges) -> Changes:
+        while True:
+            try:
+                changes = await self._replica.ask(question)
+            except Unavailable:  # of a client, whose node has gone: another one goes on from there
+                await self._host.sleep_until(self._host.now() + PAUSE_S)
+                continue
+            assert isinstance(changes, Changes)
+            if changes.compacted:
+                raise Compacted(
+                    f"changes up to revision {changes.compacted} are not kept any more, and these are to begin after "
+                    f"{question.after}: list the keys anew, and watch after the revision of that",
+                    changes.compacted,
+                )
+            return changes

@@ -80,16 +80,35 @@ class Election:
         """
         return await self._next(UNKNOWN, fresh=True)
 
-    async def changes(self) -> AsyncIterator[Leader | None]:
-        """Who leads, and then who leads each time that this changes. One that led for a moment only may be missed."""
-        term = UNKNOWN
-        while True:
-            leader = await self._next(term, fresh=False)
-            term = 0 if leader is None else leader.term
-            yield leader
+    def changes(self) -> "Leaders":
+        """Who leads, and then who leads each time that this changes: ``async for leader in election.changes(): …``
+
+        One that led for a moment only may be missed.
+        """
+        return Leaders(self)
+
+    async def next_leader(self, term: int) -> Leader | None:
+        """Who leads, once that is not the leader of this term; 0 for nobody."""
+        return await self._next(term, fresh=False)
 
     async def _next(self, term: int, *, fresh: bool) -> Leader | None:
         answer = await self._replica.ask(AwaitHolder(PREFIX + self.role, term), fresh=fresh)
         assert isinstance(answer, Leads)
         holder = answer.holder
         return None if holder is None else Leader(holder.name, holder.node_id, holder.token)
+
+
+class Leaders:
+    """An iterator over leaders, None where nobody leads; see `Election.changes`."""
+
+    def __init__(self, election: Election) -> None:
+        self._election = election
+        self._term = UNKNOWN
+
+    def __aiter__(self) -> "Leaders":
+        return self
+
+    async def __anext__(self) -> Leader | None:
+        leader = await self._election.next_leader(self._term)
+        self._term = 0 if leader is None else leader.term
+        return leader

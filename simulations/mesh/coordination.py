@@ -45,10 +45,11 @@ class Resource:
 
     def use(self, section: Section, name: str) -> bool:
         """Whether it did as it was told."""
-        is_taken = False
-        with judged(self._world):
-            is_taken = self._checker.use(section, name)
-        return is_taken
+        try:
+            return self._checker.use(section, name)
+        except Violation as violation:  # here, since who asked may have gone
+            self._world.violated(violation.invariant, violation.message)
+            return False
 
 
 def keeps_time(faults: Faults) -> bool:
@@ -106,8 +107,11 @@ async def locks(world: World) -> None:
     world.beside(beside)
     await world.under_faults(step)
     is_over = True
-    async with world.client.lock(*names, PREFIX + ROLE, timeout=world.plan.recovery_s) as lock:
-        checker.granted(checker.asked("the end", lock.names, lambda: False), lock.token)
+    try:
+        async with world.client.lock(*names, PREFIX + ROLE, timeout=world.plan.recovery_s) as lock:
+            checker.granted(checker.asked("the end", lock.names, lambda: False), lock.token)
+    except LockTimeout as error:
+        world.violated("locks-left-behind", f"in calm, {error}")
     with trio.move_on_after(LEFT_BEHIND_S):
         while await _claimed(world.client):
             await trio.sleep(1.0)
