@@ -78,9 +78,13 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - locks-order: who asks for a lock after another one was granted it gets a higher token.
 - locks-interleaved: a resource that refuses lower tokens never sees two sections under one.
 - locks-overlap: where no process is stopped and no clock is off, a section ends before the next one begins.
+- locks-fair: a lock is granted to the oldest claim of all of its names.
+- locks-stuck: and that one is granted it.
+- locks-grant: under one token for as long as it lasts.
 - locks-left-behind: in calm, no lock stays claimed by processes that are gone.
 
 - config-torn: what a transaction set is seen together or not at all.
+- config-ttl: where no clock is off, a key is there for its TTL.
 - coordination-same-state: nodes that have applied the same commands hold the same locks, sessions and keys.
 - watch-order: revisions rise.
 - watch-gap: a watcher sees every revision that another one sees.

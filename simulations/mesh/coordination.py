@@ -80,9 +80,10 @@ async def locks(world: World) -> None:
 
     async def inside(mine: Section, token: int, rng: random.Random) -> None:
         checker.granted(mine, token)
+        pause_s = rng.choice((0.1, 0.1, 0.5, 1.5))
         try:
             for _ in range(rng.randint(1, 3)):
-                await trio.sleep(rng.expovariate(4.0))
+                await trio.sleep(rng.expovariate(1.0) * pause_s)
                 for name in mine.names:
                     await resource.use(mine, name)
         finally:
@@ -164,6 +165,8 @@ async def config(world: World) -> None:
             await client.operation("compare_and_set", key, [expected, value], both)
         elif chance < 0.85:
             await count(client, timeout_s)
+        elif chance < 0.9:
+            await put_for_a_while(client, timeout_s)
         else:
             await pair(client, timeout_s)
 
@@ -192,6 +195,16 @@ async def config(world: World) -> None:
             found = (await configuration.list("pair/", local=client.rng.random() < 0.5, timeout=timeout_s)).entries
             if len({entry.value for entry in found}) > 1 or len(found) == 1:
                 world.violated("config-torn", f"two keys that are set together differ: {found}")
+
+    async def put_for_a_while(client: SimClient, timeout_s: float) -> None:
+        """A key of this client's own, with a TTL."""
+        configuration, key, ttl_s = client.configuration, f"ttl/c{client.number}", client.rng.choice((1.0, 3.0))
+        begun_s = world.now
+        acknowledged[await configuration.put(key, "v", ttl=ttl_s, timeout=timeout_s)] = key
+        await trio.sleep(ttl_s * client.rng.uniform(0.2, 0.9))
+        entry = await configuration.get(key, timeout=timeout_s)
+        if entry is None and world.now - begun_s < ttl_s and keeps_time(world.plan.faults):
+            world.violated("config-ttl", f"{key} is gone {world.now - begun_s:.3f} s after it was put for {ttl_s} s")
 
     async def beside(node: Node) -> None:
         while True:
