@@ -169,7 +169,11 @@ class Node(Access):
         self.metadata = Metadata(
             on_row=self._row_changed, on_node=self._node_changed, on_coordination=lambda: replica.changed()
         )
-        replica = LocalReplica(self.metadata.coordination, agree=lambda *asked: self.group.agree(*asked))
+        replica = LocalReplica(
+            self.metadata.coordination,
+            agree=lambda *asked: self.group.agree(*asked),
+            catch_up=lambda: self.group.read(),
+        )
         opening = BeginSession(self.config.name, identity.node_id, identity.boot)
         self.coordinator = Coordinator(self.host, replica, opening)
         self.links = Links(

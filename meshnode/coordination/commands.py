@@ -211,12 +211,6 @@ def _problem_of_step(step: Step) -> str:
     return problem or (bounds.problem_of_ttl(step.ttl_ms) if step.ttl_ms else "")
 
 
-@wire.message(0x76)
-@dataclass(frozen=True, slots=True)
-class Barrier:
-    """Changes nothing: who has applied it has applied all that was agreed on before it was proposed."""
-
-
 # ---- answers
 
 
@@ -312,7 +306,7 @@ class Refused:
 SESSION_OVER = Refused("session_over", "the session is over: nothing was heard of it for too long")
 
 Requested = Acquire | Release | Transact
-Command = BeginSession | Renew | Tick | Barrier | Requested
+Command = BeginSession | Renew | Tick | Requested
 Reply = Done | Opened | Renewed | Claimed | Transacted | Refused
 
 

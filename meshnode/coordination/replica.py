@@ -6,7 +6,7 @@ from typing import Protocol
 import trio
 
 from meshnode import wire
-from meshnode.coordination.commands import Barrier, Command, Reply
+from meshnode.coordination.commands import Command, Reply
 from meshnode.coordination.questions import (
     Answer,
     Question,
@@ -15,8 +15,8 @@ from meshnode.coordination.state import Coordination
 from meshnode.errors import MeshError, OutcomeUnknown, Unavailable
 from meshnode.host import Host
 
-BARRIER_S = 5.0
-"""Several elections: how long a read waits to be sure that it misses nothing."""
+FRESH_S = 5.0
+"""Several elections: how long a read may take to be sure that it misses nothing."""
 
 PATIENCE_S = 4.0
 """How long a node has a client wait for news: short enough that a lost answer is soon asked for again."""
@@ -53,11 +53,19 @@ class LocalReplica:
 
     Args:
         agree: has a command agreed on, as `meshnode.metadata.group.MetadataGroup.agree`.
+        catch_up: waits until all that was agreed on before is applied here, as `MetadataGroup.read`.
     """
 
-    def __init__(self, state: Coordination, agree: Callable[[Command, float], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        state: Coordination,
+        *,
+        agree: Callable[[Command, float], Awaitable[object]],
+        catch_up: Callable[[], Awaitable[None]],
+    ) -> None:
         self.state = state
         self._agree = agree
+        self._catch_up = catch_up
         # One for each who waits.
         self._waiting: dict[trio.Event, tuple[Question, list[Answer]]] = {}
 
@@ -90,13 +98,6 @@ class LocalReplica:
                 answered.set()
                 del self._waiting[answered]
 
-    async def _catch_up(self) -> None:
-        """Apply all that is agreed on by now."""
-        try:
-            await self.agree(Barrier(), timeout_s=BARRIER_S)
-        except OutcomeUnknown as error:
-            raise Unavailable(f"the read could not be confirmed: {error}") from error
-
 
 class RemoteReplica:
     """The state of whichever node answers.
@@ -125,9 +126,7 @@ class RemoteReplica:
     async def ask(self, question: Question, *, fresh: bool = False) -> Answer:
         encoded = wire.encode(question)
         while True:
-            found = await self._view(
-                "coordination_ask", timeout_s=PATIENCE_S + BARRIER_S, question=encoded, fresh=fresh
-            )
+            found = await self._view("coordination_ask", timeout_s=PATIENCE_S + FRESH_S, question=encoded, fresh=fresh)
             if found != NO_NEWS:
                 answer = _decoded(found)
                 if not isinstance(answer, Answer):

@@ -13,7 +13,6 @@ from meshnode.coordination import bounds
 from meshnode.coordination.commands import (
     SESSION_OVER,
     Acquire,
-    Barrier,
     BeginSession,
     Claimed,
     Command,
@@ -116,8 +115,6 @@ class Coordination:
                 return self._renew(command)
             case Tick():
                 self._tick(stamp, command)
-                return Done()
-            case Barrier():
                 return Done()
             case Acquire() | Release() | Transact():
                 return self._request(stamp, command)
