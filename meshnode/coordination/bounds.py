@@ -40,6 +40,9 @@ TRANSACTION_STEPS_MAX = 64
 TRANSACTION_BYTES_MAX = 96 * 2**10
 """Of its keys and values: with what is said about them they fit into one entry of the log (128 KiB)."""
 
+FOUND_BYTES_MAX = 512 * 2**10
+"""Of the entries that a transaction returns: its reply is kept."""
+
 STORE_BYTES_MAX = 4 * 2**20
 """The whole configuration: every node has it in memory, and one answer has room for it."""
 

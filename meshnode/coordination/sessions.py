@@ -23,7 +23,7 @@ LATE = Refused("answered", "the request was answered before, or given up: nobody
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A session as a snapshot has it."""
+    """A session as a snapshot has it, but for its replies."""
 
     session: int
     name: str
@@ -31,7 +31,15 @@ class SessionRecord:
     boot: Boot
     deadline_ms: int
     answered: int
-    replies: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReply:
+    """The reply to a request, encoded."""
+
+    session: int
+    number: int
+    reply: bytes
 
 
 @dataclass(slots=True)
@@ -111,33 +119,26 @@ class Sessions:
 
     # ---- snapshots
 
-    def freeze(self) -> tuple[SessionRecord, ...]:
+    def freeze(self) -> tuple[tuple[SessionRecord, ...], tuple[KeptReply, ...]]:
         """For a snapshot."""
-        return tuple(
-            SessionRecord(
-                session.session,
-                session.name,
-                session.node_id,
-                session.boot,
-                session.deadline_ms,
-                session.answered,
-                tuple(session.replies.items()),
-            )
-            for session in self._sessions.values()
+        sessions = tuple(
+            SessionRecord(one.session, one.name, one.node_id, one.boot, one.deadline_ms, one.answered)
+            for one in self._sessions.values()
         )
+        replies = tuple(
+            KeptReply(one.session, number, reply)
+            for one in self._sessions.values()
+            for number, reply in one.replies.items()
+        )
+        return sessions, replies
 
-    def restore(self, records: tuple[SessionRecord, ...]) -> None:
+    def restore(self, sessions: Iterable[SessionRecord], replies: Iterable[KeptReply]) -> None:
         """From a snapshot."""
         self._sessions = {
-            record.session: Session(
-                record.session,
-                record.name,
-                record.node_id,
-                record.boot,
-                record.deadline_ms,
-                record.answered,
-                dict(record.replies),
-            )
-            for record in records
+            one.session: Session(one.session, one.name, one.node_id, one.boot, one.deadline_ms, one.answered)
+            for one in sessions
         }
-        self._replies_bytes = sum(len(reply) for record in records for _, reply in record.replies)
+        self._replies_bytes = 0
+        for kept in replies:
+            self._sessions[kept.session].replies[kept.number] = kept.reply
+            self._replies_bytes += len(kept.reply)

@@ -29,7 +29,7 @@ from meshnode.coordination.commands import (
     Transact,
 )
 from meshnode.coordination.queues import Claim, Queues
-from meshnode.coordination.sessions import Session, SessionRecord, Sessions
+from meshnode.coordination.sessions import KeptReply, Session, SessionRecord, Sessions
 from meshnode.coordination.store import Revision, Store
 from meshnode.identity import Boot, NodeId
 
@@ -43,7 +43,9 @@ class CoordinationState:
     now_ms: int
     tick_term: int
     version: int
+    seen: int
     sessions: tuple[SessionRecord, ...]
+    replies: tuple[KeptReply, ...]
     claims: tuple[Claim, ...]
     entries: tuple[Entry, ...]
     history: tuple[Revision, ...]
@@ -241,11 +243,14 @@ class Coordination:
 
     def freeze(self) -> CoordinationState:
         """All of it, as values."""
+        sessions, replies = self.sessions.freeze()
         return CoordinationState(
             self.now_ms,
             self.tick_term,
             self.version,
-            self.sessions.freeze(),
+            self.seen,
+            sessions,
+            replies,
             self.queues.freeze(),
             self.store.freeze(),
             tuple(self.store.history),
@@ -253,12 +258,12 @@ class Coordination:
             self.store.compacted,
         )
 
-    def restore(self, state: CoordinationState, seen: int) -> None:
-        """Become what was frozen when all up to the stamp ``seen`` was applied."""
+    def restore(self, state: CoordinationState) -> None:
+        """Become what was frozen."""
         self.now_ms, self.tick_term, self.version = state.now_ms, state.tick_term, state.version
-        self.sessions.restore(state.sessions)
+        self.sessions.restore(state.sessions, state.replies)
         self.queues.restore(state.claims)
         self.store.restore(state.entries, state.history, revision=state.revision, compacted=state.compacted)
         self._next_deadline_ms = self._first_deadline()
-        self.passed(seen)
+        self.passed(state.seen)
         self.on_change()

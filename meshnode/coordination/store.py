@@ -7,7 +7,7 @@ has seen all up to there, or more, misses nothing.
 
 import bisect
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -103,18 +103,23 @@ class Store:
         """Carry out one of the branches, all of it or, where there is no room for it, nothing."""
         succeeded = all(map(self._holds, compares))
         steps = then if succeeded else otherwise
-        if refused := self._room_for(steps):
-            return refused
+        after: dict[str, Entry | None] = {}
         changes: list[Change] = []
-        found = []
+        found: list[Entry | None] = []
         for step in steps:
-            before = self._entries.get(step.key)
+            before = after[step.key] if step.key in after else self._entries.get(step.key)
             found.append(before)
             match step.kind:
                 case StepKind.PUT:
-                    changes.append(self._put(step, before, stamp, now_ms))
+                    after[step.key] = entry = _put(step, before, stamp, now_ms)
+                    changes.append(Change(step.key, ChangeKind.PUT, entry))
                 case StepKind.DELETE if before is not None:
-                    changes.append(self._remove(before, ChangeKind.DELETED))
+                    after[step.key] = None
+                    changes.append(Change(step.key, ChangeKind.DELETED))
+        if refused := self._room_for(after, found):
+            return refused
+        for key, written in after.items():
+            self._set(key, written)
         self._keep(stamp, changes)
         return Transacted(succeeded, self.revision, tuple(found))
 
@@ -125,7 +130,9 @@ class Store:
     def expire(self, stamp: int, now_ms: int) -> bool:
         """Drop the keys whose time is over; whether there were any."""
         over = [entry for entry in self._entries.values() if entry.deadline_ms and entry.deadline_ms <= now_ms]
-        self._keep(stamp, [self._remove(entry, ChangeKind.EXPIRED) for entry in over])
+        for entry in over:
+            self._set(entry.key, None)
+        self._keep(stamp, [Change(entry.key, ChangeKind.EXPIRED) for entry in over])
         return bool(over)
 
     def _holds(self, compare: Compare) -> bool:
@@ -143,14 +150,14 @@ class Store:
             }[compare.field]
         return _related(number, compare.relation, compare.number)
 
-    def _room_for(self, steps: tuple[Step, ...]) -> Refused | None:
-        grown = self._bytes
-        for step in steps:
-            if step.kind is not StepKind.GET:
-                before = self._entries.get(step.key)
-                grown -= 0 if before is None else before.cost_bytes
-            if step.kind is StepKind.PUT:
-                grown += Entry(step.key, step.value, 0, 0).cost_bytes
+    def _room_for(self, after: Mapping[str, Entry | None], found: Iterable[Entry | None]) -> Refused | None:
+        told = sum(entry.cost_bytes for entry in found if entry is not None)
+        if told > bounds.FOUND_BYTES_MAX:
+            return Refused(
+                "invalid_argument",
+                f"the transaction would return {told} bytes and at most {bounds.FOUND_BYTES_MAX} may: split it",
+            )
+        grown = self._bytes + sum(_cost(entry) - _cost(self._entries.get(key)) for key, entry in after.items())
         if grown <= max(bounds.STORE_BYTES_MAX, self._bytes):
             return None
         return Refused(
@@ -159,21 +166,12 @@ class Store:
             " 'meshnode config delete', or keep large values elsewhere and configure where they are",
         )
 
-    def _put(self, step: Step, before: Entry | None, stamp: int, now_ms: int) -> Change:
-        deadline_ms = now_ms + step.ttl_ms + bounds.TICK_MS_MAX if step.ttl_ms else 0
-        if before is None:
-            entry = Entry(step.key, step.value, stamp, stamp, 1, deadline_ms)
+    def _set(self, key: str, entry: Entry | None) -> None:
+        self._bytes += _cost(entry) - _cost(self._entries.get(key))
+        if entry is None:
+            del self._entries[key]
         else:
-            entry = Entry(step.key, step.value, before.created, stamp, before.version + 1, deadline_ms)
-            self._bytes -= before.cost_bytes
-        self._entries[step.key] = entry
-        self._bytes += entry.cost_bytes
-        return Change(step.key, ChangeKind.PUT, entry)
-
-    def _remove(self, entry: Entry, kind: ChangeKind) -> Change:
-        del self._entries[entry.key]
-        self._bytes -= entry.cost_bytes
-        return Change(entry.key, kind)
+            self._entries[key] = entry
 
     def _keep(self, stamp: int, changes: list[Change]) -> None:
         if not changes:
@@ -206,6 +204,17 @@ class Store:
         self._history_changes = sum(len(one.changes) for one in self.history)
         self._history_bytes = sum(one.cost_bytes for one in self.history)
         self.revision, self.compacted = revision, compacted
+
+
+def _put(step: Step, before: Entry | None, stamp: int, now_ms: int) -> Entry:
+    deadline_ms = now_ms + step.ttl_ms + bounds.TICK_MS_MAX if step.ttl_ms else 0
+    if before is None:
+        return Entry(step.key, step.value, stamp, stamp, 1, deadline_ms)
+    return Entry(step.key, step.value, before.created, stamp, before.version + 1, deadline_ms)
+
+
+def _cost(entry: Entry | None) -> int:
+    return 0 if entry is None else entry.cost_bytes
 
 
 def _related(one: bytes | int, relation: Relation, other: bytes | int) -> bool:

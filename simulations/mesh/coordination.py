@@ -80,7 +80,7 @@ async def locks(world: World) -> None:
 
     async def inside(mine: Section, token: int, rng: random.Random) -> None:
         checker.granted(mine, token)
-        pause_s = rng.choice((0.1, 0.1, 0.5, 1.5))
+        pause_s = rng.choice((0.1, 0.1, 0.5, 3.0))
         try:
             for _ in range(rng.randint(1, 3)):
                 await trio.sleep(rng.expovariate(1.0) * pause_s)

@@ -3,7 +3,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnode import wire
 from meshnode.coordination.commands import (
     Acquire,
     BeginSession,
@@ -16,8 +15,9 @@ from meshnode.coordination.commands import (
     Tick,
     Transact,
 )
+from meshnode.coordination.image import items_of, state_from
 from meshnode.coordination.questions import AwaitChanges
-from meshnode.coordination.state import Coordination, CoordinationState
+from meshnode.coordination.state import Coordination
 from tests.coordination.twin import Twin
 
 SESSIONS = st.sampled_from([1, 2, 3, 9])
@@ -112,9 +112,9 @@ def test_a_state_from_a_snapshot_goes_on_as_the_one_that_it_was_made_of(commands
             assert other.apply(stamp, command) == reply
             assert other.freeze() == state.freeze()
         if stamp == place:
-            frozen = wire.unpack(CoordinationState, wire.pack(state.freeze()))
+            frozen = state_from(items_of(state.freeze()))
             assert frozen == state.freeze()
-            other.restore(frozen, stamp)
+            other.restore(frozen)
             assert other.freeze() == frozen
             assert (other.seen, other.version) == (state.seen, state.version)
 

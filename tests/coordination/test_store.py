@@ -174,6 +174,14 @@ def test_the_whole_has_a_bound_and_shrinking_goes_on(log: Log, session: int, mon
     log.transact(session, Step.put("b", "v" * 100))
 
 
+def test_what_a_transaction_returns_has_a_bound(log: Log, session: int) -> None:
+    for number in range(9):
+        log.transact(session, Step.put(f"k{number}", b"v" * 60_000))
+    reads = tuple(Step.get(f"k{number}") for number in range(9))
+    assert log.refused(Transact(log.request(session), (), reads)) == "invalid_argument"
+    assert len(log.transact(session, *reads[:8]).found) == 8
+
+
 # ---- watching
 
 

@@ -174,8 +174,8 @@ LOCKS = (
         "A key whose TTL is over goes away, and nobody who watches is told.",
         Edit(
             _STORE,
-            "        self._keep(stamp, [self._remove(entry, ChangeKind.EXPIRED) for entry in over])\n",
-            "        self._keep(stamp, [self._remove(entry, ChangeKind.EXPIRED) for entry in over][:0])\n",
+            "        self._keep(stamp, [Change(entry.key, ChangeKind.EXPIRED) for entry in over])\n",
+            "",
         ),
         invariants=("watch-*",),
     ),
