@@ -18,10 +18,18 @@ from meshnode.agents.definition import Agent, Application, agent, handler
 from meshnode.certificates import load_tls
 from meshnode.client import Client
 from meshnode.config import NodeConfig
+from meshnode.coordination.commands import Compare, Entry, Step
+from meshnode.coordination.configuration import Configuration, Listing
+from meshnode.coordination.election import Election, Leader
+from meshnode.coordination.lock import Lock
 from meshnode.errors import (
     AgentError,
     CallerError,
+    Compacted,
+    ConfigFull,
     InvalidArgument,
+    LockLost,
+    LockTimeout,
     MeshError,
     OperatorError,
     OutcomeUnknown,
@@ -42,8 +50,19 @@ __all__ = [
     "Application",
     "CallerError",
     "Client",
+    "Compacted",
+    "Compare",
+    "ConfigFull",
+    "Configuration",
+    "Election",
+    "Entry",
     "InvalidArgument",
     "Layer",
+    "Leader",
+    "Listing",
+    "Lock",
+    "LockLost",
+    "LockTimeout",
     "MeshError",
     "Mlp",
     "Node",
@@ -51,6 +70,7 @@ __all__ = [
     "OperatorError",
     "OutcomeUnknown",
     "Overloaded",
+    "Step",
     "Tls",
     "TurnTimeout",
     "Unavailable",

@@ -1,4 +1,4 @@
-"""What a `Node` and an outside `Client` have in common: agents by reference, models, and a life as a context."""
+"""What a `Node` and an outside `Client` have in common: agents by reference, models, locks, and a life as a context."""
 
 import contextlib
 from types import TracebackType
@@ -8,6 +8,10 @@ from kernels import Mlp
 from meshnode.agents.caller import Caller
 from meshnode.agents.definition import Agent
 from meshnode.agents.reference import Reference
+from meshnode.coordination.configuration import Configuration
+from meshnode.coordination.coordinator import Coordinator
+from meshnode.coordination.election import Election
+from meshnode.coordination.lock import TTL_DEFAULT_S, Lock
 from meshnode.prediction.shelf import ModelShelf
 
 A = TypeVar("A", bound=Agent[Any])
@@ -23,6 +27,7 @@ class Access:
     """
 
     caller: Caller
+    coordinator: Coordinator
 
     def __init__(self, call_timeout_s: float) -> None:
         self._call_timeout_s = call_timeout_s
@@ -49,6 +54,43 @@ class Access:
     async def publish_model(self, name: str, model: Mlp) -> int:
         """Publish a model to the whole mesh; its version. Nodes that use an older one see it within seconds."""
         return await self.ref(ModelShelf, name, timeout_s=MODEL_TIMEOUT_S).publish(model.to_bytes())
+
+    def lock(
+        self, *names: str, ttl: float = TTL_DEFAULT_S, timeout: float | None = None
+    ) -> contextlib.AbstractAsyncContextManager[Lock]:
+        """Hold a lock, or several at once, while a block runs: ``async with node.lock("name") as lock: …``
+
+        Waiters are served in order. Hand ``lock.token`` to what the lock protects, and have that refuse lower tokens
+        than it has seen: a process that is stopped for longer than the TTL can't know that it holds the lock no more.
+        A process that does know is told at once: the block is cancelled, and ends with `LockLost`.
+
+        Args:
+            names: all are got together or none is, so that nobody waits for somebody who waits.
+            ttl: seconds after which others may get it when this process is not heard of: 1 s to a day. It may take some
+                seconds longer, and never less.
+            timeout: seconds to wait for it; None for as long as it takes.
+
+        Raises:
+            InvalidArgument: a name, the TTL or the timeout is out of bounds.
+            LockTimeout: others have it; the message says who.
+            Unavailable: the Raft group did not answer within ``timeout``.
+            Overloaded: too many locks are held or waited for in the whole mesh.
+            LockLost: it is not held any more; the block was cancelled, or had come to its end.
+        """
+        return self.coordinator.locks.lock(*names, ttl=ttl, timeout=timeout)
+
+    def election(self, role: str, *, ttl: float = TTL_DEFAULT_S) -> Election:
+        """The election of a leader for a role of the program's own: campaign in it, or ask who leads.
+
+        Args:
+            ttl: seconds after which another one may lead when the leader's process is not heard of; see `lock`.
+        """
+        return self.coordinator.election(role, ttl=ttl)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The replicated configuration of the mesh: ``await node.configuration.put("key", "value")``"""
+        return self.coordinator.configuration
 
     async def __aenter__(self) -> Self:
         self._context = self._live()

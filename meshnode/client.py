@@ -13,6 +13,9 @@ from meshnode.agents.caller import ARGUMENTS_BYTES_MAX, Caller
 from meshnode.agents.config import AgentsConfig
 from meshnode.agents.messages import Answer, Call, OpenSession, Status
 from meshnode.control import AskRoutes, Query, Routes, View
+from meshnode.coordination.commands import BeginSession
+from meshnode.coordination.coordinator import Coordinator
+from meshnode.coordination.replica import RemoteReplica
 from meshnode.directory import ClientDirectory
 from meshnode.errors import InvalidArgument, MeshError, OperatorError, Unavailable, error_from_code
 from meshnode.host import Host, RealHost
@@ -56,6 +59,7 @@ class Client(Access):
         self._links.on(Channel.CALLS, self._take_answer)
         self._links.on(Channel.CONTROL, self._take_control)
         self.caller = Caller(self.host, self._directory, self._exchange)
+        self.coordinator = Coordinator(self.host, RemoteReplica(self.host, self.view), BeginSession("client"))
         self._gateway: NodeId | None = None
         self._silences = 0
         self._doubts = 0  # attempts that the routes led astray, since the last news
@@ -102,6 +106,7 @@ class Client(Access):
         async with trio.open_nursery() as nursery:
             await nursery.start(self._links.run, None)
             nursery.start_soon(self._follow_routes)
+            await nursery.start(self.coordinator.run)
             yield
             nursery.cancel_scope.cancel()
 

@@ -89,6 +89,45 @@ class OutcomeUnknown(MeshError):
     code = "outcome_unknown"
 
 
+class LockTimeout(MeshError):
+    """The lock was not got in time, because others hold it or wait for it. The claim is given up."""
+
+    code = "lock_timeout"
+
+
+class LockLost(MeshError):
+    """The lock is not held any more, or may not be: it was not renewed within its TTL, or its node was thought to have
+    started again. Whoever comes next may have it already."""
+
+    code = "lock_lost"
+
+
+class SessionOver(MeshError):
+    """The session in which something was asked is over. Nothing was changed by this request."""
+
+    code = "session_over"
+
+
+class ConfigFull(CallerError):
+    """There is no room in the replicated configuration. Nothing was changed."""
+
+    code = "config_full"
+
+
+class Compacted(MeshError):
+    """Changes that were to be watched are not kept any more. List the keys anew, and watch from there.
+
+    Attributes:
+        revision: of the last change that is not kept: it can be watched from after this one.
+    """
+
+    code = "compacted"
+
+    def __init__(self, message: str, revision: int = 0) -> None:
+        super().__init__(message)
+        self.revision = revision
+
+
 class OperatorError(MeshError):
     """Something outside the program must be put right; the message says what."""
 

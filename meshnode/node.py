@@ -21,6 +21,10 @@ from meshnode.agents.service import Agents
 from meshnode.belonging import Belonging
 from meshnode.config import NodeConfig
 from meshnode.control import Alive, Join, Joined
+from meshnode.coordination.commands import BeginSession
+from meshnode.coordination.coordinator import Coordinator
+from meshnode.coordination.replica import LocalReplica
+from meshnode.coordination.ticks import keep_ticking
 from meshnode.data_directory import Identity, Standing, load_identity, save_identity
 from meshnode.directory import NodeDirectory
 from meshnode.errors import OldCopy, OperatorError, StorageFailed, Unavailable
@@ -162,7 +166,16 @@ class Node(Access):
     def _open_links(self, identity: Identity) -> None:
         role = Role.NODE if identity.mesh_id else Role.GUEST
         hello = Hello(identity.mesh_id, identity.node_id, identity.boot, role, self.config.name, nonce=self.nonce)
-        self.metadata = Metadata(on_row=self._row_changed, on_node=self._node_changed)
+        self.metadata = Metadata(
+            on_row=self._row_changed, on_node=self._node_changed, on_coordination=lambda: replica.changed()
+        )
+        replica = LocalReplica(
+            self.metadata.coordination,
+            agree=lambda *asked: self.group.agree(*asked),
+            catch_up=lambda: self.group.read(),
+        )
+        opening = BeginSession(self.config.name, identity.node_id, identity.boot)
+        self.coordinator = Coordinator(self.host, replica, opening)
         self.links = Links(
             self.host,
             self.config.links,
@@ -297,6 +310,8 @@ class Node(Access):
         await nursery.start(self.predictor.run)
         nursery.start_soon(self.reception.run)
         nursery.start_soon(self.leadership.run)
+        await nursery.start(self.coordinator.run)
+        nursery.start_soon(keep_ticking, self.host, self.group, self.metadata.coordination)
         nursery.start_soon(self._follow_membership)
         nursery.start_soon(self._show_alive)
         nursery.start_soon(self._belonging.run)

@@ -10,6 +10,7 @@ import trio
 from meshnode import wire
 from meshnode.agents.definition import check_key
 from meshnode.control import Query, View
+from meshnode.coordination.views import coordination_agree, coordination_ask
 from meshnode.errors import InvalidArgument, MeshError, NotFound, Unavailable, error_from_code
 from meshnode.identity import NodeId, PartitionId, node_id_text
 from meshnode.membership.messages import State
@@ -218,7 +219,20 @@ async def leave(node: "Node", _arguments: Any) -> Any:
 
 
 VIEWS: dict[str, Callable[["Node", Any], Awaitable[Any]]] = {
-    view.__name__: view for view in (members, raft_status, status, rows, agents, agents_here, locate, devices, leave)
+    view.__name__: view
+    for view in (
+        members,
+        raft_status,
+        status,
+        rows,
+        agents,
+        agents_here,
+        locate,
+        devices,
+        leave,
+        coordination_agree,
+        coordination_ask,
+    )
 }
 
 

@@ -4,7 +4,7 @@ from importlib.metadata import entry_points, version
 
 import click
 
-from meshnode.cli import ask
+from meshnode.cli import ask, coordination
 from meshnode.cli.demo import demo
 from meshnode.cli.run import run
 
@@ -35,5 +35,8 @@ def main() -> None:
     """An embedded peer-to-peer mesh for Python."""
 
 
-for command in (run, demo, ask.members, ask.raft, ask.agents, ask.call, ask.devices, ask.leave, ask.status):
+for command in (
+    *(run, demo, ask.members, ask.raft, ask.agents, ask.call, ask.devices, ask.leave, ask.status),
+    *(coordination.locks, coordination.config),
+):
     main.add_command(command)

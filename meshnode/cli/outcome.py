@@ -12,6 +12,7 @@ import click
 import trio
 
 from meshnode.errors import (
+    LockTimeout,
     MeshError,
     NotFound,
     OutcomeUnknown,
@@ -40,7 +41,7 @@ def exit_code(error: BaseException) -> int:
             return USAGE
         case NotFound() | UnknownAgentType() | UnknownMethod():
             return NOT_FOUND
-        case OutcomeUnknown() | TurnTimeout():
+        case OutcomeUnknown() | TurnTimeout() | LockTimeout():
             return TIMEOUT
         case Unavailable():
             return UNAVAILABLE

@@ -16,7 +16,16 @@ from consensus.messages import ConfChange, Message, Role
 from consensus.status import Status
 from consensus.storage import DurableLog, open_log
 from meshnode import wire
-from meshnode.errors import DataDirectoryError, OldCopy, OperatorError, StorageFailed, Unavailable, WrongMesh
+from meshnode.coordination.commands import Command as CoordinationCommand
+from meshnode.errors import (
+    DataDirectoryError,
+    OldCopy,
+    OperatorError,
+    OutcomeUnknown,
+    StorageFailed,
+    Unavailable,
+    WrongMesh,
+)
 from meshnode.host import Host
 from meshnode.identity import NodeId
 from meshnode.links import Channel, Links
@@ -139,6 +148,11 @@ class MetadataGroup:
         """Whether this node leads."""
         return self._raft.role is Role.LEADER
 
+    @property
+    def term(self) -> int:
+        """The present term, as far as this node knows."""
+        return self.status.term
+
     async def until_leader(self) -> None:
         """Wait until this node leads."""
         await self._raft.until_leader()
@@ -150,9 +164,9 @@ class MetadataGroup:
             Unavailable: no quorum agreed in time; it may be agreed on yet.
         """
         try:
-            outcome = await self._raft.propose(wire.encode(command), timeout_s=PROPOSAL_TIMEOUT_S)
-        except (ProposalDropped, ProposalUnknown) as error:
-            raise Unavailable(f"the Raft group did not agree: {error}") from error
+            outcome = await self.agree(command, PROPOSAL_TIMEOUT_S)
+        except OutcomeUnknown as error:
+            raise Unavailable(str(error)) from error
         assert isinstance(outcome, Outcome)
         return outcome
 
@@ -168,6 +182,20 @@ class MetadataGroup:
             await self._raft.read_index(timeout_s=PROPOSAL_TIMEOUT_S)
         except ProposalDropped as error:
             raise Unavailable(f"the Raft group did not confirm what the metadata is: {error}") from error
+
+    async def agree(self, command: Command | CoordinationCommand, timeout_s: float) -> object:
+        """Have a command applied, on any node; what `Metadata.apply` returned for it.
+
+        Raises:
+            Unavailable: it is surely in no log.
+            OutcomeUnknown: it may be agreed on, or be yet.
+        """
+        try:
+            return await self._raft.propose(wire.encode(command), timeout_s=timeout_s)
+        except ProposalDropped as error:
+            raise Unavailable(f"the Raft group did not agree: {error}") from error
+        except ProposalUnknown as error:
+            raise OutcomeUnknown(f"the Raft group did not agree in time: {error}") from error
 
     async def change_configuration(self, change: ConfChange) -> None:
         """Change who votes and who follows; on the leader.

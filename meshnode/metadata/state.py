@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from meshnode import wire
+from meshnode.coordination.commands import Command as CoordinationCommand
+from meshnode.coordination.commands import Reply
+from meshnode.coordination.state import Coordination
 from meshnode.identity import Address, Boot, Epoch, MeshId, NodeId, PartitionId, Start
 from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Register, RowChange, Step
 from meshnode.metadata.rows import Phase, Row
@@ -51,7 +54,11 @@ class Outcome(enum.Enum):
 class Metadata:
     """Applies committed commands. Nothing here depends on anything but their order.
 
-    ``on_row`` and ``on_node`` are told of each change, with the new value (None for a forgotten node).
+    ``on_row`` and ``on_node`` are told of each change, with the new value (None for a forgotten node);
+    ``on_coordination`` that locks or the configuration have changed.
+
+    Attributes:
+        coordination: locks and the replicated configuration.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class Metadata:
         *,
         on_row: Callable[[PartitionId, Row], None] = lambda _partition, _row: None,
         on_node: Callable[[NodeId, NodeRecord | None], None] = lambda _node_id, _record: None,
+        on_coordination: Callable[[], None] = lambda: None,
     ) -> None:
         self.founding: Founding | None = None
         self.generation = 0
@@ -66,6 +74,7 @@ class Metadata:
         """The log index of the last command that changed anything."""
         self.nodes: dict[NodeId, NodeRecord] = {}
         self.rows: dict[PartitionId, Row] = {}
+        self.coordination = Coordination(on_coordination)
         self._on_row = on_row
         self._on_node = on_node
 
@@ -79,19 +88,31 @@ class Metadata:
         record = self.nodes.get(node_id)
         return Start(Boot(0), 0) if record is None else Start(record.boot, record.nonce)
 
-    def apply(self, index: int, data: bytes) -> Outcome:
+    def stamp(self, index: int) -> int:
+        """A log index with the recovery generation above it (rule 13): it grows also where a log is recovered."""
+        return self.generation << GENERATION_SHIFT | index
+
+    def apply(self, index: int, data: bytes) -> Outcome | Reply:
         """Carry out the command at log ``index``. Bytes that this version can't read would split the mesh: they raise.
 
         Raises:
             WireError: the command is of a newer version than this node: upgrade it.
         """
-        outcome = self._carry_out(index, data)
+        command = wire.decode(data)
+        if isinstance(command, CoordinationCommand):
+            return self.coordination.apply(self.stamp(index), command)
+        outcome = self._carry_out(index, command)
         if outcome is Outcome.DONE:
             self.version = index
+            match command:
+                case Register():
+                    self.coordination.node_started(self.stamp(index), command.node_id, command.boot)
+                case Forget():
+                    self.coordination.node_forgotten(self.stamp(index), command.node_id)
+        self.coordination.passed(self.stamp(index))
         return outcome
 
-    def _carry_out(self, index: int, data: bytes) -> Outcome:
-        command = wire.decode(data)
+    def _carry_out(self, index: int, command: object) -> Outcome:
         match command:
             case Found():
                 return self._found(command)

@@ -77,6 +77,24 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - partitions-base: only an activation changes `base`, to the replicas.
 - partitions-row-sound: a row names its primary among distinct replicas, and within an epoch neither changes.
 
+- locks-token: no two sections hold a lock under one token.
+- locks-order: who asks for a lock after another one was granted it gets a higher token.
+- locks-interleaved: a resource that refuses lower tokens never sees two sections under one.
+- locks-overlap: where no process is stopped and no clock is off, a section ends before the next one begins.
+- locks-fair: a lock is granted to the oldest claim of all of its names.
+- locks-stuck: and that one is granted it.
+- locks-grant: under one token for as long as it lasts.
+- locks-left-behind: in calm, no lock stays claimed by processes that are gone.
+
+- config-torn: what a transaction set is seen together or not at all.
+- config-ttl: where no clock is off, a key is there for its TTL.
+- coordination-same-state: nodes that have applied the same commands hold the same locks, sessions and keys.
+- watch-order: revisions rise.
+- watch-gap: a watcher sees every revision that another one sees.
+- watch-differs: a revision is the same for all.
+- watch-lost: an acknowledged change is seen by who watches.
+- watch-state: the changes that were watched make the keys that there are.
+
 - prediction-reference: an answer is what the reference computes with a model that was published.
 - prediction-fresh: what was published in calm is soon what everybody uses.
 - prediction-tallies: the rows of an agent are those of all its classes together.
@@ -115,6 +133,7 @@ LIVENESS: Final = frozenset(
         "liveness-partitions",
         "liveness-replicas",
         "liveness-agents",
+        "locks-left-behind",
     }
 )
 """Those that say that something will happen. All others say that something never does."""

@@ -123,6 +123,7 @@ class PlacementWorld:
         data = wire.encode(command)
         self._log.append(data)
         outcome = self.metadata.apply(len(self._log), data)
+        assert isinstance(outcome, Outcome)
         self.trace.note(self.heap.now, len(self._log), _COMMITTED, len(data) << 8 | list(Outcome).index(outcome))
         return outcome
 

@@ -5,7 +5,7 @@ import functools
 import random
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import outcome
@@ -78,6 +78,7 @@ class Cluster:
         self.absent: set[int] = {late.node for late in plan.faults.late_starts}
         """Nodes that are not there yet, or for good."""
         self.is_over = False
+        self._programs: list[Callable[[Node], Awaitable[None]]] = []
         self._nursery = nursery
         self._agents = agents
         self._fail = fail
@@ -165,6 +166,13 @@ class Cluster:
             program = functools.partial(_leave, node)
             self.processes[number].main.spawn(self._beside[number], program, f"n{number} leaves")
 
+    def beside(self, program: Callable[[Node], Awaitable[None]]) -> None:
+        """Run the program in the process of each node, from now or from its start on, as one that embeds the node."""
+        self._programs.append(program)
+        for number, node in sorted(self.nodes.items()):
+            run = functools.partial(program, node)
+            self.processes[number].main.spawn(self._beside[number], run, f"n{number} program")
+
     def visit(self, number: int, *, seed: str) -> None:
         """A stranger comes to the node."""
         if self._stranger is None:
@@ -235,6 +243,8 @@ class Cluster:
                 self._beside[number] = beside
                 if not self.processes[number].is_stray:
                     self.nodes[number] = node
+                    for program in self._programs:
+                        beside.start_soon(program, node)
                 try:
                     await node.left.wait()
                     self._has_left.add(number)

@@ -21,12 +21,16 @@ class Observer:
         # As long as the run: one entry for each version of the metadata that was seen.
         self._versions: dict[int, tuple[int, str]] = {}
         self._seen_version: dict[Node, int] = {}
+        # The same for locks and the configuration, by the stamp of the last command.
+        self._stamps: dict[int, tuple[int, str]] = {}
+        self._seen_stamp: dict[Node, int] = {}
         self._ids: dict[int, NodeId] = {}
 
     def look(self) -> None:
         """Check what is to be seen right now."""
         for number, node in sorted(self._cluster.nodes.items()):
             self._look_at_metadata(number, node)
+            self._look_at_coordination(number, node)
 
     def _look_at_metadata(self, number: int, node: Node) -> None:
         metadata = node.metadata
@@ -40,6 +44,17 @@ class Observer:
         if known != digest:
             message = f"n{first} and n{number} disagree about the metadata at version {metadata.version}"
             self._violated("raft-state-machine", message, first, number)
+
+    def _look_at_coordination(self, number: int, node: Node) -> None:
+        state = node.metadata.coordination
+        if not state.version or self._seen_stamp.get(node) == state.seen:
+            return
+        self._seen_stamp[node] = state.seen
+        digest = xxh3_64_hexdigest(repr(state.freeze()).encode())
+        first, known = self._stamps.setdefault(state.seen, (number, digest))
+        if known != digest:
+            message = f"n{first} and n{number} disagree about locks, sessions or keys at {state.seen}"
+            self._violated("coordination-same-state", message, first, number)
 
     def _violated(self, invariant: str, message: str, *nodes: int) -> None:
         self._fail(Violation(invariant, virtual_s=self._cluster.events.now, message=message, nodes=nodes))

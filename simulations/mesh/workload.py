@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from meshnode import Agent
+from meshnode import Agent, Node
 from simulations.checkers.models import Model
 from simulations.checkers.violation import Violation
 from simulations.hosts import Trace
@@ -36,6 +36,9 @@ from simulations.plan import Plan
 
 Step = Callable[[SimClient], Awaitable[object]]
 """One thing that a client does, again and again."""
+
+Beside = Callable[[Node], Awaitable[None]]
+"""What runs beside a node."""
 
 
 class MisusedWorld(Exception):
@@ -75,6 +78,7 @@ class World:
         *,
         paths: Paths,
         under_faults: Callable[[Step], Awaitable[None]],
+        beside: Callable[[Beside], None],
         fail: Callable[[Violation], None],
     ) -> None:
         self.plan = plan
@@ -87,6 +91,7 @@ class World:
         self._trace = trace
         self._paths = paths
         self._under_faults = under_faults
+        self._beside = beside
         self._fail = fail
 
     @property
@@ -110,6 +115,13 @@ class World:
             BaseException: whatever else a step raises.
         """
         await self._under_faults(step)
+
+    def beside(self, program: Beside) -> None:
+        """Run the program beside each node, in its process, whenever it runs: as one that embeds the node.
+
+        It is paused, slowed and killed with its node. What it raises ends the node, and is a bug of somebody's.
+        """
+        self._beside(program)
 
     def outside(self, service: object) -> Any:
         """The service's methods as agents reach them; see `simulations.mesh.outside.Outside`.

@@ -15,6 +15,7 @@ from simulations.checkers.history import Json
 from simulations.checkers.models import REGISTER
 from simulations.mesh.agents import Classifier, Counter, Refusal, Register, seen_in_vain
 from simulations.mesh.client import TIMEOUTS_S, SimClient
+from simulations.mesh.coordination import config, locks
 from simulations.mesh.counting import Counting
 from simulations.mesh.habits import Habits, act_at_once, choose, draw_pause_s
 from simulations.mesh.predictions import predict
@@ -98,6 +99,8 @@ WORKLOADS: Mapping[str, Workload] = {
     "counter": Workload((Counter,), counter),
     "kv": Workload((Register,), kv),
     "predict": Workload((Classifier,), predict),
+    "locks": Workload((), locks),
+    "config": Workload((), config),
 }
 """By name."""
 

@@ -28,6 +28,7 @@ from simulations.kernel import Events, Process, simulate
 from simulations.mesh.agreement import Agreement
 from simulations.mesh.allocation import Allocation
 from simulations.mesh.beliefs import Beliefs
+from simulations.mesh.claims import Claims
 from simulations.mesh.client import CAUSED_BY_FAULTS, LANES, SimClient
 from simulations.mesh.cluster import Cluster, leaves
 from simulations.mesh.injector import Injector
@@ -100,6 +101,7 @@ class _Run:
             self._beliefs,
             Allocation(self._now, self._fail),
             Storage(self._now, self._fail),
+            Claims(self._now, self._fail),
         )
         self._ways_out = Paths(plan.seed)
         self._world = World(
@@ -109,6 +111,7 @@ class _Run:
             self._clients,
             paths=self._ways_out,
             under_faults=self._under_faults,
+            beside=lambda program: self._cluster.beside(program),
             fail=self._fail,
         )
 

@@ -250,6 +250,7 @@ class Mesh:
         before = dict(self.metadata.rows)
         self._index += 1
         outcome = self.metadata.apply(self._index, wire.encode(command))
+        assert isinstance(outcome, Outcome)
         for partition, row in self.metadata.rows.items():
             old = before.get(partition)
             if old is None or row.epoch != old.epoch:

@@ -27,7 +27,9 @@ class Log:
 
     def append(self, command: Command) -> Outcome:
         self.commands.append(command)
-        return self.metadata.apply(len(self.commands), wire.encode(command))
+        outcome = self.metadata.apply(len(self.commands), wire.encode(command))
+        assert isinstance(outcome, Outcome)
+        return outcome
 
     def change(self, change: RowChange) -> Outcome:
         return self.append(ChangeRows((change,)))

@@ -73,7 +73,7 @@ def hunt(mutant: Mutant, clean: Path, *, levels: tuple[int, ...], seeds: dict[in
         for level in levels:
             if level < mutant.level:
                 continue
-            caught = look(tree, level, mutant.worlds, FIRST_SEED, FIRST_SEED + seeds[level] - 1)
+            caught = look(tree, level, mutant.where(level), FIRST_SEED, FIRST_SEED + seeds[level] - 1)
             if caught.is_caught:
                 break
     if caught.is_caught:
@@ -81,16 +81,16 @@ def hunt(mutant: Mutant, clean: Path, *, levels: tuple[int, ...], seeds: dict[in
     return caught
 
 
-def look(tree: Path, level: int, worlds: tuple[str, ...], first: int, last: int) -> Catch:
+def look(tree: Path, level: int, where: tuple[str, ...], first: int, last: int) -> Catch:
     """Try seeds in a process of its own that imports the tree. Raises BadPatch if it ends by an error."""
-    command = [sys.executable, "-P", str(_TRIAL), str(tree), str(level), ",".join(worlds), str(first), str(last)]
+    command = [sys.executable, "-P", str(_TRIAL), str(tree), str(level), ",".join(where), str(first), str(last)]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONHASHSEED": "0"}
     done = subprocess.run(command, env=environment, cwd=tree, capture_output=True, text=True, timeout=TRIAL_S)
     if done.returncode:
         raise BadPatch(done.stderr[-2000:])
     found = json.loads(done.stdout.splitlines()[-1])
     return Catch(
-        level, found["where"] or ",".join(worlds), found["invariant"], found["seed"], found["seeds"], found["seconds"],
+        level, found["where"] or ",".join(where), found["invariant"], found["seed"], found["seeds"], found["seconds"],
         found["story"],
     )  # fmt: skip
 
@@ -100,6 +100,6 @@ def _check(mutant: Mutant, clean: Path, caught: Catch) -> None:
     seen = f"{caught.invariant} {caught.story}"
     if BROKEN.search(seen) or (caught.invariant == "harness" and NOT_FORMED not in caught.story):
         raise BadPatch(f"{mutant.name}: {seen[-2000:]}")
-    without = look(clean, caught.level, mutant.worlds, caught.seed, caught.seed)
+    without = look(clean, caught.level, mutant.where(caught.level), caught.seed, caught.seed)
     if without.is_caught:
         raise BadPatch(f"seed {caught.seed} of the tree without {mutant.name} fails too: {without.story[:2000]}")

@@ -40,6 +40,7 @@ class Mutant:
         wrong: what is wrong, in a sentence.
         edits: what makes it so; most mistakes take one.
         worlds: of level 1, that may find it. Without any, only whole nodes can.
+        workloads: of whole nodes, that may find it, in turns.
         invariants: patterns of those that may catch it. That an assertion of the node's may, goes without saying.
         is_easy: found within ten seeds.
     """
@@ -48,6 +49,7 @@ class Mutant:
     wrong: str
     edits: tuple[Edit, ...]
     worlds: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ("counter", "kv")
     invariants: tuple[str, ...]
     is_easy: bool = False
 
@@ -55,6 +57,10 @@ class Mutant:
     def level(self) -> int:
         """The lowest level that can find it."""
         return 1 if self.worlds else 2
+
+    def where(self, level: int) -> tuple[str, ...]:
+        """The worlds or workloads of the level that may find it."""
+        return self.worlds if level == 1 else self.workloads
 
     def expects(self, invariant: str) -> bool:
         """Whether this is a way in which the mistake may show."""

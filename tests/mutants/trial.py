@@ -1,9 +1,10 @@
 """Looks for a violation in the tree that comes first on the path: run as a script by `hunt`, never imported.
 
-    python -P trial.py TREE LEVEL WORLDS FIRST LAST
+    python -P trial.py TREE LEVEL WHERE FIRST LAST
 
-Tries the seeds in order and prints one JSON object: ``seeds`` tried, CPU ``seconds`` taken, and of the first violation
-``seed``, ``where``, ``invariant`` and ``story``; the invariant is empty if there was none.
+WHERE is worlds of level 1, or workloads of level 2, which take turns. Tries the seeds in order and prints one JSON
+object: ``seeds`` tried, CPU ``seconds`` taken, and of the first violation ``seed``, ``where``, ``invariant`` and
+``story``; the invariant is empty if there was none.
 """
 
 import json
@@ -20,9 +21,6 @@ RUN_CPU_S = 120.0
 
 ENDLESS = "endless-run"
 
-WORKLOADS = ("counter", "kv")
-"""Of whole nodes, in turns."""
-
 
 class _Endless(BaseException):
     """A run does not end. No code of the tree catches this."""
@@ -32,10 +30,10 @@ def _end_run(_signal: int, _frame: FrameType | None) -> None:
     raise _Endless
 
 
-def _tries(level: int, worlds: list[str], first: int, last: int) -> Iterator[tuple[int, str, str, str]]:
+def _tries(level: int, where: list[str], first: int, last: int) -> Iterator[tuple[int, str, str, str]]:
     """Seed, where, invariant and story of each run."""
     seeds = range(first, last + 1)
-    return _of_cores(worlds, seeds) if level == 1 else _of_nodes(seeds)
+    return _of_cores(where, seeds) if level == 1 else _of_nodes(where, seeds)
 
 
 def _of_cores(worlds: list[str], seeds: range) -> Iterator[tuple[int, str, str, str]]:
@@ -48,17 +46,17 @@ def _of_cores(worlds: list[str], seeds: range) -> Iterator[tuple[int, str, str, 
             yield seed, world, "" if violation is None else violation.invariant, str(violation)
 
 
-def _of_nodes(seeds: range) -> Iterator[tuple[int, str, str, str]]:
+def _of_nodes(workloads: list[str], seeds: range) -> Iterator[tuple[int, str, str, str]]:
     from simulations.campaign import run_plan
     from simulations.mesh.swarm import draw_plan
 
     for seed in seeds:
-        workload = WORKLOADS[seed % len(WORKLOADS)]
+        workload = workloads[seed % len(workloads)]
         result = run_plan(draw_plan(seed, workload=workload))
         yield seed, workload, result.invariant, result.story
 
 
-def main(tree: str, level: int, worlds: list[str], first: int, last: int) -> dict[str, object]:
+def main(tree: str, level: int, where: list[str], first: int, last: int) -> dict[str, object]:
     """See the module."""
     import simulations
 
@@ -70,20 +68,20 @@ def main(tree: str, level: int, worlds: list[str], first: int, last: int) -> dic
     began_s = time.process_time()
     found: dict[str, object] = {"seed": 0, "where": "", "invariant": "", "story": ""}
     seed = first
-    tries = _tries(level, worlds, first, last)
+    tries = _tries(level, where, first, last)
     try:
         signal.setitimer(signal.ITIMER_PROF, RUN_CPU_S)
-        for seed, where, invariant, story in tries:
+        for seed, place, invariant, story in tries:
             if invariant:
-                found = {"seed": seed, "where": where, "invariant": invariant, "story": story}
+                found = {"seed": seed, "where": place, "invariant": invariant, "story": story}
                 break
             signal.setitimer(signal.ITIMER_PROF, RUN_CPU_S)
     except _Endless:
-        found = {"seed": seed + 1, "where": ",".join(worlds), "invariant": ENDLESS, "story": f"{RUN_CPU_S} s of CPU"}
+        found = {"seed": seed + 1, "where": ",".join(where), "invariant": ENDLESS, "story": f"{RUN_CPU_S} s of CPU"}
     signal.setitimer(signal.ITIMER_PROF, 0.0)
     return found | {"seeds": seed - first + 1, "seconds": time.process_time() - began_s}
 
 
 if __name__ == "__main__":
-    _, _tree, _level, _worlds, _first, _last = sys.argv
-    sys.stdout.write(json.dumps(main(_tree, int(_level), _worlds.split(","), int(_first), int(_last))))
+    _, _tree, _level, _where, _first, _last = sys.argv
+    sys.stdout.write(json.dumps(main(_tree, int(_level), _where.split(","), int(_first), int(_last))))
