@@ -36,8 +36,9 @@ from meshnode.membership.udp import Membership
 from meshnode.metadata.commands import ChangeRows, Found, Register
 from meshnode.metadata.group import MetadataGroup, open_raft_log
 from meshnode.metadata.leadership import Leadership
+from meshnode.metadata.nodes import NodeRecord
 from meshnode.metadata.rows import Row
-from meshnode.metadata.state import Metadata, NodeRecord
+from meshnode.metadata.state import Metadata
 from meshnode.partitions.driver import Partitions
 from meshnode.partitions.journal import Journal
 from meshnode.prediction import EngineBackend, Predictor

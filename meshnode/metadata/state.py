@@ -1,41 +1,20 @@
 """The replicated metadata: the same on every node that has applied the same commands."""
 
 import enum
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import assert_never
 
 from meshnode import wire
-from meshnode.identity import Address, Boot, Epoch, MeshId, NodeId, PartitionId, Start
+from meshnode.identity import Boot, Epoch, NodeId, PartitionId, Start
 from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Register, RowChange, Step
+from meshnode.metadata.image import MetadataState, pieces_of, state_from
+from meshnode.metadata.nodes import Founding, NodeRecord
 from meshnode.metadata.rows import Phase, Row
 from meshnode.placement import check_partitions
 
 GENERATION_SHIFT = 40
 """An epoch is (recovery generation, number) in one integer, the generation in the high bits (rule 13)."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRecord:
-    """What the mesh knows for good of one of its nodes."""
-
-    node_id: NodeId
-    boot: Boot
-    name: str
-    address: Address
-    weight: int
-    zone: str
-    nonce: int = 0
-    is_leaving: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Founding:
-    """What was fixed when the mesh was founded."""
-
-    mesh_id: MeshId
-    partitions: int
-    replication: int
 
 
 class Outcome(enum.Enum):
@@ -69,6 +48,37 @@ class Metadata:
         self._on_row = on_row
         self._on_node = on_node
 
+    # ---- snapshots
+
+    def freeze(self) -> Callable[[], Iterable[bytes]]:
+        """Keep the present state; the function gives out its image, in another thread."""
+        frozen = MetadataState(self.founding, self.generation, self.version, dict(self.nodes), dict(self.rows))
+        return lambda: pieces_of(frozen)
+
+    def restore(self, pieces: Iterable[bytes]) -> Callable[[], None]:
+        """Read an image, in another thread; the function puts its state in the place of the present one.
+
+        Raises:
+            WireError: it is none that this version can read.
+        """
+        state = state_from(pieces)
+        return lambda: self._become(state)
+
+    def _become(self, state: MetadataState) -> None:
+        gone = [node_id for node_id in self.nodes if node_id not in state.nodes]
+        nodes = [record for node_id, record in state.nodes.items() if self.nodes.get(node_id) != record]
+        rows = [(partition, row) for partition, row in state.rows.items() if self.rows.get(partition) != row]
+        self.founding, self.generation, self.version = state.founding, state.generation, state.version
+        self.nodes, self.rows = state.nodes, state.rows
+        for node_id in gone:
+            self._on_node(node_id, None)
+        for record in nodes:
+            self._on_node(record.node_id, record)
+        for partition, row in rows:
+            self._on_row(partition, row)
+
+    # ---- questions
+
     def boot_of(self, node_id: NodeId) -> Boot:
         """The latest start of a node that is registered; 0 if none is."""
         record = self.nodes.get(node_id)
@@ -78,6 +88,8 @@ class Metadata:
         """The latest start of a node that is registered; one of boot 0 if none is."""
         record = self.nodes.get(node_id)
         return Start(Boot(0), 0) if record is None else Start(record.boot, record.nonce)
+
+    # ---- commands
 
     def apply(self, index: int, data: bytes) -> Outcome:
         """Carry out the command at log ``index``. Bytes that this version can't read would split the mesh: they raise.
