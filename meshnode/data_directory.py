@@ -9,6 +9,7 @@ from consensus.records import REMEDY, RecordScan, frame
 from meshnode import wire
 from meshnode.errors import DataDirectoryError
 from meshnode.identity import Boot, MeshId, NodeId, node_id_text
+from meshnode.metadata.config import VOTERS_DEFAULT
 
 PATH = "identity"
 
@@ -31,7 +32,7 @@ class Identity:
     """The content of the file.
 
     Attributes:
-        partitions, replication: of the mesh that this node founded; 0 on every other node.
+        partitions, replication, voters: of the mesh that this node founded; without meaning on every other node.
     """
 
     node_id: NodeId
@@ -40,6 +41,7 @@ class Identity:
     mesh_id: MeshId
     partitions: int = 0
     replication: int = 0
+    voters: int = VOTERS_DEFAULT
 
     @property
     def owner(self) -> bytes:

@@ -198,6 +198,7 @@ class Node(Access):
                 mesh_id=mesh_id,
                 partitions=config.partitions,
                 replication=config.replication,
+                voters=config.voters,
             )
             await self._on_disk(save_identity, disk, identity)
         elif identity.standing is Standing.BORN:
@@ -273,17 +274,17 @@ class Node(Access):
         self.links.introduce_as(hello, self._address_of)
         founding = None
         if identity.partitions:  # the founder may have ended before its first command was committed
-            founding = Found(identity.mesh_id, identity.partitions, identity.replication)
+            founding = Found(identity.mesh_id, identity.partitions, identity.replication, identity.voters)
         self.leadership = Leadership(
             host,
             config.allocator,
+            config.voting,
             self.group,
             node_id=self.node_id,
             links=self.links,
             members=lambda: self.membership.members,
             on_move=self.partitions.move,
             founding=founding,
-            voters_max=config.voters,
         )
 
     async def _start_rooms(self, nursery: trio.Nursery) -> None:

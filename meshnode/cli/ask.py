@@ -99,7 +99,7 @@ def members(node: Asked, as_json: bool) -> None:
                 member["name"],
                 member["address"],
                 member["state"],
-                "leader" if member["leader"] else "voter" if member["voter"] else "",
+                "leader" if member["leader"] else "voter" if member["voter"] else "follower",
                 member["primaries"],
                 member["id"],
             )

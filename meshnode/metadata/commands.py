@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from meshnode import wire
 from meshnode.identity import NODE_ID_MAX, Address, Boot, Epoch, MeshId, NodeId, PartitionId, check_address, check_text
+from meshnode.metadata.config import VOTERS_DEFAULT
 from meshnode.metadata.rows import Phase
 
 WEIGHT_MAX = 1000
@@ -22,6 +23,7 @@ class Found:
     mesh_id: MeshId
     partitions: int
     replication: int
+    voters: int = VOTERS_DEFAULT
 
 
 @wire.message(0x41)

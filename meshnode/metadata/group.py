@@ -180,13 +180,9 @@ class MetadataGroup:
         except (ProposalDropped, ProposalUnknown) as error:
             raise Unavailable(f"the configuration was not changed: {error}") from error
 
-    async def hand_over(self) -> None:
-        """As leader, have another voter lead, if there is one; wait until it does, or a moment."""
-        others = [voter for voter in self.status.voters if voter != self._node_id]
-        if not self.is_leader or not others:
-            return
-        matched = {peer.node: peer.match for peer in self.status.progress}
-        self._raft.transfer_leadership(max(others, key=lambda voter: matched.get(voter, 0)))
+    async def hand_over(self, to: NodeId) -> None:
+        """As leader, have another voter lead; wait until it does, or a moment."""
+        self._raft.transfer_leadership(to)
         with self._host.deadline(self._host.now() + PROPOSAL_TIMEOUT_S):
             while self.is_leader:
                 await self._raft.status_changed()

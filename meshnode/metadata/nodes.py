@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from meshnode.identity import Address, Boot, MeshId, NodeId
+from meshnode.metadata.config import VOTERS_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +27,4 @@ class Founding:
     mesh_id: MeshId
     partitions: int
     replication: int
+    voters: int = VOTERS_DEFAULT

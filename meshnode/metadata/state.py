@@ -8,6 +8,7 @@ from typing import assert_never
 from meshnode import wire
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId, Start
 from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Register, RowChange, Step
+from meshnode.metadata.config import VOTERS_CHOICES
 from meshnode.metadata.image import MetadataState, pieces_of, state_from
 from meshnode.metadata.nodes import Founding, NodeRecord
 from meshnode.metadata.rows import Phase, Row
@@ -126,9 +127,9 @@ class Metadata:
             check_partitions(command.partitions)
         except ValueError:
             return Outcome.INVALID
-        if command.replication < 1:
+        if command.replication < 1 or command.voters not in VOTERS_CHOICES:
             return Outcome.INVALID
-        self.founding = Founding(command.mesh_id, command.partitions, command.replication)
+        self.founding = Founding(command.mesh_id, command.partitions, command.replication, command.voters)
         return Outcome.DONE
 
     def _register(self, command: Register) -> Outcome:
