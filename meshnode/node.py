@@ -241,6 +241,7 @@ class Node(Access):
             election_timeout_s=config.election_timeout_s,
             config=config.group,
             links=self.links,
+            candidates=self.others,
         )
         journal = Journal(host, disk, config.partition, identity.owner)
         self.partitions = Partitions(
@@ -295,6 +296,7 @@ class Node(Access):
         await nursery.start(self.agents.run)
         nursery.start_soon(self.partitions.run)
         await nursery.start(self.group.run)
+        nursery.start_soon(self.group.relay.run)
         await nursery.start(self.host.own_loop, self.membership.run)
         await nursery.start(self.predictor.run)
         nursery.start_soon(self.reception.run)
@@ -335,6 +337,11 @@ class Node(Access):
             # Whoever is registered is worth a knock while this node knows nobody.
             known = [other.address for other in self.metadata.nodes.values() if other.node_id != self.node_id]
             self.membership.join(known[-SEEDS_MAX:])
+
+    def others(self) -> list[NodeId]:
+        """Who seems to be there beside this node."""
+        members = self.membership.members.values()
+        return [member.node_id for member in members if member.is_live and member.node_id != self.node_id]
 
     def _link_ended(self, peer: NodeId, _was_linked: bool) -> None:
         self.group.link_ended(peer)

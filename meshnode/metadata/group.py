@@ -1,7 +1,9 @@
 """This node's part in the mesh's one Raft group: the log on disk, the metadata, proposals."""
 
 import contextlib
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import trio
 
@@ -12,7 +14,7 @@ from consensus.driver import RaftNode
 from consensus.errors import CorruptLog, ForeignLog, LostLog, MalformedMessage, ProposalDropped, StorageError
 from consensus.errors import OutcomeUnknown as ProposalUnknown
 from consensus.founding import founding
-from consensus.messages import ConfChange, Message, Role
+from consensus.messages import ConfChange, Configuration, Message, MessageKind, Role
 from consensus.status import Status
 from consensus.storage import DurableLog, open_log
 from meshnode import wire
@@ -23,6 +25,9 @@ from meshnode.links import Channel, Links
 from meshnode.log import get_logger
 from meshnode.metadata.commands import Command, Register
 from meshnode.metadata.config import GroupConfig
+from meshnode.metadata.history import Applied, History
+from meshnode.metadata.relay import Relay
+from meshnode.metadata.relayed import News
 from meshnode.metadata.state import Metadata, Outcome
 
 DIRECTORY = "raft"
@@ -33,10 +38,16 @@ PROPOSAL_TIMEOUT_S = 5.0
 PAUSE_S = 0.2
 """Between two tries of a proposal that was dropped, as while there is no leader."""
 
+HEARING_TIMEOUTS = 2
+"""Election timeouts without a word of the leader after which a node looks for another one to tell it. A voter stands
+for election by then; a learner may have been taken out of the group, which nobody tells it."""
+
 HEARTBEATS_PER_TIMEOUT = 5
 """In the shortest time after which a follower stands for election. They are most of what an idle mesh sends, and each
 wakes two processes. Streams lose none while they last, so one that is late means a path or a process that stalls. What
 has to be far below the timeout is how long a message is under way (Raft paper 5.6), not the pause between two."""
+
+_OF_LEADERS = frozenset({MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT})
 
 
 @wire.message(0x20)
@@ -52,6 +63,10 @@ class MetadataGroup:
 
     Args:
         log: opened by `open_raft_log`.
+        candidates: whom this node could follow, where the group itself tells it nothing.
+
+    Attributes:
+        relay: what brings the metadata to nodes outside the group. To be run beside the group.
     """
 
     def __init__(
@@ -64,8 +79,12 @@ class MetadataGroup:
         election_timeout_s: float,
         config: GroupConfig,
         links: Links,
+        candidates: Callable[[], Sequence[NodeId]],
     ) -> None:
         self.metadata = metadata
+        self._history = History(metadata)
+        self._heard_at_s = -math.inf
+        self._hearing_s = HEARING_TIMEOUTS * election_timeout_s
         self._host = host
         self._node_id = node_id
         self._links = links
@@ -79,11 +98,21 @@ class MetadataGroup:
         self._raft = RaftNode(
             settings,
             log=log,
-            machine=metadata,
+            machine=self._history,
             clock=host,
             run_blocking=host.run_blocking,
             rng=host.rng,
             send=self._send,
+        )
+        self.relay = Relay(
+            host,
+            metadata,
+            self._history,
+            links,
+            node_id=node_id,
+            member_news=self._member_news,
+            propose=self._propose_here,
+            candidates=candidates,
         )
         self._logger = get_logger()
 
@@ -109,6 +138,7 @@ class MetadataGroup:
     def receive(self, sender: NodeId, message: object) -> None:
         """A message of the channel RAFT."""
         if not isinstance(message, RaftBytes):
+            self.relay.receive(sender, message)
             return
         try:
             decoded = codec.decode(message.message)
@@ -116,23 +146,59 @@ class MetadataGroup:
             self._logger.debug("dropped what is no message of Raft", sender=sender, reason=str(error))
             return
         if decoded.sender == sender:
+            if decoded.kind in _OF_LEADERS and sender == self._raft.leader:
+                self._heard_at_s = self._host.now()
             self._raft.receive(decoded)
 
     def link_ended(self, peer: NodeId) -> None:
         """Messages to the peer were lost."""
-        if peer in self.status.configuration.members:
+        self.relay.lost(peer)
+        if peer in self.member_status.configuration.members:
             self._raft.report_unreachable(peer)
 
     @property
-    def status(self) -> Status:
-        """The Raft node at this moment."""
+    def member_status(self) -> Status:
+        """The Raft node at this moment. It knows what the group last told it, which may be long ago."""
         return self._raft.status()
+
+    @property
+    def status(self) -> Status:
+        """The Raft group as this node knows it, from the group itself or from another node."""
+        status = self._raft.status()
+        if self._is_told:
+            return status
+        news, position = self.relay.news, max(self._history.position, status.applied)
+        if news.term < status.term:
+            return replace(status, leader=0, commit=max(position, status.commit), applied=position)
+        return replace(
+            status,
+            leader=news.leader,
+            term=news.term,
+            commit=max(position, status.commit),
+            applied=position,
+            configuration=Configuration(voters=news.voters, learners=news.learners),
+        )
 
     @property
     def leader(self) -> NodeId | None:
         """Who leads, as far as this node knows."""
-        leader = self._raft.leader
+        leader = self._raft.leader if self._is_told else self.relay.news.leader
         return NodeId(leader) if leader else None
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether the group itself tells this node what is agreed on."""
+        if self.is_leader:
+            return True
+        return bool(self._raft.leader) and self._host.now() < self._heard_at_s + self._hearing_s
+
+    def _member_news(self) -> News | None:
+        if not self._is_told:
+            return None
+        status = self._raft.status()
+        self._history.advance(status.applied)
+        voters, learners = (tuple(map(NodeId, nodes)) for nodes in (status.configuration.electorate, status.learners))
+        return News(NodeId(status.leader), status.term, voters, learners)
 
     @property
     def is_leader(self) -> bool:
@@ -149,12 +215,32 @@ class MetadataGroup:
         Raises:
             Unavailable: no quorum agreed in time; it may be agreed on yet.
         """
-        try:
-            outcome = await self._raft.propose(wire.encode(command), timeout_s=PROPOSAL_TIMEOUT_S)
-        except (ProposalDropped, ProposalUnknown) as error:
-            raise Unavailable(f"the Raft group did not agree: {error}") from error
+        data = wire.encode(command)
+        if self._is_told or not self.relay.news.leader:
+            outcome = (await self._propose_member(data)).outcome
+        else:
+            outcome = await self.relay.propose(data, timeout_s=PROPOSAL_TIMEOUT_S)
         assert isinstance(outcome, Outcome)
         return outcome
+
+    async def _propose_member(self, command: bytes) -> Applied:
+        try:
+            applied = await self._raft.propose(command, timeout_s=PROPOSAL_TIMEOUT_S)
+        except (ProposalDropped, ProposalUnknown) as error:
+            raise Unavailable(f"the Raft group did not agree: {error}") from error
+        assert isinstance(applied, Applied)
+        if applied.outcome is None:
+            raise Unavailable("agreed on, but this node was too far behind to see what it did")
+        return applied
+
+    async def _propose_here(self, command: bytes) -> int:
+        """Where the command is in the log, or the last one, without one. For a node that takes this one for leader."""
+        if not self.is_leader:
+            raise Unavailable("this node does not lead the Raft group")
+        if not command:
+            await self._read_member()
+            return self._history.newest
+        return (await self._propose_member(command)).index
 
     async def read(self) -> None:
         """Wait until the metadata here has all that was agreed on before this call, on any node.
@@ -164,6 +250,12 @@ class MetadataGroup:
         Raises:
             Unavailable: no leader confirmed it in time.
         """
+        if self._is_told or not self.relay.news.leader:
+            await self._read_member()
+        else:
+            await self.relay.read(timeout_s=PROPOSAL_TIMEOUT_S)
+
+    async def _read_member(self) -> None:
         try:
             await self._raft.read_index(timeout_s=PROPOSAL_TIMEOUT_S)
         except ProposalDropped as error:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from consensus.messages import ChangeKind, ConfChange, Configuration
+from consensus.messages import Configuration
 from consensus.status import Status
 from meshnode.errors import NameTaken, OperatorError, Unavailable
 from meshnode.host import Host
@@ -95,7 +95,7 @@ class Leadership:
         self._heard_at_s[node_id] = self._host.now()
 
     async def admit(self, candidate: Register) -> None:
-        """As leader, let a node in: it is registered, and follows the log.
+        """As leader, let a node in: it is registered.
 
         Raises:
             NameTaken: a live node has its name.
@@ -120,8 +120,6 @@ class Leadership:
                 )
         self._admitted_at_s[candidate.node_id] = self._host.now()
         await self._group.propose(candidate)
-        if candidate.node_id not in self._group.status.configuration.members:
-            await self._group.change_configuration(ConfChange(ChangeKind.ADD_LEARNER, candidate.node_id))
 
     def health(self) -> dict[NodeId, Health]:
         """What this node thinks of each registered node; meaningful on the leader."""
@@ -199,7 +197,6 @@ class Leadership:
             target=founding.voters,
             config=self._voting,
             quiet_s=now - max(self._unchanged_since_s, self._since_s),
-            stand_bys=len(self._metadata.nodes),
         )
         if step is None:
             return

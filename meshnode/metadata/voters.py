@@ -107,7 +107,6 @@ def next_step(
     target: int,
     config: VotersConfig,
     quiet_s: float,
-    stand_bys: int = STAND_BYS,
 ) -> Step | None:
     """What to change now; None where all is well, or nothing can be done.
 
@@ -118,7 +117,7 @@ def next_step(
     """
     if configuration.is_joint:
         return None
-    group = _Group(configuration, peers, leader, wanted_voters(peers, target=target), config, quiet_s, stand_bys)
+    group = _Group(configuration, peers, leader, wanted_voters(peers, target=target), config, quiet_s)
     return (
         group.hand_over()
         or group.drop_voter()
@@ -138,12 +137,10 @@ class _Group:
         wanted: int,
         config: VotersConfig,
         quiet_s: float,
-        stand_bys: int,
     ) -> None:
         self._peers = peers
         self._leader = leader
         self._wanted = wanted
-        self._stand_bys = stand_bys
         self._config = config
         self._quiet_s = quiet_s
         self._voters = frozenset(map(NodeId, configuration.voters))
@@ -269,16 +266,16 @@ class _Group:
         for node in sorted(self._learners - self._stand_by):
             if node not in self._peers or not self._peers[node].is_live:
                 return Step(Action.REMOVE, node, f"it {self._fate(node)}")
-        if len(self._stand_by) < self._stand_bys:
+        if len(self._stand_by) < STAND_BYS:
             best = self._best(filter(self._is_free, self._peers))
-            return None if best is None else Step(Action.TAKE_IN, best, f"{self._stand_bys} stand-bys are wanted")
-        if len(self._stand_by) > self._stand_bys:
+            return None if best is None else Step(Action.TAKE_IN, best, f"{STAND_BYS} stand-bys are wanted")
+        if len(self._stand_by) > STAND_BYS:
 
             def rank(node: NodeId) -> tuple[int, float, NodeId]:
                 return -self._zones[self._peers[node].zone], self._peers[node].for_s, node
 
             node = min(self._stand_by, key=rank)
-            return Step(Action.REMOVE, node, f"{self._stand_bys} stand-bys are enough")
+            return Step(Action.REMOVE, node, f"{STAND_BYS} stand-bys are enough")
         return None
 
     def _is_free(self, node: NodeId) -> bool:

@@ -40,7 +40,7 @@ class Agreement(Listener):
     def _sent(self, group: MetadataGroup, message: Message) -> None:
         node, life = self._processes[group.metadata]
         if life == self._lives[node]:
-            self._checker.look(group.status, group._log, life=life)
+            self._checker.look(group.member_status, group._log, life=life)
             self._checker.sent(message)
 
     def _synced(self, log: DurableLog) -> None:
