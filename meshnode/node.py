@@ -94,6 +94,8 @@ class Node(Access):
         self.application = load_application(config.app)
         for cls in (*agents, ModelShelf):
             self.application.add(cls)
+        # Of members that were there: one entry for each at most.
+        self.gone_since_s: dict[NodeId, float] = {}
         self._has_duties = False
         self._belonging = Belonging(self)
         self._log = get_logger()
@@ -400,6 +402,12 @@ class Node(Access):
                         state=event.member.state.name.lower(),
                         term=self.group.status.term,
                     )
+                    if event.member.is_live:
+                        self.gone_since_s.pop(event.member.node_id, None)
+                    else:
+                        self.gone_since_s.setdefault(event.member.node_id, self.host.now())
+                        for forgotten in self.gone_since_s.keys() - self.membership.members.keys():
+                            del self.gone_since_s[forgotten]
                     self.leadership.look_soon()
                 else:
                     self._log.warning("no seed answers; trying again", attempts=event.attempts)

@@ -111,31 +111,6 @@ def members(node: Asked, as_json: bool) -> None:
 
 
 @click.group()
-def raft() -> None:
-    """The Raft group."""
-
-
-@raft.command("status")
-@asks
-def raft_status(node: Asked, as_json: bool) -> None:
-    """Term, leader, voters and progress, as the asked node sees them; the leader alone knows how far the others are."""
-    status = node.view("raft_status")
-
-    def text() -> str:
-        leader = status["leader_name"] or "unknown"
-        lines = [
-            f"{status['name']} is {status['role']} in term {status['term']}; leader {leader}",
-            f"committed {status['commit']}, applied {status['applied']}",
-            f"voters   {', '.join(status['voters']) or '-'}",
-            f"learners {', '.join(status['learners']) or '-'}",
-        ]
-        lines += [f"  {peer['name']}: {peer['state']}, has {peer['match']}" for peer in status["followers"]]
-        return "\n".join(lines)
-
-    show(status, text, as_json=as_json)
-
-
-@click.group()
 def agents() -> None:
     """Agents and where they are."""
 

@@ -6,6 +6,7 @@ import click
 
 from meshnode.cli import ask
 from meshnode.cli.demo import demo
+from meshnode.cli.raft import doctor, raft
 from meshnode.cli.run import run
 
 COMMANDS_GROUP = "meshnode.commands"
@@ -35,5 +36,5 @@ def main() -> None:
     """An embedded peer-to-peer mesh for Python."""
 
 
-for command in (run, demo, ask.members, ask.raft, ask.agents, ask.call, ask.devices, ask.leave, ask.status):
+for command in (run, demo, ask.members, raft, doctor, ask.agents, ask.call, ask.devices, ask.leave, ask.status):
     main.add_command(command)

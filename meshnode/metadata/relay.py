@@ -39,6 +39,9 @@ PROPOSED_MAX = 1024
 class Relay:
     """Of one node. `run` beside the Raft node.
 
+    Attributes:
+        led_at_s: when it last heard of a leader, or began.
+
     Args:
         member_news: what the Raft group tells this node itself; None where it tells nothing.
         propose: has a command agreed on by this node's own Raft, or none, which only reads; where that was.
@@ -71,6 +74,7 @@ class Relay:
         self._moved = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._proposed = 0
+        self.led_at_s = host.now()
         history.on_change = self.moved
 
     @property
@@ -89,6 +93,8 @@ class Relay:
             while True:
                 self._work = trio.Event()
                 now = self._host.now()
+                if self.news.leader:
+                    self.led_at_s = now
                 is_told = self._member_news() is not None
                 self._send(self._follower.rest(now) if is_told else self._follower.seek(now))
                 self._send(self._feeder.pump(self.news, now))
