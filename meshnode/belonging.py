@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshnode.control import Join
-from meshnode.errors import MeshError, OldCopy, Unavailable
+from meshnode.errors import GroupRecovered, MeshError, OldCopy, Unavailable
 from meshnode.identity import NodeId, Start, node_id_text
 from meshnode.joining import join_mesh
 from meshnode.log import get_logger
@@ -45,10 +45,12 @@ class Belonging:
 
         Raises:
             OldCopy: the data directory is an old copy, or another process runs on a copy of it.
+            GroupRecovered: the Raft group goes on without what this node's log has.
             OperatorError: it can't be registered.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_when_refused)
+            nursery.start_soon(self._end_when_recovered)
             nursery.start_soon(self._stay_registered)
 
     def refused(self, refusal: MeshError) -> None:
@@ -106,6 +108,15 @@ class Belonging:
         raise OldCopy(
             "the data directory is an old copy, or another node runs on a copy of it: a member of the mesh says: "
             f"{self._refusal} Start with another one than {self._node.config.data}, an empty one"
+        )
+
+    async def _end_when_recovered(self) -> None:
+        """What this node's log has, and what it voted for, may contradict what the recovered group agrees on."""
+        group = self._node.group
+        await group.recovered.wait()
+        raise GroupRecovered(
+            f"the mesh's Raft group was recovered, as generation {group.generation}, without this node's log, which is "
+            f"set aside in {self._node.config.data}. Start the node again: it takes the metadata from the others"
         )
 
     # ---- leaving

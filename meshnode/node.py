@@ -23,7 +23,7 @@ from meshnode.config import NodeConfig
 from meshnode.control import Alive, Join, Joined
 from meshnode.data_directory import Identity, Standing, load_identity, save_identity
 from meshnode.directory import NodeDirectory
-from meshnode.errors import OldCopy, OperatorError, StorageFailed, Unavailable
+from meshnode.errors import GroupRecovered, OldCopy, OperatorError, StorageFailed, Unavailable
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, MeshId, NodeId, PartitionId, node_id_text
 from meshnode.joining import NoMesh, check_mesh, join_mesh, literal_addresses
@@ -154,6 +154,11 @@ class Node(Access):
                     superseded = replace(self.identity, standing=Standing.SUPERSEDED)
                     await self._on_disk(save_identity, disk, superseded)
                 raise
+            except* GroupRecovered:
+                with trio.CancelScope(shield=True):
+                    anew = replace(self.identity, generation=self.group.generation)
+                    await self._on_disk(save_identity, disk, anew)
+                raise
 
     async def _on_disk(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Raises StorageFailed where the work raises OSError."""
@@ -231,7 +236,9 @@ class Node(Access):
     async def _open_rooms(self, disk: Disk, bound: Address, seeds: tuple[Address, ...]) -> None:
         host, config, identity = self.host, self.config, self.identity
         founder = identity.node_id if identity.standing is Standing.FOUNDING else None
-        log = await self._on_disk(functools.partial(open_raft_log, disk, identity.owner, founder=founder))
+        log = await self._on_disk(
+            functools.partial(open_raft_log, disk, identity.raft_directory, identity.owner, founder=founder)
+        )
         if founder is not None:
             self.identity = identity = replace(identity, standing=Standing.MEMBER)
             await self._on_disk(save_identity, disk, identity)
@@ -243,6 +250,7 @@ class Node(Access):
             election_timeout_s=config.election_timeout_s,
             config=config.group,
             links=self.links,
+            generation=identity.generation,
             candidates=self.others,
         )
         journal = Journal(host, disk, config.partition, identity.owner)

@@ -1,12 +1,19 @@
 """Commands for operators of the Raft group; docs/raft.md is their guide."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
+import trio
 
 from meshnode.cli.ask import Asked, TextType, asks
-from meshnode.cli.outcome import ERROR, show
+from meshnode.cli.outcome import ERROR, run, show
+from meshnode.data_directory import PATH
+from meshnode.errors import DataDirectoryError
+from meshnode.host import RealHost
+from meshnode.identity import NodeId, node_id_text
+from meshnode.recovery import Survey, recover, survey
 
 REMOVE_TIMEOUT_S = 130.0
 """More than the node takes before it says what holds it up."""
@@ -63,6 +70,67 @@ def raft_remove(lost: str, node: Asked, as_json: bool) -> None:
     """Have NODE, which is lost for good, forgotten. For one that is there: meshnode leave."""
     done = node.view("raft_remove", timeout_s=REMOVE_TIMEOUT_S, node=lost)
     show(done, lambda: f"{done['removed']} ({done['id']}) is removed", as_json=as_json)
+
+
+@raft.command("recover")
+@click.option("--data", required=True, type=click.Path(file_okay=False), help="Data directory of a node that is down.")
+@click.option(
+    "--survivor",
+    "survivors",
+    type=TextType(),
+    multiple=True,
+    required=True,
+    help="A node that is still there, by name or id; this one too. Repeat it for each.",
+)
+@click.option("--give-up", type=TextType(), help="The voters that are lost, with commas, in place of the question.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout.")
+def raft_recover(data: str, survivors: tuple[str, ...], give_up: str | None, as_json: bool) -> None:
+    """Make a new Raft group from the log of one node, when the old one has lost its quorum for good.
+
+    Read docs/raft.md first. What the lost voters agreed on without this node is lost, and none of them may ever run
+    again. Take the survivor whose log ends last.
+    """
+
+    async def carry_out() -> dict[str, Any]:
+        if not await trio.to_thread.run_sync((Path(data) / PATH).exists):
+            raise DataDirectoryError(f"{data} is no data directory of a node: it has no file {PATH}")
+        async with RealHost().disk(data) as disk:
+            found = await trio.to_thread.run_sync(survey, disk)
+            named = [found.resolve(text) for text in survivors]
+            given_up = found.given_up(named)
+            _confirm(found, named, given_up, give_up)
+            identity = await trio.to_thread.run_sync(recover, disk, found, named)
+        return {
+            "generation": identity.generation,
+            "last": found.last,
+            "term": found.term,
+            "survivors": [node_id_text(node_id) for node_id in named],
+            "given_up": [node_id_text(node_id) for node_id in given_up],
+        }
+
+    done = run(carry_out)
+    text = (
+        f"generation {done['generation']} of the Raft group begins with this node: start it, then the other survivors"
+    )
+    show(done, lambda: text, as_json=as_json)
+
+
+def _confirm(found: Survey, survivors: list[NodeId], given_up: tuple[NodeId, ...], answer: str | None) -> None:
+    """Have the operator name what is given up."""
+    names = sorted(map(found.name_of, given_up))
+    lost, voters, kept = ", ".join(names), map(found.name_of, found.voters), map(found.name_of, survivors)
+    for line in (
+        f"this node's log ends at index {found.last} of term {found.term}, agreed on up to {found.committed} at least",
+        f"voters: {', '.join(voters)}; survivors: {', '.join(kept)}",
+        f"LOST: all that {lost} agreed on beyond it: nodes that joined or left, rows of partitions",
+        "LOST: partitions with a majority of their copies on nodes that are gone",
+        f"{lost} must never run again on their data directories",
+    ):
+        click.echo(line, err=True)
+    if answer is None:
+        answer = click.prompt("type the names of the voters that are given up, with commas", err=True)
+    if sorted(name.strip() for name in answer.split(",")) != names:
+        raise click.UsageError(f"{answer!r:.200} are not the voters to give up, {','.join(names)}: nothing was done")
 
 
 @click.command()

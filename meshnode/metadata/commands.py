@@ -75,6 +75,15 @@ class Forget:
     node_id: NodeId
 
 
+@wire.message(0x46)
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """The Raft group lost its quorum and was made anew from one node's log (rule 13): these nodes are there still."""
+
+    generation: int
+    survivors: tuple[NodeId, ...]
+
+
 NOBODY = NodeId(0)
 NEVER = Boot(0)
 
@@ -111,4 +120,4 @@ class ChangeRows:
     changes: tuple[RowChange, ...]
 
 
-Command = Found | Register | Leaving | Forget | ChangeRows
+Command = Found | Register | Leaving | Forget | ChangeRows | Recover

@@ -28,9 +28,7 @@ from meshnode.metadata.config import GroupConfig
 from meshnode.metadata.history import Applied, History
 from meshnode.metadata.relay import Relay
 from meshnode.metadata.relayed import News
-from meshnode.metadata.state import Metadata, Outcome
-
-DIRECTORY = "raft"
+from meshnode.metadata.state import GENERATION_SHIFT, Metadata, Outcome
 
 PROPOSAL_TIMEOUT_S = 5.0
 """Several elections: after it a proposal is made again, which a command always allows."""
@@ -63,9 +61,12 @@ class MetadataGroup:
 
     Args:
         log: opened by `open_raft_log`.
+        generation: of the group, as far as the log was begun for one; see `meshnode.recovery`.
         candidates: whom this node could follow, where the group itself tells it nothing.
 
     Attributes:
+        generation: of the group, as this node's Raft knows it.
+        recovered: set when the group turns out to have been recovered without this node's log.
         relay: what brings the metadata to nodes outside the group. To be run beside the group.
     """
 
@@ -79,9 +80,12 @@ class MetadataGroup:
         election_timeout_s: float,
         config: GroupConfig,
         links: Links,
+        generation: int,
         candidates: Callable[[], Sequence[NodeId]],
     ) -> None:
         self.metadata = metadata
+        self.recovered = trio.Event()
+        self.generation = max(generation, log.initial_state()[0].term >> GENERATION_SHIFT)
         self._history = History(metadata)
         self._heard_at_s = -math.inf
         self._hearing_s = HEARING_TIMEOUTS * election_timeout_s
@@ -145,10 +149,25 @@ class MetadataGroup:
         except MalformedMessage as error:
             self._logger.debug("dropped what is no message of Raft", sender=sender, reason=str(error))
             return
-        if decoded.sender == sender:
+        if decoded.sender == sender and self._is_of_this_group(decoded):
             if decoded.kind in _OF_LEADERS and sender == self._raft.leader:
                 self._heard_at_s = self._host.now()
             self._raft.receive(decoded)
+
+    def _is_of_this_group(self, message: Message) -> bool:
+        """Whether it comes neither from a group that was lost nor from one that was recovered without this log."""
+        if self.recovered.is_set():
+            return False
+        generation = message.term >> GENERATION_SHIFT
+        if generation == self.generation or not message.term:
+            return True
+        if generation < max(self.generation, self.metadata.generation):
+            return False
+        self.generation = generation
+        if self._raft.status().term:
+            self.recovered.set()  # only a log that has nothing yet can be of any group
+            return False
+        return True
 
     def link_ended(self, peer: NodeId) -> None:
         """Messages to the peer were lost."""
@@ -299,7 +318,7 @@ class MetadataGroup:
         self._links.send(NodeId(message.to), Channel.RAFT, RaftBytes(codec.encode(message)))
 
 
-def open_raft_log(disk: Disk, owner: bytes, *, founder: NodeId | None) -> DurableLog:
+def open_raft_log(disk: Disk, directory: str, owner: bytes, *, founder: NodeId | None = None) -> DurableLog:
     """Open the log (blocks); a founder's empty log gets its first entry.
 
     Raises:
@@ -307,7 +326,7 @@ def open_raft_log(disk: Disk, owner: bytes, *, founder: NodeId | None) -> Durabl
         WrongMesh: it is of another mesh or node.
     """
     try:
-        log = open_log(disk, DIRECTORY, owner=owner)
+        log = open_log(disk, directory, owner=owner)
     except CorruptLog as error:
         raise DataDirectoryError(str(error)) from error
     except ForeignLog as error:

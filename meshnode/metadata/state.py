@@ -7,7 +7,7 @@ from typing import assert_never
 
 from meshnode import wire
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId, Start
-from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Register, RowChange, Step
+from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Recover, Register, RowChange, Step
 from meshnode.metadata.config import VOTERS_CHOICES
 from meshnode.metadata.image import MetadataState, pieces_of, state_from
 from meshnode.metadata.nodes import Founding, NodeRecord
@@ -15,7 +15,8 @@ from meshnode.metadata.rows import Phase, Row
 from meshnode.placement import check_partitions
 
 GENERATION_SHIFT = 40
-"""An epoch is (recovery generation, number) in one integer, the generation in the high bits (rule 13)."""
+"""An epoch is (recovery generation, number) in one integer, the generation in the high bits (rule 13). So is a term of
+the Raft group, so that whatever a group says that was replaced is old."""
 
 
 class Outcome(enum.Enum):
@@ -114,6 +115,8 @@ class Metadata:
                 return self._leaving(command.node_id)
             case Forget():
                 return self._forget(command.node_id)
+            case Recover():
+                return self._recover(command)
             case ChangeRows():
                 outcomes = [self._change_row(change) for change in command.changes]
                 return Outcome.DONE if Outcome.DONE in outcomes or not outcomes else outcomes[0]
@@ -166,6 +169,15 @@ class Metadata:
             return Outcome.INVALID
         del self.nodes[node_id]
         self._on_node(node_id, None)
+        return Outcome.DONE
+
+    def _recover(self, command: Recover) -> Outcome:
+        if command.generation != self.generation + 1:
+            return Outcome.STALE
+        self.generation = command.generation
+        for node_id, record in self.nodes.items():
+            if node_id not in command.survivors:
+                self._set_node(replace(record, is_leaving=True))
         return Outcome.DONE
 
     def _set_node(self, record: NodeRecord) -> Outcome:
