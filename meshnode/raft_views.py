@@ -1,6 +1,6 @@
 """What operators see of the Raft group, and ask of it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from consensus.quorum import majority
@@ -27,7 +27,7 @@ async def raft_status(node: "Node", _arguments: Any) -> Any:
     """This node's view of the Raft group."""
     status = node.group.status
     leader = NodeId(status.leader)
-    voters, learners = ([NodeId(member) for member in members] for members in (status.voters, status.learners))
+    voters, learners = (_by_name(node, members) for members in (status.voters, status.learners))
     return {
         "id": node_id_text(node.node_id),
         "name": node.config.name,
@@ -54,6 +54,10 @@ async def raft_status(node: "Node", _arguments: Any) -> Any:
     }
 
 
+def _by_name(node: "Node", members: Iterable[int]) -> list[NodeId]:
+    return sorted(map(NodeId, members), key=lambda member: (name_of(node, member), member))
+
+
 def _wanted(node: "Node") -> int:
     founding = node.metadata.founding
     if founding is None:
@@ -66,7 +70,7 @@ def _missing(node: "Node") -> list[dict[str, Any]]:
     """The voters that don't seem to be there, as this node sees it."""
     return [
         {"name": name_of(node, voter), "id": node_id_text(voter), "gone_s": _gone_s(node, voter)}
-        for voter in map(NodeId, node.group.status.voters)
+        for voter in _by_name(node, node.group.status.voters)
         if not _is_there(node, voter)
     ]
 

@@ -124,7 +124,7 @@ def _confirm(found: Survey, survivors: list[NodeId], given_up: tuple[NodeId, ...
         f"voters: {', '.join(voters)}; survivors: {', '.join(kept)}",
         f"LOST: all that {lost} agreed on beyond it: nodes that joined or left, rows of partitions",
         "LOST: partitions with a majority of their copies on nodes that are gone",
-        f"{lost} must never run again on their data directories",
+        f"{lost} must not run again before the new group is there, and then hear of it",
     ):
         click.echo(line, err=True)
     if answer is None:
