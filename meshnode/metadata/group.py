@@ -18,7 +18,15 @@ from consensus.messages import ConfChange, Configuration, Message, MessageKind, 
 from consensus.status import Status
 from consensus.storage import DurableLog, open_log
 from meshnode import wire
-from meshnode.errors import DataDirectoryError, OldCopy, OperatorError, StorageFailed, Unavailable, WrongMesh
+from meshnode.errors import (
+    DataDirectoryError,
+    OldCopy,
+    OperatorError,
+    OutcomeUnknown,
+    StorageFailed,
+    Unavailable,
+    WrongMesh,
+)
 from meshnode.host import Host
 from meshnode.identity import NodeId
 from meshnode.links import Channel, Links
@@ -115,7 +123,7 @@ class MetadataGroup:
             links,
             node_id=node_id,
             member_news=self._member_news,
-            propose=self._propose_here,
+            agree=self._agree_for_others,
             candidates=candidates,
         )
         self._logger = get_logger()
@@ -234,32 +242,48 @@ class MetadataGroup:
         Raises:
             Unavailable: no quorum agreed in time; it may be agreed on yet.
         """
-        data = wire.encode(command)
-        if self._is_told or not self.relay.news.leader:
-            outcome = (await self._propose_member(data)).outcome
-        else:
-            outcome = await self.relay.propose(data, timeout_s=PROPOSAL_TIMEOUT_S)
+        try:
+            outcome = await self.agree(command, PROPOSAL_TIMEOUT_S)
+        except OutcomeUnknown as error:
+            raise Unavailable(str(error)) from error
         assert isinstance(outcome, Outcome)
         return outcome
 
-    async def _propose_member(self, command: bytes) -> Applied:
+    async def agree(self, command: Command, timeout_s: float) -> object:
+        """Have a command applied, on any node; what `Metadata.apply` returned for it.
+
+        Raises:
+            Unavailable: it is surely in no log.
+            OutcomeUnknown: it may be agreed on, or be yet.
+        """
+        data = wire.encode(command)
+        if self._is_told or not self.relay.news.leader:
+            outcome = (await self._agree_here(data, timeout_s)).outcome
+        else:
+            outcome = self._history.outcome_at(await self.relay.agree(data, timeout_s))
+        if outcome is None:
+            raise OutcomeUnknown("agreed on, but this node was too far behind to see what it did")
+        return outcome
+
+    async def _agree_here(self, command: bytes, timeout_s: float) -> Applied:
+        """Have a command agreed on by this node's own Raft."""
         try:
-            applied = await self._raft.propose(command, timeout_s=PROPOSAL_TIMEOUT_S)
-        except (ProposalDropped, ProposalUnknown) as error:
+            applied = await self._raft.propose(command, timeout_s=timeout_s)
+        except ProposalDropped as error:
             raise Unavailable(f"the Raft group did not agree: {error}") from error
+        except ProposalUnknown as error:
+            raise OutcomeUnknown(f"the Raft group did not agree in time: {error}") from error
         assert isinstance(applied, Applied)
-        if applied.outcome is None:
-            raise Unavailable("agreed on, but this node was too far behind to see what it did")
         return applied
 
-    async def _propose_here(self, command: bytes) -> int:
+    async def _agree_for_others(self, command: bytes) -> int:
         """Where the command is in the log, or the last one, without one. For a node that takes this one for leader."""
         if not self.is_leader:
             raise Unavailable("this node does not lead the Raft group")
         if not command:
             await self._read_member()
             return self._history.newest
-        return (await self._propose_member(command)).index
+        return (await self._agree_here(command, PROPOSAL_TIMEOUT_S)).index
 
     async def read(self) -> None:
         """Wait until the metadata here has all that was agreed on before this call, on any node.
@@ -272,7 +296,10 @@ class MetadataGroup:
         if self._is_told or not self.relay.news.leader:
             await self._read_member()
         else:
-            await self.relay.read(timeout_s=PROPOSAL_TIMEOUT_S)
+            try:
+                await self.relay.agree(b"", PROPOSAL_TIMEOUT_S)
+            except OutcomeUnknown as error:
+                raise Unavailable(str(error)) from error
 
     async def _read_member(self) -> None:
         try:

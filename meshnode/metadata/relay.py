@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import trio
 
-from meshnode.errors import MeshError, Overloaded, Unavailable, error_from_code
+from meshnode import wire
+from meshnode.errors import MeshError, OperatorError, OutcomeUnknown, Overloaded, Unavailable, error_from_code
 from meshnode.host import Host
 from meshnode.identity import NodeId
-from meshnode.links import Channel, Links, Requests
+from meshnode.links import Channel, LinkLost, Links, Requests
 from meshnode.metadata.feeding import Feeder, Outgoing
 from meshnode.metadata.following import Follower
 from meshnode.metadata.history import History
@@ -44,7 +45,7 @@ class Relay:
 
     Args:
         member_news: what the Raft group tells this node itself; None where it tells nothing.
-        propose: has a command agreed on by this node's own Raft, or none, which only reads; where that was.
+        agree: has a command agreed on by this node's own Raft, or none, which only reads; where that was.
         candidates: whom this node could follow.
     """
 
@@ -57,7 +58,7 @@ class Relay:
         *,
         node_id: NodeId,
         member_news: Callable[[], News | None],
-        propose: Callable[[bytes], Awaitable[int]],
+        agree: Callable[[bytes], Awaitable[int]],
         candidates: Callable[[], Sequence[NodeId]],
     ) -> None:
         self._host = host
@@ -66,7 +67,7 @@ class Relay:
         self._links = links
         self._node_id = node_id
         self._member_news = member_news
-        self._propose = propose
+        self._agree = agree
         self._feeder = Feeder(history, lambda: b"".join(metadata.freeze()()))
         self._follower = Follower(history, lambda image: metadata.restore([image])(), candidates, host.rng)
         self._answers: Requests[Proposed] = Requests(links, Channel.RAFT)
@@ -74,6 +75,7 @@ class Relay:
         self._moved = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._proposed = 0
+        self._unreadable: wire.WireError | None = None
         self.led_at_s = host.now()
         history.on_change = self.moved
 
@@ -87,11 +89,20 @@ class Relay:
         return replace(news, path=(*news.path, self._node_id))
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled.
+
+        Raises:
+            OperatorError: what was agreed on is of a newer version than this node.
+        """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             while True:
                 self._work = trio.Event()
+                if self._unreadable is not None:
+                    raise OperatorError(
+                        f"what the mesh agreed on can't be read: {self._unreadable}. It is of a newer version: upgrade "
+                        "this node"
+                    ) from self._unreadable
                 now = self._host.now()
                 if self.news.leader:
                     self.led_at_s = now
@@ -120,7 +131,10 @@ class Relay:
         now = self._host.now()
         match message:
             case Agreed() | StatePart() | Declined():
-                self._send(self._follower.receive(peer, message, now))
+                try:
+                    self._send(self._follower.receive(peer, message, now))
+                except wire.WireError as error:
+                    self._unreadable = error
                 self._work.set()
             case Follow():
                 self._send(self._feeder.follow(peer, message, self.news, now))
@@ -142,35 +156,31 @@ class Relay:
 
     # ---- proposals
 
-    async def propose(self, command: bytes, *, timeout_s: float) -> object:
-        """Have the leader propose a command, and wait until it is applied here; what it did.
+    async def agree(self, command: bytes, timeout_s: float) -> int:
+        """Have the leader propose a command, and wait until it is applied here; where it is in the log.
+
+        Without a command, wait until all is applied here that was agreed on before.
 
         Raises:
-            Unavailable: no leader is known, or it did not answer in time: the command may be agreed on yet.
-            Overloaded: it has too much to do.
+            Unavailable: no leader is known, or it did not take it.
+            OutcomeUnknown: the command may be agreed on, or be yet.
         """
-        outcome = self._history.outcome_at(await self._ask(command, timeout_s))
-        if outcome is None:
-            raise Unavailable("agreed on, but this node was too far behind to see what it did")
-        return outcome
-
-    async def read(self, *, timeout_s: float) -> None:
-        """Wait until the metadata here has all that was agreed on before this call. Raises Unavailable."""
-        await self._ask(b"", timeout_s)
-
-    async def _ask(self, command: bytes, timeout_s: float) -> int:
-        """Ask the leader, and be as far as it was when it answered."""
         leader = self._follower.news.leader
         if not leader:
             raise Unavailable("this node hears from no leader of the Raft group: propose again later")
         with self._host.deadline(self._host.now() + timeout_s):
-            answer = await self._answers.ask(leader, lambda number: Propose(number, command))
+            try:
+                answer = await self._answers.ask(leader, lambda number: Propose(number, command))
+            except LinkLost as error:
+                if error.was_sent:
+                    raise OutcomeUnknown(f"the leader may have proposed it: {error}") from error
+                raise
             if answer.code:
                 raise error_from_code(answer.code, answer.reason)
             while self._history.position < answer.position:
                 await self._moved.wait()
             return answer.position
-        raise Unavailable(f"no word of it within {timeout_s:g} s: it may be agreed on yet")
+        raise OutcomeUnknown(f"no word of it within {timeout_s:g} s: it may be agreed on yet")
 
     def _take_proposal(self, peer: NodeId, proposal: Propose) -> None:
         if peer not in self._metadata.nodes:
@@ -183,7 +193,7 @@ class Relay:
 
     async def _propose_for(self, peer: NodeId, proposal: Propose) -> None:
         try:
-            position = await self._propose(proposal.command)
+            position = await self._agree(proposal.command)
         except MeshError as error:
             self._refuse(peer, proposal, error)
         else:
