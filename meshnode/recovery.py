@@ -69,21 +69,19 @@ class Survey:
         return found[0]
 
     def given_up(self, survivors: Collection[NodeId]) -> tuple[NodeId, ...]:
-        """The voters that are not among the survivors.
+        """The voters that are neither this node nor among the survivors.
 
         Raises:
-            OperatorError: the survivors can go on as they are; or this node is not one of them.
+            OperatorError: the survivors can go on as they are.
         """
-        me = self.identity.node_id
-        if me not in survivors:
-            raise OperatorError(f"{self.name_of(me)}, whose data directory this is, is to be a survivor: name it too")
+        present = {self.identity.node_id, *survivors}
         halves = [half for half in (self.configuration.voters, self.configuration.voters_outgoing) if half]
-        if all(sum(voter in survivors for voter in half) >= majority(len(half)) for half in halves):
+        if all(len(present.intersection(half)) >= majority(len(half)) for half in halves):
             raise OperatorError(
                 "a majority of the voters survives, so nothing is to be recovered: start them, and then have the "
                 "others removed, by meshnode raft remove NODE"
             )
-        return tuple(voter for voter in self.voters if voter not in survivors)
+        return tuple(voter for voter in self.voters if voter not in present)
 
 
 def survey(disk: Disk) -> Survey:
@@ -111,22 +109,21 @@ def survey(disk: Disk) -> Survey:
     return Survey(identity, configuration, last, term, state.commit, metadata.generation, names)
 
 
-def recover(disk: Disk, found: Survey, survivors: Collection[NodeId]) -> Identity:
-    """Make the group anew, of this node alone; the other survivors are taken in when they are there.
+def recover(disk: Disk, found: Survey, given_up: Collection[NodeId]) -> Identity:
+    """Make the group anew, of this node alone; others are taken in as they are there.
 
     Args:
         found: what `survey` said of the same directory.
+        given_up: nodes that are lost for good: they are to be forgotten.
 
     Raises:
-        OperatorError: as `Survey.given_up`.
         OSError: the disk refuses. The old group is as it was.
     """
-    found.given_up(survivors)
     identity = replace(found.identity, generation=found.generation + 1)
     _copy(disk, found.identity.raft_directory, identity.raft_directory)
     log = open_raft_log(disk, identity.raft_directory, identity.owner)
     try:
-        entries = tuple(_last_entries(found, identity, survivors))
+        entries = tuple(_last_entries(found, identity, given_up))
         log.append(HardState(entries[-1].term, vote=0, commit=entries[-1].index), entries)
         log.sync()
     finally:
@@ -146,7 +143,7 @@ def _replay(log: DurableLog) -> tuple[Metadata, Configuration]:
     return metadata, configuration
 
 
-def _last_entries(found: Survey, identity: Identity, survivors: Collection[NodeId]) -> Iterator[Entry]:
+def _last_entries(found: Survey, identity: Identity, given_up: Collection[NodeId]) -> Iterator[Entry]:
     """What leaves this node as the only member, one change at a time, and raises the generation."""
     me, term, index = identity.node_id, (identity.generation << GENERATION_SHIFT) + 1, found.last
     configuration = found.configuration
@@ -161,7 +158,7 @@ def _last_entries(found: Survey, identity: Identity, survivors: Collection[NodeI
         index += 1
         kind, data = encode_change(change)
         yield Entry(term, index, kind, data)
-    command = wire.encode(Recover(identity.generation, tuple(sorted(survivors))))
+    command = wire.encode(Recover(identity.generation, tuple(sorted(given_up))))
     envelope = Envelope(proposer=me, incarnation=0, sequence=0, term=term)
     yield Entry(term, index + 1, EntryKind.NORMAL, wrap(envelope, command))
 

@@ -79,8 +79,7 @@ def raft_remove(lost: str, node: Asked, as_json: bool) -> None:
     "survivors",
     type=TextType(),
     multiple=True,
-    required=True,
-    help="A node that is still there, by name or id; this one too. Repeat it for each.",
+    help="Another voter that is still there, by name or id. Repeat it for each.",
 )
 @click.option("--give-up", type=TextType(), help="The voters that are lost, with commas, in place of the question.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout.")
@@ -96,10 +95,10 @@ def raft_recover(data: str, survivors: tuple[str, ...], give_up: str | None, as_
             raise DataDirectoryError(f"{data} is no data directory of a node: it has no file {PATH}")
         async with RealHost().disk(data) as disk:
             found = await trio.to_thread.run_sync(survey, disk)
-            named = [found.resolve(text) for text in survivors]
+            named = [found.identity.node_id, *map(found.resolve, survivors)]
             given_up = found.given_up(named)
             _confirm(found, named, given_up, give_up)
-            identity = await trio.to_thread.run_sync(recover, disk, found, named)
+            identity = await trio.to_thread.run_sync(recover, disk, found, given_up)
         return {
             "generation": identity.generation,
             "last": found.last,

@@ -78,10 +78,10 @@ class Forget:
 @wire.message(0x46)
 @dataclass(frozen=True, slots=True)
 class Recover:
-    """The Raft group lost its quorum and was made anew from one node's log (rule 13): these nodes are there still."""
+    """The Raft group lost its quorum and was made anew from one node's log (rule 13): these nodes are lost for good."""
 
     generation: int
-    survivors: tuple[NodeId, ...]
+    lost: tuple[NodeId, ...]
 
 
 NOBODY = NodeId(0)

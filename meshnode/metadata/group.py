@@ -215,9 +215,7 @@ class MetadataGroup:
     @property
     def _is_told(self) -> bool:
         """Whether the group itself tells this node what is agreed on."""
-        if self.is_leader:
-            return True
-        return bool(self._raft.leader) and self._host.now() < self._heard_at_s + self._hearing_s
+        return self.is_leader or self._host.now() < self._heard_at_s + self._hearing_s
 
     def _member_news(self) -> News | None:
         if not self._is_told:

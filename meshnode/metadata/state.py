@@ -175,9 +175,9 @@ class Metadata:
         if command.generation != self.generation + 1:
             return Outcome.STALE
         self.generation = command.generation
-        for node_id, record in self.nodes.items():
-            if node_id not in command.survivors:
-                self._set_node(replace(record, is_leaving=True))
+        for node_id in command.lost:
+            if node_id in self.nodes:
+                self._set_node(replace(self.nodes[node_id], is_leaving=True))
         return Outcome.DONE
 
     def _set_node(self, record: NodeRecord) -> Outcome:

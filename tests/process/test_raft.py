@@ -31,15 +31,15 @@ async def test_a_lost_quorum_is_explained_and_recovered_from_the_log_of_one_node
     outcome = await said_by("doctor", "--node", kept.address)
     assert outcome.code == 1
     assert "2 of the voters n0, n1, n2 are needed, 1 are there; missing: n1 (gone for" in outcome.out
-    outcome = await said_by("raft", "recover", "--data", kept.data, "--survivor", "n0")
+    outcome = await said_by("raft", "recover", "--data", kept.data)
     assert "is locked by a running node" in outcome.message(1)
 
     kept.kill()
-    refused = await said_by("raft", "recover", "--data", kept.data, "--survivor", "n0", "--survivor", "n1")
+    refused = await said_by("raft", "recover", "--data", kept.data, "--survivor", "n1")
     assert "a majority of the voters survives" in refused.message(1)
-    wrong = await said_by("raft", "recover", "--data", kept.data, "--survivor", "n0", "--give-up", "n1")
+    wrong = await said_by("raft", "recover", "--data", kept.data, "--give-up", "n1")
     assert "are not the voters to give up, n1,n2" in wrong.hint()
-    done = await said_by("raft", "recover", "--data", kept.data, "--survivor", "n0", "--give-up", "n2,n1", "--json")
+    done = await said_by("raft", "recover", "--data", kept.data, "--give-up", "n2,n1", "--json")
     assert done.code == 0, done
     assert "LOST: all that n1, n2 agreed on beyond it" in done.err
     assert done.json["generation"] == 1
