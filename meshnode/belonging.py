@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshnode.control import Join
-from meshnode.errors import MeshError, OldCopy, Unavailable
+from meshnode.errors import GroupRecovered, MeshError, OldCopy, Unavailable
 from meshnode.identity import NodeId, Start, node_id_text
 from meshnode.joining import join_mesh
 from meshnode.log import get_logger
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from meshnode.node import Node
 
 LEAVE_POLL_S = 0.1
-
-LET_GO_POLL_S = 5.0
-"""Several elections: a node that still hears from no leader may be one that the mesh has let go."""
 
 REGISTRATION_PATIENCE_S = 10.0
 """Several elections: a start that is not registered by then may be of a node that the mesh has let go."""
@@ -48,10 +45,12 @@ class Belonging:
 
         Raises:
             OldCopy: the data directory is an old copy, or another process runs on a copy of it.
+            GroupRecovered: the Raft group goes on without what this node's log has.
             OperatorError: it can't be registered.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_when_refused)
+            nursery.start_soon(self._end_when_recovered)
             nursery.start_soon(self._stay_registered)
 
     def refused(self, refusal: MeshError) -> None:
@@ -92,15 +91,14 @@ class Belonging:
         return Start(node.identity.boot, node.nonce).is_over(node.metadata.start_of(node.node_id))
 
     async def _ask_back_in(self) -> None:
-        """A node that was let go while it was down is sent no more, so that it can propose nothing: a member has to let
-        it in as if it were new.
+        """For a node that was let go while it was down nothing is proposed: it has to be let in as if it were new.
 
         Raises:
             OperatorError: the mesh never will, as when another node has its name by now.
         """
         node = self._node
         await node.host.sleep_until(node.host.now() + REGISTRATION_PATIENCE_S)
-        known = [node.membership.members[member].address for member in self._others()]
+        known = [node.membership.members[member].address for member in node.others()]
         seeds = (*node.config.join, *known)
         await join_mesh(node.host, node.links, node.reception.joined, Join(0, node.registration), seeds)
 
@@ -112,35 +110,26 @@ class Belonging:
             f"{self._refusal} Start with another one than {self._node.config.data}, an empty one"
         )
 
+    async def _end_when_recovered(self) -> None:
+        """What this node's log has, and what it voted for, may contradict what the recovered group agrees on."""
+        group = self._node.group
+        await group.recovered.wait()
+        raise GroupRecovered(
+            f"the mesh's Raft group was recovered, as generation {group.generation}, without this node's log, which is "
+            f"set aside in {self._node.config.data}. Start the node again: it takes the metadata from the others"
+        )
+
     # ---- leaving
 
     async def _leave_when_forgotten(self) -> None:
         """Whoever asked for it may not wait any more: the node leaves once it is let go."""
         node = self._node
         while node.node_id in node.metadata.nodes:
-            with node.host.deadline(node.host.now() + LET_GO_POLL_S):
-                await node.directory.next_change()
-                continue
-            if self._waits_in_vain() and await self._is_let_go():
-                break
-        else:
-            await self._until_not_needed()
+            await node.directory.next_change()
+        await self._until_not_needed()
         node.membership.leave()
         self._log.info("left the mesh")
         self.left.set()
-
-    def _waits_in_vain(self) -> bool:
-        """Whether this node wants to leave and hears from no leader: it was held up, perhaps, while it was let go, and
-        a node that was removed is sent no more."""
-        record = self._node.metadata.nodes.get(self._node.node_id)
-        return record is not None and record.is_leaving and self._node.group.leader is None
-
-    async def _is_let_go(self) -> bool:
-        """Whether some member says that it leads, and that the Raft group does without this node."""
-        for member in self._others():
-            if await self._does_without_this(member):
-                return True
-        return False
 
     async def _until_not_needed(self) -> None:
         """Go on voting until the Raft group does without this node: it takes its vote to agree on that.
@@ -163,8 +152,3 @@ class Belonging:
             status = await ask_node(self._node, leader, "raft_status")
             return status["role"] == "leader" and me not in (*status["voter_ids"], *status["learner_ids"])
         return False
-
-    def _others(self) -> list[NodeId]:
-        """Who seems to be there beside this node."""
-        members = self._node.membership.members.values()
-        return [member.node_id for member in members if member.is_live and member.node_id != self._node.node_id]

@@ -9,14 +9,18 @@ from meshnode.identity import Address, check_address, check_text
 from meshnode.links.config import LinksConfig
 from meshnode.membership.config import SwimConfig
 from meshnode.metadata.commands import WEIGHT_MAX
-from meshnode.metadata.config import AllocatorConfig, GroupConfig
+from meshnode.metadata.config import (
+    VOTERS_CHOICES,
+    VOTERS_DEFAULT,
+    AllocatorConfig,
+    GroupConfig,
+    VotersConfig,
+)
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.placement import PARTITIONS_DEFAULT, REPLICATION_DEFAULT, check_partitions
 from meshnode.prediction.config import PredictionConfig
 
 PORT_DEFAULT = 7946
-
-VOTERS_DEFAULT = 5
 
 FRAME_BYTES_MIN = RECORD_BYTES_MAX + 2**20
 """A record of an agent crosses in one frame, with what is said about it."""
@@ -38,7 +42,7 @@ class NodeConfig:
         weight: capacity relative to other nodes.
         zone: what fails together with this node.
         partitions, replication: fixed when the mesh is founded; ignored otherwise.
-        voters: how many members vote in the Raft group, at most.
+        voters: how many nodes are to vote in the Raft group, if there are as many; as those.
         election_timeout_s: a leader of the Raft group that is silent for one to two times this is replaced.
 
     Raises:
@@ -62,6 +66,7 @@ class NodeConfig:
     links: LinksConfig = field(default_factory=LinksConfig)
     swim: SwimConfig = field(default_factory=SwimConfig)
     group: GroupConfig = field(default_factory=GroupConfig)
+    voting: VotersConfig = field(default_factory=VotersConfig)
     allocator: AllocatorConfig = field(default_factory=AllocatorConfig)
     partition: PartitionsConfig = field(default_factory=PartitionsConfig)
     agents: AgentsConfig = field(default_factory=AgentsConfig)
@@ -73,7 +78,7 @@ class NodeConfig:
         check_partitions(self.partitions)
         if not 1 <= self.replication <= 7:
             raise ValueError(f"replication is {self.replication}: choose 1 to 7")
-        if self.voters not in (1, 3, 5, 7):
+        if self.voters not in VOTERS_CHOICES:
             raise ValueError(f"voters is {self.voters}: choose 1, 3, 5 or 7")
         if not 1 <= self.weight <= WEIGHT_MAX:
             raise ValueError(f"weight is {self.weight}: choose 1 to {WEIGHT_MAX}")

@@ -9,8 +9,11 @@ from consensus.records import REMEDY, RecordScan, frame
 from meshnode import wire
 from meshnode.errors import DataDirectoryError
 from meshnode.identity import Boot, MeshId, NodeId, node_id_text
+from meshnode.metadata.config import VOTERS_DEFAULT
 
 PATH = "identity"
+
+RAFT_PATH = "raft"
 
 
 class Standing(enum.Enum):
@@ -31,7 +34,8 @@ class Identity:
     """The content of the file.
 
     Attributes:
-        partitions, replication: of the mesh that this node founded; 0 on every other node.
+        generation: of the Raft group whose log this node has; see `meshnode.recovery`.
+        partitions, replication, voters: of the mesh that this node founded; without meaning on every other node.
     """
 
     node_id: NodeId
@@ -40,6 +44,13 @@ class Identity:
     mesh_id: MeshId
     partitions: int = 0
     replication: int = 0
+    voters: int = VOTERS_DEFAULT
+    generation: int = 0
+
+    @property
+    def raft_directory(self) -> str:
+        """Where the log of the Raft group is: each recovery of the group begins one anew."""
+        return RAFT_PATH if not self.generation else f"{RAFT_PATH}.{self.generation}"
 
     @property
     def owner(self) -> bytes:
@@ -55,11 +66,11 @@ def load_identity(disk: Disk, fresh_id: NodeId) -> Identity:
         OSError: the disk refuses.
     """
     if not disk.exists(PATH):
-        if disk.exists("raft") or disk.exists("journal"):
+        if disk.exists(RAFT_PATH) or disk.exists("journal"):
             raise DataDirectoryError(f"the data directory has a node's data but no {PATH}. {REMEDY}")
         identity = Identity(fresh_id, Boot(1), Standing.BORN, MeshId(b""))
     else:
-        kept = _read(disk)
+        kept = read_identity(disk)
         if kept.standing is Standing.SUPERSEDED:
             raise DataDirectoryError(
                 f"the data directory is an old copy: node {node_id_text(kept.node_id)} has gone on elsewhere. Start "
@@ -85,7 +96,13 @@ def save_identity(disk: Disk, identity: Identity) -> None:
     disk.sync_directory("")
 
 
-def _read(disk: Disk) -> Identity:
+def read_identity(disk: Disk) -> Identity:
+    """The identity of the last start.
+
+    Raises:
+        DataDirectoryError: the file is damaged.
+        OSError: there is none, or the disk refuses.
+    """
     file = disk.open(PATH, create=False)
     try:
         records = [payload for _offset, payload in RecordScan(file, PATH)]

@@ -148,6 +148,12 @@ class OldCopy(DataDirectoryError):
     code = "old_copy"
 
 
+class GroupRecovered(OperatorError):
+    """The mesh's Raft group was recovered without what this node's log has. The log was set aside; start it again."""
+
+    code = "group_recovered"
+
+
 class StorageFailed(OperatorError):
     """The disk refused a write or a sync. The node has stopped acknowledging; what was acknowledged is safe."""
 

@@ -27,7 +27,7 @@ from meshnode.coordination.replica import LocalReplica
 from meshnode.coordination.ticks import keep_ticking
 from meshnode.data_directory import Identity, Standing, load_identity, save_identity
 from meshnode.directory import NodeDirectory
-from meshnode.errors import OldCopy, OperatorError, StorageFailed, Unavailable
+from meshnode.errors import GroupRecovered, OldCopy, OperatorError, StorageFailed, Unavailable
 from meshnode.host import Host, RealHost
 from meshnode.identity import Address, MeshId, NodeId, PartitionId, node_id_text
 from meshnode.joining import NoMesh, check_mesh, join_mesh, literal_addresses
@@ -40,8 +40,9 @@ from meshnode.membership.udp import Membership
 from meshnode.metadata.commands import ChangeRows, Found, Register
 from meshnode.metadata.group import MetadataGroup, open_raft_log
 from meshnode.metadata.leadership import Leadership
+from meshnode.metadata.nodes import NodeRecord
 from meshnode.metadata.rows import Row
-from meshnode.metadata.state import Metadata, NodeRecord
+from meshnode.metadata.state import Metadata
 from meshnode.partitions.driver import Partitions
 from meshnode.partitions.journal import Journal
 from meshnode.prediction import EngineBackend, Predictor
@@ -97,6 +98,8 @@ class Node(Access):
         self.application = load_application(config.app)
         for cls in (*agents, ModelShelf):
             self.application.add(cls)
+        # Of members that were there: one entry for each at most.
+        self.gone_since_s: dict[NodeId, float] = {}
         self._has_duties = False
         self._belonging = Belonging(self)
         self._log = get_logger()
@@ -155,6 +158,11 @@ class Node(Access):
                     superseded = replace(self.identity, standing=Standing.SUPERSEDED)
                     await self._on_disk(save_identity, disk, superseded)
                 raise
+            except* GroupRecovered:
+                with trio.CancelScope(shield=True):
+                    anew = replace(self.identity, generation=self.group.generation)
+                    await self._on_disk(save_identity, disk, anew)
+                raise
 
     async def _on_disk(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Raises StorageFailed where the work raises OSError."""
@@ -210,6 +218,7 @@ class Node(Access):
                 mesh_id=mesh_id,
                 partitions=config.partitions,
                 replication=config.replication,
+                voters=config.voters,
             )
             await self._on_disk(save_identity, disk, identity)
         elif identity.standing is Standing.BORN:
@@ -240,7 +249,9 @@ class Node(Access):
     async def _open_rooms(self, disk: Disk, bound: Address, seeds: tuple[Address, ...]) -> None:
         host, config, identity = self.host, self.config, self.identity
         founder = identity.node_id if identity.standing is Standing.FOUNDING else None
-        log = await self._on_disk(functools.partial(open_raft_log, disk, identity.owner, founder=founder))
+        log = await self._on_disk(
+            functools.partial(open_raft_log, disk, identity.raft_directory, identity.owner, founder=founder)
+        )
         if founder is not None:
             self.identity = identity = replace(identity, standing=Standing.MEMBER)
             await self._on_disk(save_identity, disk, identity)
@@ -252,6 +263,8 @@ class Node(Access):
             election_timeout_s=config.election_timeout_s,
             config=config.group,
             links=self.links,
+            generation=identity.generation,
+            candidates=self.others,
         )
         journal = Journal(host, disk, config.partition, identity.owner)
         self.partitions = Partitions(
@@ -285,17 +298,17 @@ class Node(Access):
         self.links.introduce_as(hello, self._address_of)
         founding = None
         if identity.partitions:  # the founder may have ended before its first command was committed
-            founding = Found(identity.mesh_id, identity.partitions, identity.replication)
+            founding = Found(identity.mesh_id, identity.partitions, identity.replication, identity.voters)
         self.leadership = Leadership(
             host,
             config.allocator,
+            config.voting,
             self.group,
             node_id=self.node_id,
             links=self.links,
             members=lambda: self.membership.members,
             on_move=self.partitions.move,
             founding=founding,
-            voters_max=config.voters,
         )
 
     async def _start_rooms(self, nursery: trio.Nursery) -> None:
@@ -306,6 +319,7 @@ class Node(Access):
         await nursery.start(self.agents.run)
         nursery.start_soon(self.partitions.run)
         await nursery.start(self.group.run)
+        nursery.start_soon(self.group.relay.run)
         await nursery.start(self.host.own_loop, self.membership.run)
         await nursery.start(self.predictor.run)
         nursery.start_soon(self.reception.run)
@@ -348,6 +362,11 @@ class Node(Access):
             # Whoever is registered is worth a knock while this node knows nobody.
             known = [other.address for other in self.metadata.nodes.values() if other.node_id != self.node_id]
             self.membership.join(known[-SEEDS_MAX:])
+
+    def others(self) -> list[NodeId]:
+        """Who seems to be there beside this node."""
+        members = self.membership.members.values()
+        return [member.node_id for member in members if member.is_live and member.node_id != self.node_id]
 
     def _link_ended(self, peer: NodeId, _was_linked: bool) -> None:
         self.group.link_ended(peer)
@@ -406,6 +425,12 @@ class Node(Access):
                         state=event.member.state.name.lower(),
                         term=self.group.status.term,
                     )
+                    if event.member.is_live:
+                        self.gone_since_s.pop(event.member.node_id, None)
+                    else:
+                        self.gone_since_s.setdefault(event.member.node_id, self.host.now())
+                        for forgotten in self.gone_since_s.keys() - self.membership.members.keys():
+                            del self.gone_since_s[forgotten]
                     self.leadership.look_soon()
                 else:
                     self._log.warning("no seed answers; trying again", attempts=event.attempts)

@@ -13,6 +13,7 @@ from meshnode.errors import MeshError, Overloaded, Unavailable
 from meshnode.identity import NodeId, PartitionId
 from meshnode.links import Channel, Requests
 from meshnode.membership.seeds import SEEDS_MAX
+from meshnode.raft_views import RAFT_VIEWS
 from meshnode.views import VIEWS
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Reception:
     # ---- views
 
     async def _view(self, query: Query) -> View:
-        view = VIEWS.get(query.view)
+        view = VIEWS.get(query.view) or RAFT_VIEWS.get(query.view)
         if view is None:
             return View(query.number, "not_found", f"this node has no view {query.view!r:.80}".encode())
         try:

@@ -51,30 +51,6 @@ async def members(node: "Node", _arguments: Any) -> Any:
     ]
 
 
-async def raft_status(node: "Node", _arguments: Any) -> Any:
-    """This node's view of the Raft group."""
-    status = node.group.status
-    return {
-        "id": node_id_text(node.node_id),
-        "name": node.config.name,
-        "role": status.role.name.lower(),
-        "term": status.term,
-        "leader": node_id_text(NodeId(status.leader)) if status.leader else None,
-        "leader_name": _name_of(node, NodeId(status.leader)) if status.leader else None,
-        "commit": status.commit,
-        "applied": status.applied,
-        "voters": [_name_of(node, NodeId(voter)) for voter in status.voters],
-        "voter_ids": [node_id_text(NodeId(voter)) for voter in status.voters],
-        "learners": [_name_of(node, NodeId(learner)) for learner in status.learners],
-        "learner_ids": [node_id_text(NodeId(learner)) for learner in status.learners],
-        "followers": [
-            {"name": _name_of(node, NodeId(peer.node)), "state": peer.state.name.lower(), "match": peer.match}
-            for peer in status.progress
-            if peer.node != node.node_id  # a leader keeps count of its own log too
-        ],
-    }
-
-
 async def status(node: "Node", _arguments: Any) -> Any:
     """Counters and the state of this node."""
     rows = node.metadata.rows.values()
@@ -106,8 +82,8 @@ async def rows(node: "Node", _arguments: Any) -> Any:
             "partition": partition,
             "epoch": row.epoch,
             "phase": row.phase.name.lower(),
-            "primary": _name_of(node, row.primary),
-            "replicas": [_name_of(node, member) for member in row.replicas],
+            "primary": name_of(node, row.primary),
+            "replicas": [name_of(node, member) for member in row.replicas],
             "reason": row.reason,
         }
         for partition, row in sorted(node.metadata.rows.items())
@@ -185,8 +161,8 @@ async def locate(node: "Node", arguments: Any) -> Any:
         "offered": agent_type in types,
         "types": types,
         "partition": partition,
-        "node": _name_of(node, row.primary),
-        "replicas": [_name_of(node, member) for member in row.replicas],
+        "node": name_of(node, row.primary),
+        "replicas": [name_of(node, member) for member in row.replicas],
         "epoch": row.epoch,
         "phase": row.phase.name.lower(),
         "moved_because": row.reason,
@@ -212,7 +188,7 @@ async def leave(node: "Node", _arguments: Any) -> Any:
         try:
             await node.leave()
         except Unavailable as error:
-            raise error_from_code(error.code, _with_names(node, str(error))) from error
+            raise error_from_code(error.code, with_names(node, str(error))) from error
         return {"left": True}
     holding = sum(node.node_id in (*row.replicas, *row.base) for row in node.metadata.rows.values())
     raise error_from_code("unavailable", f"still holds {holding} partitions; it goes on handing them over")
@@ -222,7 +198,6 @@ VIEWS: dict[str, Callable[["Node", Any], Awaitable[Any]]] = {
     view.__name__: view
     for view in (
         members,
-        raft_status,
         status,
         rows,
         agents,
@@ -248,13 +223,13 @@ async def ask_node(node: "Node", other: NodeId, view: str, **arguments: Any) -> 
     with node.host.deadline(node.host.now() + GATHER_TIMEOUT_S):
         answer = await node.reception.views.ask(other, lambda number: Query(number, view, given))
     if answer is None:
-        raise Unavailable(f"no answer from {_name_of(node, other)} within {GATHER_TIMEOUT_S:g} s")
+        raise Unavailable(f"no answer from {name_of(node, other)} within {GATHER_TIMEOUT_S:g} s")
     if answer.code:
         raise error_from_code(answer.code, answer.payload.decode(errors="replace"))
     try:
         return wire.loads(answer.payload)
     except wire.WireError as error:
-        raise MeshError(f"the answer of {_name_of(node, other)} can't be read: {error}") from error
+        raise MeshError(f"the answer of {name_of(node, other)} can't be read: {error}") from error
 
 
 def _page(arguments: Any) -> tuple[tuple[str, str], int]:
@@ -292,12 +267,13 @@ def _agents_of(answer: Any) -> list[tuple[str, str, int]]:
     return agents
 
 
-def _name_of(node: "Node", node_id: NodeId) -> str:
+def name_of(node: "Node", node_id: NodeId) -> str:
+    """A node for people: its name, or its id where it is not registered."""
     record = node.metadata.nodes.get(node_id)
     return node_id_text(node_id) if record is None else record.name
 
 
-def _with_names(node: "Node", text: str) -> str:
+def with_names(node: "Node", text: str) -> str:
     """The text with names in the place of ids, written in hexadecimal or decimal, of nodes that are registered."""
     names: dict[str, str] = {}
     for node_id, record in node.metadata.nodes.items():
@@ -325,4 +301,4 @@ def _why(node: "Node", partition: PartitionId) -> str:
     )
     assert node.metadata.founding is not None
     replication = node.metadata.founding.replication
-    return _with_names(node, explain(partition, table, specs, replication=replication).text)
+    return with_names(node, explain(partition, table, specs, replication=replication).text)

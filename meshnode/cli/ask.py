@@ -99,7 +99,7 @@ def members(node: Asked, as_json: bool) -> None:
                 member["name"],
                 member["address"],
                 member["state"],
-                "leader" if member["leader"] else "voter" if member["voter"] else "",
+                "leader" if member["leader"] else "voter" if member["voter"] else "follower",
                 member["primaries"],
                 member["id"],
             )
@@ -108,31 +108,6 @@ def members(node: Asked, as_json: bool) -> None:
         return table(("NAME", "ADDRESS", "STATE", "RAFT", "PRIMARIES", "ID"), rows)
 
     show(found, text, as_json=as_json)
-
-
-@click.group()
-def raft() -> None:
-    """The Raft group."""
-
-
-@raft.command("status")
-@asks
-def raft_status(node: Asked, as_json: bool) -> None:
-    """Term, leader, voters and progress, as the asked node sees them; the leader alone knows how far the others are."""
-    status = node.view("raft_status")
-
-    def text() -> str:
-        leader = status["leader_name"] or "unknown"
-        lines = [
-            f"{status['name']} is {status['role']} in term {status['term']}; leader {leader}",
-            f"committed {status['commit']}, applied {status['applied']}",
-            f"voters   {', '.join(status['voters']) or '-'}",
-            f"learners {', '.join(status['learners']) or '-'}",
-        ]
-        lines += [f"  {peer['name']}: {peer['state']}, has {peer['match']}" for peer in status["followers"]]
-        return "\n".join(lines)
-
-    show(status, text, as_json=as_json)
 
 
 @click.group()

@@ -6,6 +6,7 @@ import click
 
 from meshnode.cli import ask, coordination
 from meshnode.cli.demo import demo
+from meshnode.cli.raft import doctor, raft
 from meshnode.cli.run import run
 
 COMMANDS_GROUP = "meshnode.commands"
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 for command in (
-    *(run, demo, ask.members, ask.raft, ask.agents, ask.call, ask.devices, ask.leave, ask.status),
+    *(run, demo, ask.members, raft, doctor, ask.agents, ask.call, ask.devices, ask.leave, ask.status),
     *(coordination.locks, coordination.config),
 ):
     main.add_command(command)

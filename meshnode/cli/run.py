@@ -13,6 +13,7 @@ from meshnode.errors import OperatorError
 from meshnode.identity import Address, parse_address
 from meshnode.links import Tls
 from meshnode.log import get_logger, write_logs_to
+from meshnode.metadata.config import VOTERS_CHOICES, VOTERS_DEFAULT
 from meshnode.node import Node
 from meshnode.placement import PARTITIONS_DEFAULT, REPLICATION_DEFAULT
 from meshnode.prediction import PredictionConfig
@@ -48,6 +49,13 @@ class AddressType(click.ParamType[Address]):
 @click.option("--zone", default="", help="What fails together with this node, such as a rack.")
 @click.option("--partitions", type=int, default=PARTITIONS_DEFAULT, show_default=True, help="With --found.")
 @click.option("--replication", type=int, default=REPLICATION_DEFAULT, show_default=True, help="With --found.")
+@click.option(
+    "--voters",
+    type=click.Choice([str(choice) for choice in VOTERS_CHOICES]),
+    default=str(VOTERS_DEFAULT),
+    show_default=True,
+    help="Of the Raft group, if there are as many nodes; with --found.",
+)
 @click.option("--device", default="", help="Part of an OpenCL device's name, a kind (gpu, cpu), or numpy.")
 @click.option("--kernel-cache", default="", type=click.Path(file_okay=False), help="Where compiled kernels are kept.")
 @click.option(
@@ -68,6 +76,7 @@ def run(
     zone: str,
     partitions: int,
     replication: int,
+    voters: str,
     device: str,
     kernel_cache: str,
     log_level: str,
@@ -95,6 +104,7 @@ def run(
             zone=zone,
             partitions=partitions,
             replication=replication,
+            voters=int(voters),
             prediction=PredictionConfig(device=device, cache_dir=kernel_cache),
         )
         node = Node(config, tls=tls)

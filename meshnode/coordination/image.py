@@ -10,8 +10,9 @@ from meshnode.coordination.sessions import KeptReply, SessionRecord
 from meshnode.coordination.state import CoordinationState
 from meshnode.coordination.store import Revision
 
-ITEM_BYTES_MAX = 2**20
-"""No item is larger: a reply has up to `FOUND_BYTES_MAX`, all changes of one revision up to `TRANSACTION_BYTES_MAX`."""
+ITEM_BYTES_MAX = 4 * 2**20
+"""No item is larger: a reply has up to `FOUND_BYTES_MAX`, and of changes that came together, as where many keys end at
+one tick, no more are kept than `HISTORY_BYTES_MAX`."""
 
 
 @wire.message(0x90)

@@ -19,8 +19,9 @@ from meshnode import wire
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
 from meshnode.metadata.commands import RowChange, Step
 from meshnode.metadata.config import AllocatorConfig
+from meshnode.metadata.nodes import NodeRecord
 from meshnode.metadata.rows import Phase, Row
-from meshnode.metadata.state import Metadata, NodeRecord
+from meshnode.metadata.state import Metadata
 from meshnode.placement import MemberSpec, Reason, Table, moves, next_table, successors
 
 STALL_MAX_S = 60.0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from meshnode import wire
 from meshnode.identity import NODE_ID_MAX, Address, Boot, Epoch, MeshId, NodeId, PartitionId, check_address, check_text
+from meshnode.metadata.config import VOTERS_DEFAULT
 from meshnode.metadata.rows import Phase
 
 WEIGHT_MAX = 1000
@@ -22,6 +23,7 @@ class Found:
     mesh_id: MeshId
     partitions: int
     replication: int
+    voters: int = VOTERS_DEFAULT
 
 
 @wire.message(0x41)
@@ -73,6 +75,15 @@ class Forget:
     node_id: NodeId
 
 
+@wire.message(0x46)
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """The Raft group lost its quorum and was made anew from one node's log (rule 13): these nodes are lost for good."""
+
+    generation: int
+    lost: tuple[NodeId, ...]
+
+
 NOBODY = NodeId(0)
 NEVER = Boot(0)
 
@@ -109,4 +120,4 @@ class ChangeRows:
     changes: tuple[RowChange, ...]
 
 
-Command = Found | Register | Leaving | Forget | ChangeRows
+Command = Found | Register | Leaving | Forget | ChangeRows | Recover

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass, fields
 
+VOTERS_DEFAULT = 5
+VOTERS_CHOICES = (1, 3, 5, 7)
+"""How many members of the Raft group may be wanted as voters: an even number could lose no more of them."""
+
 COMMAND_BYTES_MAX = 2**17
 """Of the metadata's commands, the largest has 256 rows of up to seven replicas: some 80 KiB."""
 
@@ -49,5 +53,23 @@ class AllocatorConfig:
 
     def __post_init__(self) -> None:
         for name in ("settle_s", "replacement_delay_s", "stuck_after_s", "stall_s", "moves_max"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class VotersConfig:
+    """Times in seconds.
+
+    Attributes:
+        replacement_delay_s: how long a voter may be gone before another one takes its place.
+        settle_s: how long nothing must have changed before voters are spread better over the zones.
+    """
+
+    replacement_delay_s: float = 30.0
+    settle_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("replacement_delay_s", "settle_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose above 0")

@@ -1,7 +1,9 @@
 """This node's part in the mesh's one Raft group: the log on disk, the metadata, proposals."""
 
 import contextlib
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import trio
 
@@ -12,7 +14,7 @@ from consensus.driver import RaftNode
 from consensus.errors import CorruptLog, ForeignLog, LostLog, MalformedMessage, ProposalDropped, StorageError
 from consensus.errors import OutcomeUnknown as ProposalUnknown
 from consensus.founding import founding
-from consensus.messages import ConfChange, Message, Role
+from consensus.messages import ConfChange, Configuration, Message, MessageKind, Role
 from consensus.status import Status
 from consensus.storage import DurableLog, open_log
 from meshnode import wire
@@ -32,9 +34,10 @@ from meshnode.links import Channel, Links
 from meshnode.log import get_logger
 from meshnode.metadata.commands import Command, Register
 from meshnode.metadata.config import GroupConfig
-from meshnode.metadata.state import Metadata, Outcome
-
-DIRECTORY = "raft"
+from meshnode.metadata.history import Applied, History
+from meshnode.metadata.relay import Relay
+from meshnode.metadata.relayed import News
+from meshnode.metadata.state import GENERATION_SHIFT, Metadata, Outcome
 
 PROPOSAL_TIMEOUT_S = 5.0
 """Several elections: after it a proposal is made again, which a command always allows."""
@@ -42,10 +45,16 @@ PROPOSAL_TIMEOUT_S = 5.0
 PAUSE_S = 0.2
 """Between two tries of a proposal that was dropped, as while there is no leader."""
 
+HEARING_TIMEOUTS = 2
+"""Election timeouts without a word of the leader after which a node looks for another one to tell it. A voter stands
+for election by then; a learner may have been taken out of the group, which nobody tells it."""
+
 HEARTBEATS_PER_TIMEOUT = 5
 """In the shortest time after which a follower stands for election. They are most of what an idle mesh sends, and each
 wakes two processes. Streams lose none while they last, so one that is late means a path or a process that stalls. What
 has to be far below the timeout is how long a message is under way (Raft paper 5.6), not the pause between two."""
+
+_OF_LEADERS = frozenset({MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT})
 
 
 @wire.message(0x20)
@@ -61,6 +70,13 @@ class MetadataGroup:
 
     Args:
         log: opened by `open_raft_log`.
+        generation: of the group, as far as the log was begun for one; see `meshnode.recovery`.
+        candidates: whom this node could follow, where the group itself tells it nothing.
+
+    Attributes:
+        generation: of the group, as this node's Raft knows it.
+        recovered: set when the group turns out to have been recovered without this node's log.
+        relay: what brings the metadata to nodes outside the group. To be run beside the group.
     """
 
     def __init__(
@@ -73,8 +89,15 @@ class MetadataGroup:
         election_timeout_s: float,
         config: GroupConfig,
         links: Links,
+        generation: int,
+        candidates: Callable[[], Sequence[NodeId]],
     ) -> None:
         self.metadata = metadata
+        self.recovered = trio.Event()
+        self.generation = max(generation, log.initial_state()[0].term >> GENERATION_SHIFT)
+        self._history = History(metadata)
+        self._heard_at_s = -math.inf
+        self._hearing_s = HEARING_TIMEOUTS * election_timeout_s
         self._host = host
         self._node_id = node_id
         self._links = links
@@ -88,11 +111,21 @@ class MetadataGroup:
         self._raft = RaftNode(
             settings,
             log=log,
-            machine=metadata,
+            machine=self._history,
             clock=host,
             run_blocking=host.run_blocking,
             rng=host.rng,
             send=self._send,
+        )
+        self.relay = Relay(
+            host,
+            metadata,
+            self._history,
+            links,
+            node_id=node_id,
+            member_news=self._member_news,
+            agree=self._agree_for_others,
+            candidates=candidates,
         )
         self._logger = get_logger()
 
@@ -118,30 +151,80 @@ class MetadataGroup:
     def receive(self, sender: NodeId, message: object) -> None:
         """A message of the channel RAFT."""
         if not isinstance(message, RaftBytes):
+            self.relay.receive(sender, message)
             return
         try:
             decoded = codec.decode(message.message)
         except MalformedMessage as error:
             self._logger.debug("dropped what is no message of Raft", sender=sender, reason=str(error))
             return
-        if decoded.sender == sender:
+        if decoded.sender == sender and self._is_of_this_group(decoded):
+            if decoded.kind in _OF_LEADERS and sender == self._raft.leader:
+                self._heard_at_s = self._host.now()
             self._raft.receive(decoded)
+
+    def _is_of_this_group(self, message: Message) -> bool:
+        """Whether it comes neither from a group that was lost nor from one that was recovered without this log."""
+        if self.recovered.is_set():
+            return False
+        generation = message.term >> GENERATION_SHIFT
+        if generation == self.generation or not message.term:
+            return True
+        if generation < max(self.generation, self.metadata.generation):
+            return False
+        self.generation = generation
+        if self._raft.status().term:
+            self.recovered.set()  # only a log that has nothing yet can be of any group
+            return False
+        return True
 
     def link_ended(self, peer: NodeId) -> None:
         """Messages to the peer were lost."""
-        if peer in self.status.configuration.members:
+        self.relay.lost(peer)
+        if peer in self.member_status.configuration.members:
             self._raft.report_unreachable(peer)
 
     @property
-    def status(self) -> Status:
-        """The Raft node at this moment."""
+    def member_status(self) -> Status:
+        """The Raft node at this moment. It knows what the group last told it, which may be long ago."""
         return self._raft.status()
+
+    @property
+    def status(self) -> Status:
+        """The Raft group as this node knows it, from the group itself or from another node."""
+        status = self._raft.status()
+        if self._is_told:
+            return status
+        news, position = self.relay.news, max(self._history.position, status.applied)
+        if news.term < status.term:
+            return replace(status, leader=0, commit=max(position, status.commit), applied=position)
+        return replace(
+            status,
+            leader=news.leader,
+            term=news.term,
+            commit=max(position, status.commit),
+            applied=position,
+            configuration=Configuration(voters=news.voters, learners=news.learners),
+        )
 
     @property
     def leader(self) -> NodeId | None:
         """Who leads, as far as this node knows."""
-        leader = self._raft.leader
+        leader = self._raft.leader if self._is_told else self.relay.news.leader
         return NodeId(leader) if leader else None
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether the group itself tells this node what is agreed on."""
+        return self.is_leader or self._host.now() < self._heard_at_s + self._hearing_s
+
+    def _member_news(self) -> News | None:
+        if not self._is_told:
+            return None
+        status = self._raft.status()
+        self._history.advance(status.applied)
+        voters, learners = (tuple(map(NodeId, nodes)) for nodes in (status.configuration.electorate, status.learners))
+        return News(NodeId(status.leader), status.term, voters, learners)
 
     @property
     def is_leader(self) -> bool:
@@ -170,6 +253,42 @@ class MetadataGroup:
         assert isinstance(outcome, Outcome)
         return outcome
 
+    async def agree(self, command: Command | CoordinationCommand, timeout_s: float) -> object:
+        """Have a command applied, on any node; what `Metadata.apply` returned for it.
+
+        Raises:
+            Unavailable: it is surely in no log.
+            OutcomeUnknown: it may be agreed on, or be yet.
+        """
+        data = wire.encode(command)
+        if self._is_told or not self.relay.news.leader:
+            outcome = (await self._agree_here(data, timeout_s)).outcome
+        else:
+            outcome = self._history.outcome_at(await self.relay.agree(data, timeout_s))
+        if outcome is None:
+            raise OutcomeUnknown("agreed on, but this node was too far behind to see what it did")
+        return outcome
+
+    async def _agree_here(self, command: bytes, timeout_s: float) -> Applied:
+        """Have a command agreed on by this node's own Raft."""
+        try:
+            applied = await self._raft.propose(command, timeout_s=timeout_s)
+        except ProposalDropped as error:
+            raise Unavailable(f"the Raft group did not agree: {error}") from error
+        except ProposalUnknown as error:
+            raise OutcomeUnknown(f"the Raft group did not agree in time: {error}") from error
+        assert isinstance(applied, Applied)
+        return applied
+
+    async def _agree_for_others(self, command: bytes) -> int:
+        """Where the command is in the log, or the last one, without one. For a node that takes this one for leader."""
+        if not self.is_leader:
+            raise Unavailable("this node does not lead the Raft group")
+        if not command:
+            await self._read_member()
+            return self._history.newest
+        return (await self._agree_here(command, PROPOSAL_TIMEOUT_S)).index
+
     async def read(self) -> None:
         """Wait until the metadata here has all that was agreed on before this call, on any node.
 
@@ -178,24 +297,19 @@ class MetadataGroup:
         Raises:
             Unavailable: no leader confirmed it in time.
         """
+        if self._is_told or not self.relay.news.leader:
+            await self._read_member()
+        else:
+            try:
+                await self.relay.agree(b"", PROPOSAL_TIMEOUT_S)
+            except OutcomeUnknown as error:
+                raise Unavailable(str(error)) from error
+
+    async def _read_member(self) -> None:
         try:
             await self._raft.read_index(timeout_s=PROPOSAL_TIMEOUT_S)
         except ProposalDropped as error:
             raise Unavailable(f"the Raft group did not confirm what the metadata is: {error}") from error
-
-    async def agree(self, command: Command | CoordinationCommand, timeout_s: float) -> object:
-        """Have a command applied, on any node; what `Metadata.apply` returned for it.
-
-        Raises:
-            Unavailable: it is surely in no log.
-            OutcomeUnknown: it may be agreed on, or be yet.
-        """
-        try:
-            return await self._raft.propose(wire.encode(command), timeout_s=timeout_s)
-        except ProposalDropped as error:
-            raise Unavailable(f"the Raft group did not agree: {error}") from error
-        except ProposalUnknown as error:
-            raise OutcomeUnknown(f"the Raft group did not agree in time: {error}") from error
 
     async def change_configuration(self, change: ConfChange) -> None:
         """Change who votes and who follows; on the leader.
@@ -208,13 +322,9 @@ class MetadataGroup:
         except (ProposalDropped, ProposalUnknown) as error:
             raise Unavailable(f"the configuration was not changed: {error}") from error
 
-    async def hand_over(self) -> None:
-        """As leader, have another voter lead, if there is one; wait until it does, or a moment."""
-        others = [voter for voter in self.status.voters if voter != self._node_id]
-        if not self.is_leader or not others:
-            return
-        matched = {peer.node: peer.match for peer in self.status.progress}
-        self._raft.transfer_leadership(max(others, key=lambda voter: matched.get(voter, 0)))
+    async def hand_over(self, to: NodeId) -> None:
+        """As leader, have another voter lead; wait until it does, or a moment."""
+        self._raft.transfer_leadership(to)
         with self._host.deadline(self._host.now() + PROPOSAL_TIMEOUT_S):
             while self.is_leader:
                 await self._raft.status_changed()
@@ -239,7 +349,7 @@ class MetadataGroup:
         self._links.send(NodeId(message.to), Channel.RAFT, RaftBytes(codec.encode(message)))
 
 
-def open_raft_log(disk: Disk, owner: bytes, *, founder: NodeId | None) -> DurableLog:
+def open_raft_log(disk: Disk, directory: str, owner: bytes, *, founder: NodeId | None = None) -> DurableLog:
     """Open the log (blocks); a founder's empty log gets its first entry.
 
     Raises:
@@ -247,7 +357,7 @@ def open_raft_log(disk: Disk, owner: bytes, *, founder: NodeId | None) -> Durabl
         WrongMesh: it is of another mesh or node.
     """
     try:
-        log = open_log(disk, DIRECTORY, owner=owner)
+        log = open_log(disk, directory, owner=owner)
     except CorruptLog as error:
         raise DataDirectoryError(str(error)) from error
     except ForeignLog as error:

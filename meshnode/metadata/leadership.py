@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from consensus.messages import ChangeKind, ConfChange
+from consensus.messages import Configuration
 from consensus.status import Status
 from meshnode.errors import NameTaken, OperatorError, Unavailable
 from meshnode.host import Host
@@ -14,8 +14,9 @@ from meshnode.log import get_logger
 from meshnode.membership.messages import Member, State
 from meshnode.metadata.allocator import Allocator, Health, Move
 from meshnode.metadata.commands import CHANGES_MAX, ChangeRows, Forget, Found, Register
-from meshnode.metadata.config import AllocatorConfig
+from meshnode.metadata.config import AllocatorConfig, VotersConfig
 from meshnode.metadata.group import MetadataGroup
+from meshnode.metadata.voters import Action, Peer, next_step
 
 INTERVAL_S = 0.25
 """How often the leader looks; news of a member makes it look at once."""
@@ -34,13 +35,13 @@ class Leadership:
         members: who membership knows.
         on_move: takes a move whose primary is this node.
         founding: what a founder proposes.
-        voters_max: how many members vote at most.
     """
 
     def __init__(
         self,
         host: Host,
         config: AllocatorConfig,
+        voting: VotersConfig,
         group: MetadataGroup,
         *,
         node_id: NodeId,
@@ -48,10 +49,10 @@ class Leadership:
         members: Callable[[], Mapping[NodeId, Member]],
         on_move: Callable[[Move], None],
         founding: Found | None,
-        voters_max: int,
     ) -> None:
         self._host = host
         self._config = config
+        self._voting = voting
         self._group = group
         self._metadata = group.metadata
         self._node_id = node_id
@@ -59,7 +60,9 @@ class Leadership:
         self._members = members
         self._on_move = on_move
         self._founding = founding
-        self._voters_max = voters_max
+        self._live_since: dict[NodeId, tuple[bool, float]] = {}
+        self._configuration = Configuration()
+        self._unchanged_since_s = 0.0
         self._heard_at_s: dict[NodeId, float] = {}
         self._admitted_at_s: dict[NodeId, float] = {}
         self._admitting = trio.Lock()
@@ -92,7 +95,7 @@ class Leadership:
         self._heard_at_s[node_id] = self._host.now()
 
     async def admit(self, candidate: Register) -> None:
-        """As leader, let a node in: it is registered, and follows the log.
+        """As leader, let a node in: it is registered.
 
         Raises:
             NameTaken: a live node has its name.
@@ -117,8 +120,6 @@ class Leadership:
                 )
         self._admitted_at_s[candidate.node_id] = self._host.now()
         await self._group.propose(candidate)
-        if candidate.node_id not in self._group.status.configuration.members:
-            await self._group.change_configuration(ConfChange(ChangeKind.ADD_LEARNER, candidate.node_id))
 
     def health(self) -> dict[NodeId, Health]:
         """What this node thinks of each registered node; meaningful on the leader."""
@@ -157,6 +158,7 @@ class Leadership:
             self._term = status.term
             self._since_s = self._host.now()
             self._allocator = Allocator(self._metadata, self._config, self._host.now())
+            self._live_since = {}
             self._log.info("leads the Raft group", term=status.term)
         if self._metadata.founding is None:
             if self._founding is not None:
@@ -179,32 +181,59 @@ class Leadership:
             await self._group.propose(ChangeRows(plan.changes[begin : begin + CHANGES_MAX]))
 
     async def _choose_voters(self, status: Status, health: Mapping[NodeId, Health]) -> None:
-        """Promote one learner that has caught up, while there are fewer voters than wanted."""
-        if len(status.voters) >= self._voters_max:
+        """Make the change of the group that is due, if one is."""
+        founding = self._metadata.founding
+        assert founding is not None
+        if self._node_id not in self._metadata.nodes and status.voters == (self._node_id,):
+            return  # a founder that is not registered yet
+        now = self._host.now()
+        if status.configuration != self._configuration:
+            self._configuration = status.configuration
+            self._unchanged_since_s = now
+        step = next_step(
+            status.configuration,
+            self._peers(status, health),
+            leader=self._node_id,
+            target=founding.voters,
+            config=self._voting,
+            quiet_s=now - max(self._unchanged_since_s, self._since_s),
+        )
+        if step is None:
             return
-        for peer in status.progress:
-            node_id = NodeId(peer.node)
-            record = self._metadata.nodes.get(node_id)
-            caught_up = peer.match + CAUGHT_UP_ENTRIES >= status.commit and peer.match > 0
-            if not peer.is_learner or not caught_up or record is None or record.is_leaving:
-                continue
-            if health.get(node_id) is Health.LIVE:
-                await self._group.change_configuration(ConfChange(ChangeKind.ADD_VOTER, node_id))
-                return
+        self._log.info("voters", step=step.action.value, peer=node_id_text(step.node), reason=step.reason)
+        if step.action is Action.HAND_OVER:
+            await self._group.hand_over(step.node)
+        else:
+            await self._group.change_configuration(step.change)
+
+    def _peers(self, status: Status, health: Mapping[NodeId, Health]) -> dict[NodeId, Peer]:
+        """Every registered node, as the rules for voters see it."""
+        now = self._host.now()
+        ready = {
+            peer.node
+            for peer in status.progress
+            if peer.recent_active and peer.match > 0 and peer.match + CAUGHT_UP_ENTRIES >= status.commit
+        }
+        peers = {}
+        since: dict[NodeId, tuple[bool, float]] = {}
+        for node_id, record in self._metadata.nodes.items():
+            is_live = health[node_id] is Health.LIVE
+            was_live, at_s = self._live_since.get(node_id, (is_live, now))
+            since[node_id] = (is_live, at_s if was_live is is_live else now)
+            peers[node_id] = Peer(
+                zone=record.zone,
+                is_leaving=record.is_leaving,
+                is_live=is_live,
+                is_ready=is_live and node_id in ready,
+                for_s=now - since[node_id][1],
+            )
+        self._live_since = since
+        return peers
 
     async def _let_go(self) -> None:
-        """Forget one node that wants to leave and holds nothing any more; then take it out of the Raft group."""
-        members = self._group.status.configuration.members
-        for node_id in members:
-            if node_id not in self._metadata.nodes:
-                await self._group.change_configuration(ConfChange(ChangeKind.REMOVE, node_id))
-                return
-        leaving = [node_id for node_id, record in self._metadata.nodes.items() if record.is_leaving]
-        if not leaving or len(members) <= len(leaving):
-            return
+        """Forget one node that wants to leave and holds nothing any more. A leader hands over first."""
         holding = {member for row in self._metadata.rows.values() for member in (*row.replicas, *row.base)}
-        free = [node_id for node_id in leaving if node_id not in holding]
-        if self._node_id in free:
-            await self._group.hand_over()
-        elif free:
-            await self._group.propose(Forget(free[0]))
+        for node_id, record in self._metadata.nodes.items():
+            if record.is_leaving and node_id not in holding and node_id != self._node_id:
+                await self._group.propose(Forget(node_id))
+                return

@@ -1,44 +1,25 @@
 """The replicated metadata: the same on every node that has applied the same commands."""
 
 import enum
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import assert_never
 
 from meshnode import wire
 from meshnode.coordination.commands import Command as CoordinationCommand
 from meshnode.coordination.commands import Reply
 from meshnode.coordination.state import Coordination
-from meshnode.identity import Address, Boot, Epoch, MeshId, NodeId, PartitionId, Start
-from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Register, RowChange, Step
+from meshnode.identity import Boot, Epoch, NodeId, PartitionId, Start
+from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Recover, Register, RowChange, Step
+from meshnode.metadata.config import VOTERS_CHOICES
+from meshnode.metadata.image import MetadataState, pieces_of, state_from
+from meshnode.metadata.nodes import Founding, NodeRecord
 from meshnode.metadata.rows import Phase, Row
 from meshnode.placement import check_partitions
 
 GENERATION_SHIFT = 40
-"""An epoch is (recovery generation, number) in one integer, the generation in the high bits (rule 13)."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRecord:
-    """What the mesh knows for good of one of its nodes."""
-
-    node_id: NodeId
-    boot: Boot
-    name: str
-    address: Address
-    weight: int
-    zone: str
-    nonce: int = 0
-    is_leaving: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Founding:
-    """What was fixed when the mesh was founded."""
-
-    mesh_id: MeshId
-    partitions: int
-    replication: int
+"""An epoch is (recovery generation, number) in one integer, the generation in the high bits (rule 13). So is a term of
+the Raft group, so that whatever a group says that was replaced is old."""
 
 
 class Outcome(enum.Enum):
@@ -78,6 +59,45 @@ class Metadata:
         self._on_row = on_row
         self._on_node = on_node
 
+    # ---- snapshots
+
+    def freeze(self) -> Callable[[], Iterable[bytes]]:
+        """Keep the present state; the function gives out its image, in another thread."""
+        frozen = MetadataState(
+            self.founding,
+            self.generation,
+            self.version,
+            dict(self.nodes),
+            dict(self.rows),
+            self.coordination.freeze(),
+        )
+        return lambda: pieces_of(frozen)
+
+    def restore(self, pieces: Iterable[bytes]) -> Callable[[], None]:
+        """Read an image, in another thread; the function puts its state in the place of the present one.
+
+        Raises:
+            WireError: it is none that this version can read.
+        """
+        state = state_from(pieces)
+        return lambda: self._become(state)
+
+    def _become(self, state: MetadataState) -> None:
+        gone = [node_id for node_id in self.nodes if node_id not in state.nodes]
+        nodes = [record for node_id, record in state.nodes.items() if self.nodes.get(node_id) != record]
+        rows = [(partition, row) for partition, row in state.rows.items() if self.rows.get(partition) != row]
+        self.founding, self.generation, self.version = state.founding, state.generation, state.version
+        self.nodes, self.rows = state.nodes, state.rows
+        for node_id in gone:
+            self._on_node(node_id, None)
+        for record in nodes:
+            self._on_node(record.node_id, record)
+        for partition, row in rows:
+            self._on_row(partition, row)
+        self.coordination.restore(state.coordination)
+
+    # ---- questions
+
     def boot_of(self, node_id: NodeId) -> Boot:
         """The latest start of a node that is registered; 0 if none is."""
         record = self.nodes.get(node_id)
@@ -91,6 +111,8 @@ class Metadata:
     def stamp(self, index: int) -> int:
         """A log index with the recovery generation above it (rule 13): it grows also where a log is recovered."""
         return self.generation << GENERATION_SHIFT | index
+
+    # ---- commands
 
     def apply(self, index: int, data: bytes) -> Outcome | Reply:
         """Carry out the command at log ``index``. Bytes that this version can't read would split the mesh: they raise.
@@ -122,6 +144,8 @@ class Metadata:
                 return self._leaving(command.node_id)
             case Forget():
                 return self._forget(command.node_id)
+            case Recover():
+                return self._recover(command)
             case ChangeRows():
                 outcomes = [self._change_row(change) for change in command.changes]
                 return Outcome.DONE if Outcome.DONE in outcomes or not outcomes else outcomes[0]
@@ -135,9 +159,9 @@ class Metadata:
             check_partitions(command.partitions)
         except ValueError:
             return Outcome.INVALID
-        if command.replication < 1:
+        if command.replication < 1 or command.voters not in VOTERS_CHOICES:
             return Outcome.INVALID
-        self.founding = Founding(command.mesh_id, command.partitions, command.replication)
+        self.founding = Founding(command.mesh_id, command.partitions, command.replication, command.voters)
         return Outcome.DONE
 
     def _register(self, command: Register) -> Outcome:
@@ -174,6 +198,15 @@ class Metadata:
             return Outcome.INVALID
         del self.nodes[node_id]
         self._on_node(node_id, None)
+        return Outcome.DONE
+
+    def _recover(self, command: Recover) -> Outcome:
+        if command.generation != self.generation + 1:
+            return Outcome.STALE
+        self.generation = command.generation
+        for node_id in command.lost:
+            if node_id in self.nodes:
+                self._set_node(replace(self.nodes[node_id], is_leaving=True))
         return Outcome.DONE
 
     def _set_node(self, record: NodeRecord) -> Outcome:

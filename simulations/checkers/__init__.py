@@ -105,6 +105,7 @@ The invariants, by names that stay the same (those of a user's workload are its 
 
 - liveness-membership: after the faults every node runs, and sees exactly those that run.
 - liveness-raft: they follow one leader and have applied what it has.
+- liveness-voters: as many nodes vote as should, an odd number, and all of them run, if there are as many that run.
 - liveness-partitions: every partition is active, and served by the process that its row names.
 - liveness-replicas: every partition has as many replicas that run as it should have.
 - liveness-agents: every agent answers.
@@ -130,6 +131,7 @@ LIVENESS: Final = frozenset(
         "swim-live-stays-dead",
         "liveness-membership",
         "liveness-raft",
+        "liveness-voters",
         "liveness-partitions",
         "liveness-replicas",
         "liveness-agents",

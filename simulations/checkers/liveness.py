@@ -1,8 +1,8 @@
 """Whether a mesh has come together again after the faults, and if not, what has not.
 
-Converged: every node that runs holds exactly those live; all follow one leader and have applied what it has; every row
-is active, and its primary, a process that runs, serves it; it has as many replicas that run as it should; every agent
-that was asked answered.
+Converged: every node that runs holds exactly those live; all follow one leader and have applied what it has; as many
+vote as should, and run; every row is active, and its primary, a process that runs, serves it; it has as many replicas
+that run as it should; every agent that was asked answered.
 
 Nothing is asked of a set of which a majority is gone for good: of the Raft group without a majority of its voters no
 agreement, and so no change of a row; of a partition without a majority of its base no service.
@@ -52,6 +52,7 @@ class MeshReport:
         nodes: of the processes that run and belong to the mesh.
         expected: the nodes that should run by now.
         voters: of the Raft group.
+        voters_wanted: how many there should be, if as many run; 0 where that is not asked for.
         partitions: how many there are.
         replication: how many replicas each should have, if there are as many nodes; 0 where that is not asked for.
         silent: agents that were asked and have not answered, with the reason.
@@ -64,6 +65,7 @@ class MeshReport:
     partitions: int
     silent: Mapping[str, str]
     replication: int = 0
+    voters_wanted: int = 0
     behind_max: int = 2
 
 
@@ -142,7 +144,8 @@ def convergence_bound_s(
     takes at most two and fails with even odds or less, so that six in a row are one case in sixty-four, and the next is
     under way meanwhile. A primary that is stuck is noticed after ``stuck_after_s``. A takeover that had stalled before
     may be left alone for as long as the most patience with one, and then takes its time once more. A node that is gone
-    for good is replaced after its time, and what had stalled before is moved only when it was left alone as long again.
+    for good is replaced after its time, sooner as a voter than as a replica, and what had stalled before is moved only
+    when it was left alone as long again.
     """
     bounds = swim_bounds(swim, live=live, gone=gone, latency_s=latency_s, slowest=slowest, chance=chance)
     patience_s = max(STALL_MAX_S, allocator.stall_s)
@@ -156,6 +159,7 @@ def unmet(report: MeshReport) -> tuple[Unmet, ...]:
     found = [*_membership(report)]
     if _has_majority(report.voters, report):
         found += _raft(report)
+        found += _voters(report)
         found += _partitions(report)
     found += [
         Unmet("liveness-agents", f"{agent} does not answer: {reason}")
@@ -198,6 +202,18 @@ def _raft(report: MeshReport) -> list[Unmet]:
             message = f"node {node.node_id} has applied {node.applied} of {newest}"
             found.append(Unmet("liveness-raft", message, here))
     return found
+
+
+def _voters(report: MeshReport) -> list[Unmet]:
+    running = {node.node_id for node in report.nodes}
+    wanted = report.voters_wanted
+    if len(running) < wanted or not wanted:
+        return []
+    found = []
+    if len(report.voters) != wanted:
+        found.append(Unmet("liveness-voters", f"{len(report.voters)} nodes vote, {wanted} should"))
+    gone = sorted(set(report.voters) - running)
+    return [*found, *(Unmet("liveness-voters", f"node {voter} votes and does not run", (voter,)) for voter in gone)]
 
 
 def _partitions(report: MeshReport) -> list[Unmet]:

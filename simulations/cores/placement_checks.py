@@ -13,8 +13,9 @@ from xxhash import xxh3_64_intdigest
 from meshnode.identity import Boot, NodeId, PartitionId
 from meshnode.metadata.allocator import Move, Plan
 from meshnode.metadata.commands import RowChange, Step
+from meshnode.metadata.nodes import NodeRecord
 from meshnode.metadata.rows import Phase, Row
-from meshnode.metadata.state import Metadata, NodeRecord
+from meshnode.metadata.state import Metadata
 from meshnode.placement import MemberSpec, Reason, Table, explain, moves, next_table, successors
 from simulations.checkers.moves import check_explanation, check_moves, check_takeover
 from simulations.checkers.placement import check_table

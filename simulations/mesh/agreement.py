@@ -1,5 +1,6 @@
 """Listens in on the Raft group of a mesh, and has a checker judge what it does."""
 
+from collections import defaultdict
 from collections.abc import Callable
 
 from consensus.messages import Message
@@ -12,15 +13,18 @@ from simulations.mesh.listening import Listener, Wrapping
 
 
 class Agreement(Listener):
-    """Sees every message that a node's Raft sends and every entry that it applies, in the order of their happening."""
+    """Sees every message that a node's Raft sends and every entry that it applies, in the order of their happening.
+
+    A group that was recovered is another one: each generation has a checker of its own.
+    """
 
     def __init__(self, clock: Callable[[], float], fail: Callable[[Violation], None]) -> None:
         super().__init__(clock, fail)
-        self._checker = RaftChecker(clock)
+        self._checkers: defaultdict[int, RaftChecker] = defaultdict(lambda: RaftChecker(clock))
         # The node and its life, for each process that ever ran; `_lives` the last one of each node.
         self._processes: dict[Metadata, tuple[int, int]] = {}
         self._lives: dict[int, int] = {}
-        self._logs: dict[DurableLog, int] = {}
+        self._logs: dict[DurableLog, MetadataGroup] = {}
 
     def wrappings(self) -> tuple[Wrapping, ...]:
         return (
@@ -34,20 +38,23 @@ class Agreement(Listener):
         node = group.status.id
         self._lives[node] = life = self._lives.get(node, 0) + 1
         self._processes[group.metadata] = (node, life)
-        self._logs[group._log] = node
+        self._logs[group._log] = group
         self._synced(group._log)
 
     def _sent(self, group: MetadataGroup, message: Message) -> None:
         node, life = self._processes[group.metadata]
-        if life == self._lives[node]:
-            self._checker.look(group.status, group._log, life=life)
-            self._checker.sent(message)
+        if life == self._lives[node] and not group.recovered.is_set():
+            checker = self._checkers[group.generation]
+            checker.look(group.member_status, group._log, life=life)
+            checker.sent(message)
 
     def _synced(self, log: DurableLog) -> None:
-        node = self._logs.get(log)
-        if node is not None:  # none while the log is opened
-            self._checker.synced(node, log.last_index(), log.initial_state()[0])
+        group = self._logs.get(log)
+        if group is not None and not group.recovered.is_set():  # none while the log is opened
+            node, _ = self._processes[group.metadata]
+            self._checkers[group.generation].synced(node, log.last_index(), log.initial_state()[0])
 
     def _applied(self, metadata: Metadata, index: int, data: bytes) -> None:
-        node, life = self._processes[metadata]
-        self._checker.applied(node, index, data, life=life)
+        if metadata in self._processes:  # else no node runs on what is read there
+            node, life = self._processes[metadata]
+            self._checkers[metadata.generation].applied(node, index, data, life=life)

@@ -73,6 +73,7 @@ class Observer:
             nodes=nodes,
             expected={self._ids.get(number, NodeId(number)) for number in numbers},
             voters=() if newest is None else tuple(map(NodeId, newest.group.status.voters)),
+            voters_wanted=0 if newest is None else _wanted(newest, plan.bounds.voters),
             partitions=plan.partitions,
             replication=min(plan.replication, len(numbers)),
             silent={},
@@ -108,6 +109,12 @@ class Observer:
                 f"{status.commit}, applied {status.applied}, primary of {primaries}"
             )
         return tuple(lines)
+
+
+def _wanted(node: Node, target: int) -> int:
+    """How many of the nodes that this one knows, and that mean to stay, should vote."""
+    count = min(target, sum(not record.is_leaving for record in node.metadata.nodes.values()))
+    return count - 1 + count % 2
 
 
 def _report_of(node: Node) -> NodeReport:

@@ -5,7 +5,7 @@ from meshnode.agents.config import AgentsConfig
 from meshnode.identity import Address
 from meshnode.links import LinksConfig
 from meshnode.membership.config import HEADER_BYTES, SwimConfig
-from meshnode.metadata.config import AllocatorConfig, GroupConfig
+from meshnode.metadata.config import AllocatorConfig, GroupConfig, VotersConfig
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.prediction import PredictionConfig
 from simulations.plan import Plan
@@ -57,6 +57,7 @@ def settings_of(plan: Plan, number: int, *, found: bool) -> NodeConfig:
             uncommitted_bytes_max=bounds.uncommitted_bytes_max,
             apply_bytes_max=bounds.apply_bytes_max,
         ),
+        voting=VotersConfig(replacement_delay_s=8.0 * tempo, settle_s=15.0 * tempo),
         allocator=AllocatorConfig(replacement_delay_s=15.0 * tempo, moves_max=bounds.moves_max),
         partition=PartitionsConfig(
             confirm_interval_s=1.0 * tempo,

@@ -109,7 +109,8 @@ def test_a_leader_does_not_follow_itself_and_ids_stand_beside_names(mesh: Cluste
     statuses = [meshnode("raft", "status", "--json", *_at(mesh, number)).json for number in range(SIZE)]
     for status in statuses:
         assert [ids[name] for name in status["voters"]] == status["voter_ids"]
-        assert [ids[name] for name in status["learners"]] == status["learner_ids"] == []
+        assert [ids[name] for name in status["learners"]] == status["learner_ids"]
+        assert sorted((*status["voters"], *status["learners"])) == sorted(ids)
     (leading,) = (status for status in statuses if status["role"] == "leader")
     assert [peer["name"] for peer in leading["followers"]] == [name for name in ids if name != leading["name"]]
 

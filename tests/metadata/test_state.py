@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from meshnode import wire
 from meshnode.identity import NODE_ID_MAX, Address, Boot, Epoch, MeshId, NodeId, PartitionId
 from meshnode.metadata.commands import ChangeRows, Command, Forget, Found, Leaving, Register, RowChange, Step
+from meshnode.metadata.nodes import NodeRecord
 from meshnode.metadata.rows import Phase, Row
-from meshnode.metadata.state import GENERATION_SHIFT, Metadata, NodeRecord, Outcome
+from meshnode.metadata.state import GENERATION_SHIFT, Metadata, Outcome
 from tests.metadata.twin import EMPTY, State, after
 
 MESH = MeshId(bytes(range(16)))

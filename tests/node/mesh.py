@@ -13,7 +13,7 @@ from meshnode.errors import InvalidArgument
 from meshnode.host import Host
 from meshnode.links import LinksConfig
 from meshnode.membership.config import SwimConfig
-from meshnode.metadata.config import AllocatorConfig
+from meshnode.metadata.config import VOTERS_DEFAULT, AllocatorConfig
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.placement import partition_of
 from meshnode.prediction import PredictionConfig
@@ -140,14 +140,16 @@ class Mesh:
         return self.running[name].node
 
     async def balanced(self, *names: str) -> None:
-        """Wait until these nodes, and no others, vote, hold all partitions, and each serves some."""
+        """Wait until as many of these nodes as should, and no others, vote; and all of them, and no others, hold all
+        partitions, and each serves some."""
         nodes = {self.node(name).node_id for name in names}
+        voters = min(VOTERS_DEFAULT, len(nodes) - 1 + len(nodes) % 2)
 
         def is_balanced() -> bool:
             for name in names:
                 node = self.node(name)
                 rows = node.metadata.rows.values()
-                if set(node.group.status.voters) != nodes:
+                if not nodes.issuperset(node.group.status.voters) or len(node.group.status.voters) != voters:
                     return False
                 if len(rows) != PARTITIONS or any(row.phase.name != "ACTIVE" for row in rows):
                     return False

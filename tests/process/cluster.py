@@ -137,7 +137,7 @@ class Cluster:
     async def _is_settled(self, present: list[NodeProcess]) -> bool:
         _check_running(present)
         names = {node.name for node in present}
-        voters_wanted = min(VOTERS_MAX, len(names))
+        voters_wanted = min(VOTERS_MAX, len(names) - 1 + len(names) % 2)
         for node in present:
             if not await self._sees_exactly(node, names):
                 return False

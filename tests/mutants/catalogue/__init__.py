@@ -3,6 +3,7 @@
 from tests.mutants.catalogue.agents import AGENTS
 from tests.mutants.catalogue.disk import DISK
 from tests.mutants.catalogue.driver import DRIVER
+from tests.mutants.catalogue.group import GROUP
 from tests.mutants.catalogue.locks import LOCKS
 from tests.mutants.catalogue.metadata import METADATA
 from tests.mutants.catalogue.partitions import PARTITIONS
@@ -17,6 +18,6 @@ from tests.mutants.catalogue.variants_on_disk import VARIANTS_ON_DISK
 from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
-    *RAFT, *RAFT_READS, *RAFT_THREADS, *SWIM, *PARTITIONS, *METADATA, *PLACEMENT, *DISK, *DRIVER, *AGENTS, *LOCKS,
+    *RAFT, *RAFT_READS, *RAFT_THREADS, *SWIM, *PARTITIONS, *METADATA, *GROUP, *PLACEMENT, *DISK, *DRIVER, *AGENTS, *LOCKS,
     *VARIANTS, *VARIANTS_OF_PARTITIONS, *VARIANTS_ON_DISK,
 )  # fmt: skip

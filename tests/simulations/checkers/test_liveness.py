@@ -77,6 +77,14 @@ def breaks(invariant: str, report: MeshReport, message: str) -> None:
         checker.check(report)
 
 
+def test_as_many_nodes_vote_as_should_and_all_of_them_run() -> None:
+    assert unmet(mesh(voters_wanted=3)) == ()
+    breaks("liveness-voters", mesh(voters_wanted=1), "3 nodes vote, 1 should")
+    breaks("liveness-voters", mesh(voters=(A, B, NodeId(99)), voters_wanted=3), "node 99 votes and does not run")
+    assert unmet(mesh(voters=(A, B, NodeId(99)), voters_wanted=5)) == (), "there are not as many"
+    assert unmet(mesh(voters=(A, NodeId(98), NodeId(99)), voters_wanted=3)) == (), "they can't be replaced"
+
+
 def test_a_mesh_that_is_whole_lacks_nothing() -> None:
     assert unmet(mesh()) == ()
     assert unmet(mesh(node(C, applied=98))) == ()
