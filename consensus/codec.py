@@ -2,7 +2,7 @@
 
     version u8 · kind u8 · parts u16 · to u64 · sender u64 · numbers u64 … · snapshot · count u32 · entries
 
-`parts` says which of the numbers are there (those that are not 0, in the order of `_NUMBERS`), what the two flags are,
+`parts` says which of the numbers are there (those that are not 0, in the order of `_NUMBERS`), what the flags are,
 and whether snapshot and entries follow. The entries are as in `consensus.entries`: just the bytes of the log.
 
     snapshot       index u64 · term u64 · configuration · length u32 · data
@@ -25,7 +25,8 @@ _REJECT: Final = 1 << 7
 _TRANSFER: Final = 1 << 8
 _SNAPSHOT: Final = 1 << 9
 _ENTRIES: Final = 1 << 10
-_PARTS_MAX: Final = (1 << 11) - 1
+_LOST: Final = 1 << 11
+_PARTS_MAX: Final = (1 << 12) - 1
 
 _COUNT: Final = struct.Struct(">I")
 _POSITION: Final = struct.Struct(">QQ")
@@ -54,11 +55,11 @@ def encode(message: Message) -> bytes:
             parts |= 1 << bit
             numbers.append(number)
     head, _ = _HEADS[parts]
-    parts |= _REJECT * message.reject | _TRANSFER * message.transfer
+    parts |= _REJECT * message.reject | _TRANSFER * message.transfer | _LOST * message.lost
     parts |= _SNAPSHOT * (message.snapshot is not None) | _ENTRIES * bool(message.entries)
     encoded = head.pack(VERSION, message.kind, parts, message.to, message.sender, *numbers)
     if message.snapshot is not None:
-        encoded += _encode_snapshot(message.snapshot)
+        encoded += encode_snapshot(message.snapshot)
     if message.entries:
         encoded = b"".join((encoded, _COUNT.pack(len(message.entries)), encode_entries(message.entries)))
     return encoded
@@ -92,7 +93,7 @@ def _decode(data: bytes) -> Message:
     fields: dict[str, int] = dict(zip(names, numbers, strict=True))
     snapshot = None
     if parts & _SNAPSHOT:
-        snapshot, at = _decode_snapshot(data, at)
+        snapshot, at = decode_snapshot(data, at)
     entries: tuple[Entry, ...] = ()
     if parts & _ENTRIES:
         (count,) = _COUNT.unpack_from(data, at)
@@ -107,13 +108,15 @@ def _decode(data: bytes) -> Message:
         sender=sender,
         reject=bool(parts & _REJECT),
         transfer=bool(parts & _TRANSFER),
+        lost=bool(parts & _LOST),
         snapshot=snapshot,
         entries=entries,
         **fields,
     )
 
 
-def _encode_snapshot(snapshot: Snapshot) -> bytes:
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """A snapshot as bytes, as in messages and in the heads of the log."""
     configuration = snapshot.configuration
     tuples = (
         configuration.voters,
@@ -132,7 +135,12 @@ def _encode_snapshot(snapshot: Snapshot) -> bytes:
     )
 
 
-def _decode_snapshot(data: bytes, at: int) -> tuple[Snapshot, int]:
+def decode_snapshot(data: bytes, at: int) -> tuple[Snapshot, int]:
+    """The snapshot that begins at a place in `data`, and where it ends.
+
+    Raises:
+        ValueError, struct.error: there is none.
+    """
     index, term = _POSITION.unpack_from(data, at)
     at += _POSITION.size
     auto_leave = data[at : at + 1]

@@ -84,3 +84,33 @@ class RaftConfig:
         slow.
         """
         return self.election_timeout_s * (1 - self.clock_error_max) / (1 + self.clock_error_max)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """How a log is kept on disk.
+
+    Attributes:
+        segment_bytes: how large one of its files may become before the next one begins.
+        cache_bytes: the latest entries that are kept in memory.
+        snapshot_log_bytes: a snapshot is taken when the log has grown by this much since the last one, and by as much
+            as that one has.
+        kept_log_bytes: how much of the log stays behind a snapshot, at the least and if there is so much: a follower
+            that is no further behind is sent entries, and not the whole state.
+    """
+
+    segment_bytes: int = 64 << 20
+    cache_bytes: int = 16 << 20
+    snapshot_log_bytes: int = 16 << 20
+    kept_log_bytes: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("segment_bytes", self.segment_bytes),
+            ("cache_bytes", self.cache_bytes),
+            ("snapshot_log_bytes", self.snapshot_log_bytes),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: choose at least 1 byte, and better megabytes")
+        if self.kept_log_bytes < 0:
+            raise ValueError(f"kept_log_bytes is {self.kept_log_bytes}: choose 0 or more")

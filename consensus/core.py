@@ -46,6 +46,8 @@ class Core:
         candidacy: with asynchronous storage, a number drawn for the present candidacy; else 0.
         asked_to_take_over: whether a leader has asked another node, in its term, to pass over its lease.
         uncommitted_bytes: entry data that the leader took on in its term and that is not applied yet.
+        lost: what the node's disk has lost of the log, until a leader has made it whole again. Meanwhile the node does
+            not stand for election, and votes as it would with all that it had.
     """
 
     __slots__ = (
@@ -59,6 +61,7 @@ class Core:
         "id",
         "leader",
         "log",
+        "lost",
         "messages",
         "now",
         "pending_change",
@@ -88,6 +91,7 @@ class Core:
             apply_bytes_max=config.apply_bytes_max,
             applies_unstable=not config.async_storage,
         )
+        self.lost = storage.lost()
         self.tracker = Tracker(self._window)
         self.tracker.switch(Reconfiguration(configuration), last_index=self.log.last_index())
         self.term = hard_state.term
@@ -122,9 +126,9 @@ class Core:
 
     @property
     def is_promotable(self) -> bool:
-        """Whether the node may stand for election: it is a voter, and not about to become something else."""
+        """Whether the node may stand for election: it is a voter, has its log, and is not about to become another."""
         progress = self.tracker.progress.get(self.id)
-        return progress is not None and not progress.is_learner and self.log.snapshot is None
+        return progress is not None and not progress.is_learner and self.log.snapshot is None and self.lost is None
 
     @property
     def holds_lease(self) -> bool:
@@ -203,6 +207,17 @@ class Core:
         self.pending_change = 0
         self.uncommitted_bytes = 0
         self.tracker.reset(own=self.id, last_index=self.log.last_index())
+
+    def is_up_to_date(self, index: int, term: int) -> bool:
+        """Whether a log that ends so is at least as up to date as this node's is, or was (Raft paper 5.4.1)."""
+        if self.lost is not None and (term, index) < (self.lost.log_term, self.lost.index):
+            return False
+        return self.log.is_up_to_date(index, term)
+
+    def note_growth(self) -> None:
+        """The log has taken something from a leader: it may have regained what was lost."""
+        if self.lost is not None and self.lost.is_regained(self.log.last_index(), self.log.last_term()):
+            self.lost = None
 
     # Effects.
 

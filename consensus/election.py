@@ -42,8 +42,8 @@ def _has_unapplied_change(core: Core) -> bool:
     while index <= log.committed:
         # In pieces, since the unapplied part may be long after a restart.
         entries = log.entries(index, core.config.apply_bytes_max, high=log.committed + 1)
-        if any(entry.kind is not EntryKind.NORMAL for entry in entries):
-            return True
+        if not entries or any(entry.kind is not EntryKind.NORMAL for entry in entries):
+            return True  # there is one, or there may be one in what can't be read
         index = entries[-1].index + 1
     return False
 
@@ -100,7 +100,7 @@ def receive_vote_request(core: Core, message: Message) -> None:
         or (pre_vote and message.term > core.term)
     )
     # A learner votes too if asked: the candidate may know of its promotion before it does itself.
-    if may_vote and core.log.is_up_to_date(message.index, message.log_term):
+    if may_vote and core.is_up_to_date(message.index, message.log_term):
         _grant(core, message)
         if not pre_vote:
             core.election_began = core.now

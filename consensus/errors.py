@@ -68,6 +68,10 @@ class CorruptLog(StorageError):
     """What was written is not what is read. Nothing was changed on disk."""
 
 
+class CorruptSnapshot(StorageError):
+    """The image of a snapshot is damaged, or that of another snapshot. Nothing was changed on disk."""
+
+
 class ForeignLog(StorageError):
     """The file belongs to another owner. Nothing was changed on disk."""
 

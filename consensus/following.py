@@ -14,24 +14,13 @@ def receive_append(core: Core, message: Message) -> None:
         _answer(core, message, index=log.committed)
         return
     if not log.matches(message.index, message.log_term):
-        hint, hint_term = log.agreement_hint(min(message.index, log.last_index()), message.log_term)
-        core.send(
-            Message(
-                MessageKind.APPEND_RESPONSE,
-                to=message.sender,
-                sender=core.id,
-                term=core.term,
-                index=message.index,
-                log_term=hint_term,
-                reject=True,
-                hint=hint,
-            )
-        )
+        _reject(core, message, index=message.index, log_term=message.log_term)
         return
     # Only a conflict truncates: an old append must not cut off what came after it (Raft paper, figure 2).
     conflict = log.first_conflict(message.entries)
     if conflict is not None:
         log.append(message.entries[conflict:])
+    core.note_growth()
     last_new = message.index + len(message.entries)
     log.commit_to(min(message.commit, last_new))
     _answer(core, message, index=last_new)
@@ -41,14 +30,17 @@ def receive_heartbeat(core: Core, message: Message) -> None:
     """Raise the commit index and let the leader know.
 
     Raises:
-        LostLog: the leader knows that this node had entries which it has no longer.
+        LostLog: the leader knows that this node had entries which it has no longer, and the node did not know.
     """
-    if message.commit > core.log.last_index():
+    if message.commit <= core.log.last_index():
+        core.log.commit_to(message.commit)
+    elif core.lost is not None:
+        _reject(core, message, index=message.commit, log_term=message.term)
+    else:
         raise LostLog(
             f"node {message.sender} says that this node acknowledged index {message.commit}, but its log ends at"
             f" {core.log.last_index()}: remove this node from the group and let it join with an empty disk and a new id"
         )
-    core.log.commit_to(message.commit)
     core.send(
         Message(MessageKind.HEARTBEAT_RESPONSE, to=message.sender, sender=core.id, term=core.term, round=message.round)
     )
@@ -58,6 +50,7 @@ def receive_snapshot(core: Core, message: Message) -> None:
     """Take the snapshot in place of the log, unless the log is further."""
     assert message.snapshot is not None, "checked on the way in"
     if _restore(core, message.snapshot):
+        core.note_growth()
         _answer(core, message, index=core.log.last_index())
     else:
         _answer(core, message, index=core.log.committed)
@@ -80,6 +73,24 @@ def _restore(core: Core, snapshot: Snapshot) -> bool:
     known = frozenset(core.tracker.progress)
     core.tracker.switch(Reconfiguration(configuration, forgotten=known), last_index=log.last_index())
     return True
+
+
+def _reject(core: Core, message: Message, *, index: int, log_term: int) -> None:
+    """Say that the log does not match at `index`, and up to where it may."""
+    hint, hint_term = core.log.agreement_hint(min(index, core.log.last_index()), log_term)
+    core.send(
+        Message(
+            MessageKind.APPEND_RESPONSE,
+            to=message.sender,
+            sender=core.id,
+            term=core.term,
+            index=index,
+            log_term=hint_term,
+            reject=True,
+            hint=hint,
+            lost=core.lost is not None,
+        )
+    )
 
 
 def _answer(core: Core, message: Message, *, index: int) -> None:

@@ -120,14 +120,17 @@ class RaftLog:
         return term > own or (term == own and index >= self.last_index())
 
     def entries(self, low: int, bytes_max: int, *, high: int | None = None) -> Sequence[Entry]:
-        """Entries from `low` on, up to and not including `high`, as many as fit. They must not be compacted away."""
+        """Entries from `low` on, up to and not including `high`, as many as fit. They must not be compacted away.
+
+        None, though there are some, only where storage can't read them any more.
+        """
         end = self.last_index() + 1 if high is None else high
         assert self.first_index() <= low, f"entry {low} was compacted away"
         if low >= end:
             return ()
         if low >= self.offset:
             return limit(self._unstable[low - self.offset : end - self.offset], bytes_max)
-        found = limit(self._storage.entries(low, min(end, self.offset)), bytes_max)
+        found = limit(self._storage.entries(low, min(end, self.offset), bytes_max), bytes_max)
         if end > self.offset and len(found) == self.offset - low:
             found = limit([*found, *self._unstable[: end - self.offset]], bytes_max)
         return found

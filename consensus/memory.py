@@ -1,9 +1,32 @@
 """A log in memory: what the core reads of its storage, and all there is of it where nothing has to last."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from consensus.messages import Configuration, Entry, HardState, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Says that a disk no longer has entries that its node may have acknowledged, and what it had.
+
+    The node's log is what was left, and what a leader has sent since. It is whole again as soon as it matches that
+    leader's up to where it once reached, or up to an entry of a later term: the leader of that term had all that was
+    committed before, and the entry stands behind it (Raft paper 5.4; Alagappan et al., FAST 2018).
+
+    Attributes:
+        index, log_term: the last entry that the log had.
+        term: the node's term when it was found out.
+    """
+
+    index: int
+    log_term: int
+    term: int
+
+    def is_regained(self, last: int, last_term: int) -> bool:
+        """Whether a log that ends so, and has grown by what leaders sent alone, is whole again."""
+        return last >= self.index or last_term > self.term
 
 
 class LogView(Protocol):
@@ -25,17 +48,28 @@ class LogView(Protocol):
         """The term of the entry at `index`, known from one before `first_index` to `last_index`; otherwise None."""
         ...
 
-    def entries(self, low: int, high: int) -> Sequence[Entry]:
-        """The entries from `low` up to, not including, `high`. All of them must be there."""
+    def entries(self, low: int, high: int, bytes_max: int | None = None) -> Sequence[Entry]:
+        """The entries from `low` up to, not including, `high`. All of them must be there.
+
+        Args:
+            bytes_max: of data; what is returned may end with the first that exceeds it, or before. None for no bound.
+
+        Returns:
+            Fewer, or none, where they can't be read any more: then `damage` of the storage says so.
+        """
         ...
 
     def snapshot(self) -> Snapshot:
         """The latest snapshot; at index 0 if there is none."""
         ...
 
+    def lost(self) -> Lost | None:
+        """What the log has lost and not regained, as of when it was opened."""
+        ...
+
 
 class MemoryLog:
-    """Entries in memory behind a snapshot. Also the part of the durable log that answers the core's reads."""
+    """Entries in memory behind a snapshot, whose data is the state itself."""
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         self._snapshot = snapshot or Snapshot()
@@ -61,12 +95,15 @@ class MemoryLog:
             return self._offset_term
         return self._entries[place].term if 0 <= place < len(self._entries) else None
 
-    def entries(self, low: int, high: int) -> Sequence[Entry]:
+    def entries(self, low: int, high: int, bytes_max: int | None = None) -> Sequence[Entry]:
         assert self._offset < low <= high <= self.last_index() + 1, f"no entries from {low} to {high}"
         return self._entries[low - self._offset - 1 : high - self._offset - 1]
 
     def snapshot(self) -> Snapshot:
         return self._snapshot
+
+    def lost(self) -> Lost | None:
+        return None
 
     def set_hard_state(self, hard_state: HardState) -> None:
         """Replace the hard state."""

@@ -213,6 +213,7 @@ class Message:
         transfer: VOTE: the leader asked for this election, so do not hold on to it.
         round: HEARTBEAT: the leader's number of this round; its response repeats it.
         request: READ_INDEX and VOTE: the sender's number of the read, or of its candidacy; the response repeats it.
+        lost: in a rejected APPEND_RESPONSE, the sender's disk has lost entries that it may have acknowledged.
     """
 
     kind: MessageKind
@@ -229,3 +230,4 @@ class Message:
     transfer: bool = False
     round: int = 0
     request: int = 0
+    lost: bool = False

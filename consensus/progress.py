@@ -152,6 +152,17 @@ class Progress:
         self.paused = False
         return True
 
+    def forget_match(self, *, hint: int) -> None:
+        """The follower's disk has lost what it had; `hint` is the highest index that may match still.
+
+        What was committed with it stays committed: the follower votes as if it had it.
+        """
+        self.match = 0
+        if self.state is not ProgressState.SNAPSHOT:
+            following = min(self.next, hint + 1)
+            self.become_probe()
+            self.next = max(following, 1)
+
     def reject(self, index: int, *, hint: int) -> bool:
         """The follower has no entry that matches at `index`; `hint` is the highest that may.
 

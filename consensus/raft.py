@@ -12,7 +12,7 @@ from consensus.config import RaftConfig
 from consensus.core import Core
 from consensus.errors import ConfigurationRefused, ProposalDropped, UnknownPeer
 from consensus.log import data_bytes
-from consensus.memory import LogView
+from consensus.memory import LogView, Lost
 from consensus.messages import (
     NO_NODE,
     ConfChange,
@@ -93,6 +93,11 @@ class Raft:
     @property
     def last_index(self) -> int:
         return self._core.log.last_index()
+
+    @property
+    def lost(self) -> Lost | None:
+        """What the node's disk has lost of the log, until a leader has made it whole again."""
+        return self._core.lost
 
     @property
     def configuration(self) -> Configuration:

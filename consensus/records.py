@@ -24,7 +24,7 @@ only witness is damaged in its magic.
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from crc32c import crc32c
@@ -55,11 +55,34 @@ _CHUNK_BYTES: Final = 1 << 20
 """How much is read at once: large enough that the calls cost nothing, small enough to hold."""
 
 
+class Damage(NamedTuple):
+    """Something that was synced and is not what is read.
+
+    Attributes:
+        path: the file.
+        offset: the byte of the file at which the record begins that cannot be read.
+        what: what is wrong, for people.
+        remains: what its place has in place of the payload, wrong somewhere; None if its header cannot be read.
+    """
+
+    path: str
+    offset: int
+    what: str
+    remains: bytes | None
+
+    def __str__(self) -> str:
+        return f"{self.path} is damaged at byte {self.offset}: {self.what}"
+
+
 class _Header(NamedTuple):
     offset: int
     synced: int
     length: int
     checksum: int
+
+
+class _Damaged(Exception):
+    """What is wrong with a record."""
 
 
 def frame(payload: bytes, *, offset: int, synced: int) -> bytes:
@@ -101,13 +124,13 @@ def _marked_bytes(size: int, place: int) -> int:
     return size + (place + size - 1) // (SECTOR_BYTES - 1)
 
 
-def _unmarked(marked: bytes, place: int) -> bytes | None:
+def _unmarked(marked: bytes, place: int, *, check: bool = True) -> bytes | None:
     """What `_marked` was given; None if a mark is missing."""
     first = SECTOR_BYTES - 1 - place
     if len(marked) <= first:
         return marked
     marks = marked[first::SECTOR_BYTES]
-    if marks.count(_MARK) < len(marks):
+    if check and marks.count(_MARK) < len(marks):
         return None
     body = bytearray(marked)
     del body[first::SECTOR_BYTES]
@@ -125,19 +148,27 @@ def _parsed(header: bytes) -> _Header | None:
 class RecordScan:
     """Reads a file's records, once, in order: iterate over (offset, payload).
 
+    Args:
+        begin: the offset of the record to begin with.
+        on_damage: told of each piece of damage, and the scan goes on with the next record that is sound. Without it,
+            damage ends the scan.
+
     Attributes:
         end: where the next record belongs: the end of the last one read.
         torn_bytes: how many bytes follow `end`. They were never synced, and are to be cut, durably, before anything is
             appended. Known after the iteration.
     """
 
-    def __init__(self, file: File, path: str) -> None:
+    def __init__(
+        self, file: File, path: str, *, begin: int = 0, on_damage: Callable[[Damage], None] | None = None
+    ) -> None:
         self._file = file
         self._path = path
         self._size = file.size()
         self._chunk = b""
         self._chunk_offset = 0
-        self.end = 0
+        self._on_damage = on_damage
+        self.end = begin
         self.torn_bytes = 0
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
@@ -148,28 +179,78 @@ class RecordScan:
             ForeignLog: it is of the format before this one.
             OSError: it cannot be read.
         """
-        if self._bytes(0, len(_MAGIC_OF_FORMAT_1)) == _MAGIC_OF_FORMAT_1:
+        if self.end == 0 and self._bytes(0, len(_MAGIC_OF_FORMAT_1)) == _MAGIC_OF_FORMAT_1:
             raise ForeignLog(
                 f"{self._path} is of an older format: start the version that wrote it, or start this one with an empty"
                 " data directory"
             )
         while self.end < self._size:
             offset = self.end
-            payload = self._next()
-            if payload is None:
-                self._check_never_synced(offset)
-                self.torn_bytes = self._size - offset
-                return
+            try:
+                payload = self._next()
+                if payload is None:
+                    self._check_never_synced(offset)
+                    self.torn_bytes = self._size - offset
+                    return
+            except _Damaged as damaged:
+                damage = Damage(self._path, offset, str(damaged), self._remains(offset))
+                if self._on_damage is None:
+                    raise CorruptLog(
+                        f"{self._path} is damaged at byte {offset} of {self._size}: {damage.what}. {REMEDY}"
+                    ) from None
+                self._on_damage(damage)
+                self.end = self._next_sound(offset)
+                continue
             yield offset, payload
 
-    def _next(self) -> bytes | None:
-        """The payload of the record at `end`, which moves behind it; None, and it stays, if a part was lost."""
-        offset = self.end
+    def _remains(self, offset: int) -> bytes | None:
+        """What is there of the payload of a damaged record; None if its header is damaged."""
+        body_offset, header = self._header(offset)
+        if header is None:
+            return None
+        place = body_offset % SECTOR_BYTES
+        marked = self._bytes(body_offset, _marked_bytes(header.length + _TRAILER.size, place))
+        body = _unmarked(marked, place, check=False)
+        assert body is not None, "marks were not checked"
+        return body[: header.length]
+
+    def _next_sound(self, offset: int) -> int:
+        """Where the first record behind a damaged one begins whose header is sound; else the end of the file."""
+        body_offset, header = self._header(offset)
+        begin = offset + 1
+        if header is not None:  # nothing within its payload is a header
+            begin = body_offset + _marked_bytes(header.length + _TRAILER.size, body_offset % SECTOR_BYTES)
+        for place, found in self._headers(begin):
+            header = _parsed(found)
+            if header is not None and header.offset == place:
+                return place
+        return self._size
+
+    def _headers(self, begin: int) -> Iterator[tuple[int, bytes]]:
+        """Places at which, by its magic, a header may be, and what is there."""
+        while begin < self._size:
+            chunk = self._file.read(begin, _CHUNK_BYTES + _HEADER.size - 1)
+            for magic in re.finditer(re.escape(_MAGIC), chunk):
+                place = magic.end() - _HEADER.size
+                if place >= 0:
+                    yield begin + place, chunk[place : magic.end()]
+            begin += _CHUNK_BYTES
+
+    def _header(self, offset: int) -> tuple[int, _Header | None]:
+        """Where the body of the record at an offset begins, and its header; None if that is not sound."""
         fill = _fill_bytes(offset)
         body_offset = offset + fill + _HEADER.size
         head = self._bytes(offset, body_offset - offset)
         header = _parsed(head[fill:]) if len(head) == body_offset - offset else None
         if header is None or header.offset != offset + fill or head[:fill] != _MARK * fill:
+            return body_offset, None
+        return body_offset, header
+
+    def _next(self) -> bytes | None:
+        """The payload of the record at `end`, which moves behind it; None, and it stays, if a part was lost."""
+        offset = self.end
+        body_offset, header = self._header(offset)
+        if header is None:
             self._check_lost("the header of a record", offset, body_offset)
             return None
         place = body_offset % SECTOR_BYTES
@@ -192,30 +273,20 @@ class RecordScan:
             if not any(self._bytes(last, border - last)):
                 return
             begin = border
-        raise self._corrupt(f"{what} does not match its checksum, and no part of it is missing as after a crash")
+        raise _Damaged(f"{what} does not match its checksum, and no part of it is missing as after a crash")
 
     def _check_never_synced(self, offset: int) -> None:
         """Pass unless a header from `offset` on says that more than that had been synced, or is damaged."""
-        begin = offset
-        while begin < self._size:
-            chunk = self._file.read(begin, _CHUNK_BYTES + _HEADER.size - 1)
-            for magic in re.finditer(re.escape(_MAGIC), chunk):
-                place = magic.end() - _HEADER.size
-                if place < 0:
-                    continue
-                found, here = chunk[place : magic.end()], _OFFSET.pack(begin + place)
-                header = _parsed(found) or _parsed(here + found[_OFFSET.size :])
-                # Bytes of a payload that look like a header, copied or forged, are not likely to fit in here.
-                if header is None and found.startswith(here):
-                    raise self._corrupt(f"a part was never written, and the header at byte {begin + place} is damaged")
-                if header is not None and offset < header.synced and header.offset < self._size:
-                    raise self._corrupt(
-                        f"a part was never written, and the record of byte {header.offset} says that it was synced"
-                    )
-            begin += _CHUNK_BYTES
-
-    def _corrupt(self, what: str) -> CorruptLog:
-        return CorruptLog(f"{self._path} is damaged at byte {self.end} of {self._size}: {what}. {REMEDY}")
+        for place, found in self._headers(offset):
+            here = _OFFSET.pack(place)
+            header = _parsed(found) or _parsed(here + found[_OFFSET.size :])
+            # Bytes of a payload that look like a header, copied or forged, are not likely to fit in here.
+            if header is None and found.startswith(here):
+                raise _Damaged(f"a part was never written, and the header at byte {place} is damaged")
+            if header is not None and offset < header.synced and header.offset < self._size:
+                raise _Damaged(
+                    f"a part was never written, and the record of byte {header.offset} says that it was synced"
+                )
 
     def _bytes(self, offset: int, size: int) -> bytes:
         """Bytes of the file; fewer at its end."""

@@ -220,7 +220,10 @@ def _step_back(core: Core, message: Message, progress: Progress) -> None:
     if message.log_term:
         # The follower skipped its own entries that cannot match; skip those of this log that cannot either.
         hint, _ = core.log.agreement_hint(message.hint, message.log_term)
-    if progress.reject(message.index, hint=hint):
+    if message.lost and progress.match:
+        progress.forget_match(hint=hint)
+        send_append(core, message.sender)
+    elif progress.reject(message.index, hint=hint):
         if progress.state is ProgressState.REPLICATE:
             progress.become_probe()
         send_append(core, message.sender)

@@ -1,125 +1,188 @@
-"""The log on disk: term, vote, commit index and entries, in the order in which they were handed over.
+"""The log on disk: term, vote, commit index and entries, in the order in which they were handed over; and snapshots.
 
-One file of records (`consensus.records`). The first names the owner, the others are batches:
+Files are described in `consensus.segments` (the log) and `consensus.image` (snapshots). A later batch supersedes an
+earlier one: entries that begin at an index replace all from there on.
 
-    owner  0x01 · format u8 · owner bytes
-    batch  0x02 · 1 or 0 · if 1: term u64, vote u64, commit u64 · count u32 · entries
-    entry  as in `consensus.entries`                                    numbers big-endian
-
-A later batch supersedes an earlier one: entries that begin at an index replace all from there on.
-
-Within the file a commit index stands before any entry that was handed over after it was known. This is a matter of
+Within the files a commit index stands before any entry that was handed over after it was known. This is a matter of
 safety. A configuration change is proposed only when the one before is applied, so a node that finds the later change
 in its log also finds the earlier one committed, and never stands for election in a configuration two changes old,
 whose majorities need not overlap with those of today.
+
+In memory are the latest entries, up to `LogConfig.cache_bytes`; of the others, their terms (a number or two for each
+leader) and 16 bytes for each record. An older entry is read from its file, and checked, where it is asked for, which is
+on the event loop. That is bounded by what was asked for and one record (`consensus.segments.RECORD_DATA_BYTES`), and
+rare: committed entries are applied when they have just been written, and followers that keep up are sent the same. Only
+a start, which applies what follows the snapshot, and a follower that is far behind read from the disk; each of their
+appends costs about as much as to send it.
+
+A record that is found damaged then is not a crash: what it had is no longer there to be read, `damage` says so, and the
+next snapshot, which is due at once, stands for it.
 """
 
 import posixpath
-import struct
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from consensus.config import LogConfig
 from consensus.disk import Disk, File
-from consensus.entries import decode_entries, encode_entries
-from consensus.errors import CorruptLog, ForeignLog, StorageFailed
+from consensus.entries import HEAD_BYTES
+from consensus.errors import StorageFailed
+from consensus.image import Identity, image_path, read_image, write_image
+from consensus.index import Tail
 from consensus.log import data_bytes
-from consensus.memory import MemoryLog
+from consensus.memory import Lost
 from consensus.messages import Configuration, Entry, HardState, Snapshot
-from consensus.records import REMEDY, RecordScan, frame
+from consensus.records import Damage, RecordScan
+from consensus.recovery import Recovered, Replay, read_segments
+from consensus.segments import (
+    SNAPSHOTS_MAX,
+    Change,
+    Head,
+    Placed,
+    SegmentWriter,
+    Work,
+    batch_entries,
+    find_segments,
+)
 
-_FORMAT: Final = 1
-_OWNER: Final = 0x01
-_BATCH: Final = 0x02
-_RECORD_DATA_BYTES: Final = 16 << 20
-"""Entry data in one record. More is split, so that a record stays well within what `frame` takes."""
-
-_OWNER_HEAD = struct.Struct(">BB")
-_BATCH_HEAD = struct.Struct(">BB")
-_HARD_STATE = struct.Struct(">QQQ")
-_COUNT = struct.Struct(">I")
+_PARTIAL: Final = ".part"
+"""Ends the name of a file that nothing relies on."""
 
 
 class DurableLog:
-    """One node's log. It also keeps all entries in memory, for the core to read.
+    """One node's log.
 
-    `append` may be called where the core runs; `sync` and `close` block, and belong elsewhere. Only one of the three
-    may run at a time. Reads may go on meanwhile: they do not touch the file.
+    `append`, `record_snapshot` and all reads belong where the core runs. `sync`, `close` and what deals with images
+    block, and belong elsewhere; `sync` and `close` never at the same time. All others may be called meanwhile: what is
+    appended during a sync is durable after the next.
+
+    Attributes:
+        damage: the first damage found since it was opened, or when it was opened if that has cost entries.
+        unreadable: up to which index entries can't be read any more, though they have been found sound when the log was
+            opened. A snapshot that covers them stands for them; those that are not applied yet are lost to this
+            process, and a new one finds the damage and repairs it from the peers.
     """
 
-    def __init__(self, file: File, path: str, memory: MemoryLog, *, synced: int) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        found: Recovered,
+        writer: SegmentWriter,
+        config: LogConfig,
+        damage: Damage | None,
+    ) -> None:
         """Use `open_log`."""
-        self._file = file
-        self._path = path
-        self._memory = memory
-        self._synced = synced
-        self._end = synced  # with what is queued
-        # What `append` took and `sync` has not written: at most one batch of the core, and a commit index before it.
-        self._queued: list[bytes] = []
-        self._ends_in_state_alone = False
+        self._disk = disk
+        self._directory = directory
+        self._writer = writer
+        self._config = config
+        self._terms = found.terms
+        self._places = found.places
+        self._hard_state = found.state
+        self._snapshot = found.snapshot
+        self._snapshots = found.snapshots
+        self._lost = found.lost
+        self.damage = damage
+        self._tail = Tail(config.cache_bytes)
+        self._tail.clear(found.terms.last + 1)
+        for entries in found.recent:
+            self._tail.append(entries)
+        self.unreadable = 0
+        self._reader: tuple[int, File] | None = None
+        # What `append` took and `sync` has not written: what the core hands out, and commit indexes between.
+        self._queued: deque[Work] = deque()
+        # The first index of each of these, with the number of its piece of work, until its place is known.
+        self._unplaced: deque[tuple[int, int]] = deque()
+        self._placed: deque[Placed | int] = deque()
+        self._taken = self._written = 0
+        self._bytes_logged = self._bytes_behind(found.snapshot.index)
         self._failure: Exception | None = None
+        self.durable = (found.terms.last, found.state)
+        """The last index and the hard state that the last sync made durable."""
 
     # What the core reads.
 
     def initial_state(self) -> tuple[HardState, Configuration]:
-        return self._memory.initial_state()
+        return self._hard_state, self._snapshot.configuration
 
     def first_index(self) -> int:
-        return self._memory.first_index()
+        return self._terms.start + 1
 
     def last_index(self) -> int:
-        return self._memory.last_index()
+        return self._terms.last
 
     def term(self, index: int) -> int | None:
-        return self._memory.term(index)
-
-    def entries(self, low: int, high: int) -> Sequence[Entry]:
-        return self._memory.entries(low, high)
+        return self._terms.term(index)
 
     def snapshot(self) -> Snapshot:
-        return self._memory.snapshot()
+        return self._snapshot
+
+    def lost(self) -> Lost | None:
+        return self._lost
+
+    def entries(self, low: int, high: int, bytes_max: int | None = None) -> Sequence[Entry]:
+        assert self._terms.start < low <= high <= self._terms.last + 1, f"no entries from {low} to {high}"
+        self._note_places()
+        found: list[Entry] = []
+        room = bytes_max
+        while low < min(high, self._tail.first) and (room is None or not found or room > 0):
+            piece = self._read(low, min(high, self._tail.first), room)
+            if not piece:
+                return found
+            found += piece
+            low += len(piece)
+            room = None if room is None else room - data_bytes(piece)
+        if low < high and (room is None or not found or room > 0):
+            found += self._tail.slice(low, high)
+        return found
 
     # What the driver does.
 
-    def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry], snapshot: Snapshot | None = None) -> None:
         """Queue a batch for the next `sync`. It can be read at once, and is durable only after that.
+
+        Args:
+            snapshot: replaces the log, before the rest. Its image has been received (`consensus.transfer`).
 
         Raises:
             StorageFailed: a write or a sync failed before.
         """
         self._check()
-        if hard_state is None and not entries:
+        if hard_state is None and not entries and snapshot is None:
             return
-        if self._ends_in_state_alone and hard_state is not None:
-            # Nothing was queued between the two, so only the later one matters.
-            self._end -= len(self._queued.pop())
+        self._note_places()
         if hard_state is not None:
-            self._memory.set_hard_state(hard_state)
-        self._memory.append(entries)
-        for payload in _encode_batch(hard_state, entries):
-            record = frame(payload, offset=self._end, synced=self._synced)
-            self._queued.append(record)
-            self._end += len(record)
-        self._ends_in_state_alone = not entries
+            self._hard_state = hard_state
+        change = None if snapshot is None else self._install(snapshot)
+        if entries:
+            for entry in entries:
+                self._terms.append(entry.index, entry.term)
+            self._tail.append(entries)
+        self._queue(entries, change)
 
     def sync(self) -> None:
-        """Return when everything that was appended is durable. One write and one sync, however much it is.
+        """Return when everything that was appended before is durable. One write and one sync, however much it is.
 
         Raises:
             StorageFailed: it could not be written or synced. Nobody knows how much of it is on disk, and a second try
                 could report success for what is lost, so every later call raises as well.
         """
         self._check()
-        queued, self._queued = self._queued, []
-        self._ends_in_state_alone = False
-        if not queued:
+        works = []
+        while self._queued:
+            works.append(self._queued.popleft())
+        if not works:
             return
         try:
-            self._file.append(b"".join(queued))
-            self._file.sync()
+            placed = self._writer.write(works)
         except OSError as error:
             self._failure = error
             raise self._failed() from error
-        self._synced = self._end
+        self.durable = (works[-1].last, works[-1].state)
+        self._placed.extend(placed)
+        self._placed.append(len(works))
 
     def close(self) -> None:
         """Sync what is left, and release the file, whatever happens.
@@ -132,7 +195,200 @@ class DurableLog:
                 self.sync()
         finally:
             self._failure = self._failure or ValueError("the log is closed")
-            self._file.close()
+            self._writer.close()
+            if self._reader is not None:
+                self._reader[1].close()
+                self._reader = None
+
+    # Snapshots.
+
+    @property
+    def snapshot_due(self) -> bool:
+        """Whether a snapshot is worth it: the log has grown by as much as the last one has, and by a minimum.
+
+        So no more is written for snapshots than for the log, and a start reads no more of the log than twice that. Also
+        if there are entries that can't be read any more, which a snapshot stands for.
+        """
+        size = Identity.of(self._snapshot).size if self._snapshot.index else 0
+        grown = self._bytes_logged >= max(size, self._config.snapshot_log_bytes)
+        return grown or self.unreadable > self._snapshot.index
+
+    def write_image(self, snapshot: Snapshot, pieces: Iterable[bytes]) -> Snapshot:
+        """Write the image of a snapshot. Blocks.
+
+        Args:
+            snapshot: index, term and configuration.
+            pieces: the state.
+
+        Returns:
+            The snapshot with what identifies its image, for `record_snapshot`.
+
+        Raises:
+            OSError: it could not be written. Nothing relies on it.
+        """
+        partial = self.partial_path(snapshot)
+        if self._disk.exists(partial):
+            self._disk.remove(partial)
+        file = self._disk.open(partial, create=True)
+        try:
+            written = write_image(file, snapshot, pieces)
+        finally:
+            file.close()
+        self.keep_image(partial, written)
+        return written
+
+    def partial_path(self, snapshot: Snapshot) -> str:
+        """Where the image of a snapshot may be written before it counts."""
+        return posixpath.join(self._directory, f"{snapshot.index:020}-{snapshot.term:020}{_PARTIAL}")
+
+    def keep_image(self, partial: str, snapshot: Snapshot) -> None:
+        """Give an image that is whole and synced its name, durably. Blocks. Until the log names it, it may be lost."""
+        self._disk.rename(partial, image_path(self._directory, snapshot))
+        self._disk.sync_directory(self._directory)
+
+    def record_snapshot(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of what has been applied, whose image is written. Durable after the next `sync`.
+
+        The log is compacted, but for what followers that are a little behind may need (`LogConfig.kept_log_bytes`).
+        """
+        self._check()
+        self._note_places()
+        assert self._snapshot.index < snapshot.index <= self._terms.last, "a snapshot does not go back in time"
+        self._snapshot = snapshot
+        self._snapshots = (*self._snapshots, snapshot)[-SNAPSHOTS_MAX:]
+        self._bytes_logged = 0
+        oldest, start = self._compaction(snapshot.index)
+        term = self._terms.term(start)
+        self._terms.compact(start, term or 0)
+        self._places.compact(start)
+        self._queue((), Change(start, term or 0, oldest, self._snapshots))
+
+    def pieces(self) -> Iterator[bytes]:
+        """The state in the latest snapshot, in pieces that are checked. Blocks.
+
+        Raises:
+            CorruptSnapshot: it is damaged.
+            OSError: it can't be read.
+        """
+        file, path = self.open_image(self._snapshot)
+        try:
+            yield from read_image(file, path, self._snapshot)
+        finally:
+            file.close()
+
+    def open_image(self, snapshot: Snapshot) -> tuple[File, str]:
+        """The file of a snapshot's image, and its path. Blocks. Raises OSError if it is not there any more."""
+        path = image_path(self._directory, snapshot)
+        return self._disk.open(path, create=False), path
+
+    @property
+    def disk(self) -> Disk:
+        """Where the log and its images are."""
+        return self._disk
+
+    # What goes on behind it.
+
+    def _queue(self, entries: Sequence[Entry], change: Change | None) -> None:
+        self._taken += 1
+        if entries:
+            self._unplaced.append((entries[0].index, self._taken))
+            self._bytes_logged += data_bytes(entries) + HEAD_BYTES * len(entries)
+        self._queued.append(Work(self._hard_state, entries, self._terms.last, self._terms.last_term, change))
+
+    def _install(self, snapshot: Snapshot) -> Change:
+        assert snapshot.index > self._snapshot.index, "a snapshot does not go back in time"
+        self._snapshot, self._snapshots = snapshot, (snapshot,)
+        self._terms = type(self._terms)(snapshot.index, snapshot.term)
+        self._tail.clear(snapshot.index + 1)
+        self.unreadable = 0
+        self._bytes_logged = 0
+        if self._lost is not None and self._lost.is_regained(snapshot.index, snapshot.term):
+            self._lost = None
+        return Change(snapshot.index, snapshot.term, None, self._snapshots, installed=True)
+
+    def _note_places(self) -> None:
+        """Take over what `sync` has written since: where it stands, and that it may be read from there."""
+        while self._placed:
+            placed = self._placed.popleft()
+            if isinstance(placed, int):
+                self._written += placed
+                while self._unplaced and self._unplaced[0][1] <= self._written:
+                    self._unplaced.popleft()
+            elif placed.offset < 0:
+                self._places.clear()
+            else:
+                self._places.append(*placed)
+        # What is not written yet can be read only here.
+        first = min([first for first, _ in self._unplaced], default=self._terms.last + 1)
+        self._tail.shrink(before=first)
+
+    def _compaction(self, index: int) -> tuple[int, int]:
+        """The oldest file to keep beside a snapshot of `index`, and the index behind which the log then begins."""
+        sizes = self._writer.sizes
+        kept, oldest = 0, max(sizes)
+        for number in sorted(sizes, reverse=True):
+            if kept >= self._config.kept_log_bytes:
+                break
+            oldest = number
+            kept += sizes[number]
+        after = self._places.find(index + 1) if index < self._terms.last else None
+        if after is not None:
+            oldest = min(oldest, after[0])
+        first = self._places.first_from(oldest)
+        start = index if first is None else min(first - 1, index)
+        start = max(start, min(self.unreadable, index), self._terms.start)
+        return oldest, start
+
+    def _read(self, low: int, high: int, bytes_max: int | None) -> list[Entry]:
+        """Entries from `low` on, out of one file and as many as fit; none if the first can't be read."""
+        place = self._places.find(low)
+        assert place is not None, f"nobody knows where entry {low} is"
+        number, offset = place
+        path = self._writer.path_of(number)
+        damages: list[Damage] = []
+        try:
+            for file in self._files(number, path):
+                damages.clear()
+                scan = RecordScan(file, path, begin=offset, on_damage=damages.append)
+                if found := self._entries_of(scan, number, low, high, bytes_max):
+                    return found
+        except OSError as error:
+            damages = [Damage(path, offset, f"it can't be read: {error.strerror or error}", None)]
+        what = damages[0] if damages else Damage(path, offset, "the record is not there any more", None)
+        self.damage = self.damage or what
+        # All that is before goes with it: who needs that needs this as well.
+        self.unreadable = max(self.unreadable, self._places.end_of(number, offset, last=self._terms.last))
+        return []
+
+    def _entries_of(self, scan: RecordScan, number: int, low: int, high: int, bytes_max: int | None) -> list[Entry]:
+        found: list[Entry] = []
+        for offset, payload in scan:
+            place = self._places.find(low)
+            if place is None or place[0] != number or offset > place[1]:
+                break  # the record that has the next entry is in another file, or damaged
+            if offset == place[1]:
+                following = self._places.next_first(low)
+                end = high if following is None else min(high, following)
+                found += [entry for entry in batch_entries(payload) if low <= entry.index < end]
+                low = found[-1].index + 1
+                if low >= high or (bytes_max is not None and data_bytes(found) >= bytes_max):
+                    break
+        return found
+
+    def _files(self, number: int, path: str) -> Iterator[File]:
+        """The file as it was opened for the last read of it, which may be before it has grown, and opened anew."""
+        if self._reader is not None and self._reader[0] == number:
+            yield self._reader[1]
+        if self._reader is not None:
+            self._reader[1].close()
+            self._reader = None
+        self._reader = (number, self._disk.open(path, create=False))
+        yield self._reader[1]
+
+    def _bytes_behind(self, index: int) -> int:
+        """How large the files are that have entries behind an index."""
+        place = self._places.find(index + 1) if index < self._terms.last else None
+        return 0 if place is None else sum(size for number, size in self._writer.sizes.items() if number >= place[0])
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -140,38 +396,92 @@ class DurableLog:
 
     def _failed(self) -> StorageFailed:
         return StorageFailed(
-            f"{self._path} cannot be used after: {self._failure}. Free space or replace the disk, then start the node"
-            " again: it finds what is on disk"
+            f"{self._writer.path} cannot be used after: {self._failure}. Free space or replace the disk, then start the"
+            " node again: it finds what is on disk"
         )
 
 
-def open_log(disk: Disk, directory: str, *, owner: bytes) -> DurableLog:
+def open_log(disk: Disk, directory: str, *, owner: bytes, config: LogConfig | None = None) -> DurableLog:
     """Open the log in a directory, or begin one there. What a crash cut off is removed.
+
+    Damage that has cost entries is cut off, in a new file: the damaged ones stay as they are until they are not needed
+    any more. The log then says what it has lost (`DurableLog.lost`).
 
     Args:
         disk: where.
         directory: the log's own; made if missing.
         owner: names whose log it is, such as a mesh's id and a node's.
+        config: sizes.
 
     Raises:
-        CorruptLog: what was synced is not what is read.
+        CorruptLog: what was synced is not what is read, and nobody can tell what the node has promised.
         ForeignLog: it is another owner's, or of a format that this version does not know.
         OSError: the disk refuses. Opening may be tried again.
     """
-    path = posixpath.join(directory, f"{1:020d}.log")
-    if not disk.exists(path):
-        disk.make_directory(directory)
-    file = disk.open(path, create=True)
+    config = config or LogConfig()
+    disk.make_directory(directory)
+    # Also names may be lost in a crash, those of new parents included.
+    for ancestor in _with_ancestors(directory):
+        disk.sync_directory(ancestor)
+    paths = find_segments(directory, disk.list(directory))
+    replay = read_segments(disk, paths, owner=owner, cache_bytes=config.cache_bytes)
+    found = replay.whole(disk, directory)
+    head = Head(
+        owner,
+        number=0,
+        oldest=replay.head.oldest if replay.head else 1,
+        state=found.state,
+        start=found.terms.start,
+        start_term=found.terms.start_term,
+        end=found.terms.last,
+        end_term=found.terms.last_term,
+        lost=found.lost,
+        snapshots=found.snapshots,
+    )
+    files = [report for report in replay.files if not report.is_void]
+    for report in replay.files[len(files) :]:
+        disk.remove(paths.pop(report.number))
+    sizes = {report.number: report.end for report in files}
+    writer = SegmentWriter(disk, directory, head, paths=paths, segment_bytes=config.segment_bytes, sizes=sizes)
     try:
-        memory = _recover(file, path, owner)
-        synced = file.size()
-        # Also names may be lost in a crash, those of new parents included.
-        for ancestor in _with_ancestors(directory):
-            disk.sync_directory(ancestor)
+        _go_on(disk, writer, replay, found)
+        _remove_partial(disk, directory)
+        writer.clean_up()
     except BaseException:
-        file.close()
+        writer.close()
         raise
-    return DurableLog(file, path, memory, synced=synced)
+    damage = replay.damages[0] if found.lost is not None and replay.damages else None
+    return DurableLog(disk, directory, found, writer, config, damage)
+
+
+def _go_on(disk: Disk, writer: SegmentWriter, replay: Replay, found: Recovered) -> None:
+    """Have the writer go on where the log ends, with all that was read durable."""
+    files = [report for report in replay.files if not report.is_void]
+    if files:
+        last = files[-1]
+        file = disk.open(last.path, create=False)
+        try:
+            if last.torn_bytes:
+                file.truncate(last.end)
+            # What was cut must not mix with what is appended next if the power fails. And what was read may be in the
+            # page cache only, if the process died before a sync; from here on it is counted as durable.
+            file.sync()
+        except BaseException:
+            file.close()
+            raise
+        is_damaged = any(damage.path == last.path for damage in replay.damages)
+        if not found.is_cut and not is_damaged:
+            writer.resume(file, last.number)
+            return
+        file.close()
+    writer.begin()
+
+
+def _remove_partial(disk: Disk, directory: str) -> None:
+    for name in disk.list(directory):
+        if name.endswith(_PARTIAL):
+            disk.remove(posixpath.join(directory, name))
+    disk.sync_directory(directory)
 
 
 def _with_ancestors(directory: str) -> list[str]:
@@ -179,111 +489,3 @@ def _with_ancestors(directory: str) -> list[str]:
     while found[-1]:
         found.append(posixpath.dirname(found[-1]))
     return found
-
-
-def _recover(file: File, path: str, owner: bytes) -> MemoryLog:
-    memory = MemoryLog()
-    scan = RecordScan(file, path)
-    for offset, payload in scan:
-        if offset == 0:
-            _check_owner(path, payload, owner)
-        else:
-            _replay(memory, path, offset, payload)
-    if scan.torn_bytes:
-        file.truncate(scan.end)
-        file.sync()  # or a power loss might mix what is cut with what is appended next
-    if scan.end == 0:
-        file.append(frame(_OWNER_HEAD.pack(_OWNER, _FORMAT) + owner, offset=0, synced=0))
-    # What was just read may be in the page cache only, if the process died before a sync. From here on it is counted
-    # as durable.
-    file.sync()
-    hard_state, _ = memory.initial_state()
-    if hard_state.commit > memory.last_index():
-        # The commit index was written, the entries in the record behind it were not. Nobody was told of them.
-        memory.set_hard_state(HardState(hard_state.term, hard_state.vote, memory.last_index()))
-    return memory
-
-
-def _check_owner(path: str, payload: bytes, owner: bytes) -> None:
-    if len(payload) < _OWNER_HEAD.size or payload[0] != _OWNER:
-        raise ForeignLog(
-            f"{path} is no Raft log: it begins with {payload[:16]!r}. Give the node a directory of its own"
-        )
-    _, version = _OWNER_HEAD.unpack_from(payload)
-    if version != _FORMAT:
-        raise ForeignLog(
-            f"{path} is of format {version} and this version reads {_FORMAT}: start the version that wrote it"
-        )
-    found = payload[_OWNER_HEAD.size :]
-    if found != owner:
-        raise ForeignLog(
-            f"{path} belongs to {found.hex()} and this node is {owner.hex()}: give the node its own data directory,"
-            " and never a copy of another's"
-        )
-
-
-def _encode_batch(hard_state: HardState | None, entries: Sequence[Entry]) -> list[bytes]:
-    """The payloads of a batch: one, unless it is large. The hard state is in the first."""
-    payloads = []
-    head = _encode_head(hard_state)
-    for group in _groups(entries):
-        payloads.append(head + _COUNT.pack(len(group)) + encode_entries(group))
-        head = _encode_head(None)
-    return payloads
-
-
-def _encode_head(hard_state: HardState | None) -> bytes:
-    if hard_state is None:
-        return _BATCH_HEAD.pack(_BATCH, 0)
-    return _BATCH_HEAD.pack(_BATCH, 1) + _HARD_STATE.pack(hard_state.term, hard_state.vote, hard_state.commit)
-
-
-def _groups(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
-    if data_bytes(entries) <= _RECORD_DATA_BYTES:
-        return [entries]
-    groups: list[Sequence[Entry]] = []
-    group: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if group and size + len(entry.data) > _RECORD_DATA_BYTES:
-            groups.append(group)
-            group, size = [], 0
-        group.append(entry)
-        size += len(entry.data)
-    return [*groups, group]
-
-
-def _replay(memory: MemoryLog, path: str, offset: int, payload: bytes) -> None:
-    """Take in one batch as it was appended."""
-    try:
-        hard_state, entries = _decode_batch(payload)
-    except (struct.error, ValueError) as error:
-        raise CorruptLog(
-            f"the record at byte {offset} of {path} is whole but does not decode: {error}. Start the version that"
-            " wrote it"
-        ) from error
-    if hard_state is not None:
-        memory.set_hard_state(hard_state)
-    if entries and entries[0].index > memory.last_index() + 1:
-        raise CorruptLog(
-            f"the record at byte {offset} of {path} begins at index {entries[0].index} and the log before it ends at"
-            f" {memory.last_index()}: records are missing. {REMEDY}"
-        )
-    memory.append(entries)
-
-
-def _decode_batch(payload: bytes) -> tuple[HardState | None, Sequence[Entry]]:
-    kind, has_state = _BATCH_HEAD.unpack_from(payload)
-    if kind != _BATCH or has_state not in (0, 1):
-        raise ValueError(f"it begins with {payload[:2]!r}")
-    at = _BATCH_HEAD.size
-    hard_state = None
-    if has_state:
-        hard_state = HardState(*_HARD_STATE.unpack_from(payload, at))
-        at += _HARD_STATE.size
-    (count,) = _COUNT.unpack_from(payload, at)
-    at += _COUNT.size
-    entries, at = decode_entries(payload, at, count)
-    if at != len(payload):
-        raise ValueError(f"it has {len(payload)} bytes where {at} are accounted for")
-    return hard_state, entries

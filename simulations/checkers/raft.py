@@ -325,11 +325,16 @@ def _first_change(known: Sequence[Entry], log: LogView) -> int:
     while same:
         low = max(same - _CHUNK_ENTRIES, 0)
         stored = log.entries(low + 1, same + 1)
-        while same > low and known[same - 1] is not stored[same - low - 1]:
+        while same > low and not _is_same(known[same - 1], stored[same - low - 1]):
             same -= 1
         if same > low:
             break
     return same + 1
+
+
+def _is_same(one: Entry, other: Entry) -> bool:
+    """Mostly the same object; one that was read from the disk again is an equal one."""
+    return one is other or one == other
 
 
 def _same(known: Sequence[Entry], now: Sequence[Entry]) -> int:

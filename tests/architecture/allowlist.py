@@ -21,7 +21,7 @@ comparison that no node imports."""
 ALLOWED = frozenset(
     {
         # The language and its pure library.
-        *("bisect", "collections", "contextlib", "dataclasses", "enum", "fractions", "functools", "heapq"),
+        *("array", "bisect", "collections", "contextlib", "dataclasses", "enum", "fractions", "functools", "heapq"),
         *("hashlib", "inspect", "ipaddress", "itertools", "math", "operator", "re", "struct", "types", "typing"),
         *("posixpath.dirname", "posixpath.join"),  # the rest of it asks the disk
         "weakref.WeakSet",

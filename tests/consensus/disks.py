@@ -4,6 +4,7 @@ import errno
 import os
 import posixpath
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +50,8 @@ class MemoryFile:
     def sync(self) -> None:
         assert not self.closed
         self._disk.syncs += 1
+        if self._disk.on_sync is not None:
+            self._disk.on_sync()
         if self._disk.fail_sync:
             raise OSError(errno.EIO, "input/output error")
         self._content.durable = len(self._content.data)
@@ -64,6 +67,7 @@ class MemoryDisk:
         space_left: bytes until ENOSPC; None for no end.
         fail_sync: whether syncs raise EIO.
         syncs: how many there were.
+        on_sync: called at each sync of a file.
     """
 
     def __init__(self) -> None:
@@ -74,6 +78,7 @@ class MemoryDisk:
         self.space_left: int | None = None
         self.fail_sync = False
         self.syncs = 0
+        self.on_sync: Callable[[], None] | None = None
 
     def open(self, path: str, *, create: bool) -> MemoryFile:
         if path not in self._files:

@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Edit, Mutant
 
 _STORAGE = "consensus/storage.py"
+_SEGMENTS = "consensus/segments.py"
 _RECORDS = "consensus/records.py"
 _JOURNAL = "meshnode/partitions/journal.py"
 _IDENTITY = "meshnode/data_directory.py"
@@ -29,34 +30,35 @@ DISK = (
     _log(
         "not-synced",
         "The log is written and not synced.",
-        Edit(
-            _STORAGE,
-            '            self._file.append(b"".join(queued))\n            self._file.sync()\n',
-            '            self._file.append(b"".join(queued))\n',
-        ),
+        Edit(_SEGMENTS, "        self.file.sync()\n        self._buffer = []\n", "        self._buffer = []\n"),
         easy=True,
     ),
     _log(
         "directory-not-synced",
-        "The name of a new log may be lost in a power failure.",
+        "The name of a new file of the log may be lost in a power failure.",
+        Edit(
+            _SEGMENTS,
+            "            self._disk.sync_directory(self._directory)\n            self._names_changed",
+            "            self._names_changed",
+        ),
+        Edit(_STORAGE, "    for ancestor in _with_ancestors(directory):\n        disk.sync_directory(ancestor)\n", ""),
         Edit(
             _STORAGE,
-            "        for ancestor in _with_ancestors(directory):\n            disk.sync_directory(ancestor)\n",
-            "",
+            "            disk.remove(posixpath.join(directory, name))\n    disk.sync_directory(directory)\n",
+            "            disk.remove(posixpath.join(directory, name))\n",
         ),
     ),
     _log(
         "sync-error-retried",
         "A sync that failed is tried again, and believed.",
         Edit(
-            _STORAGE,
-            "        except OSError as error:\n            self._failure = error\n            raise self._failed() from error\n",
-            "        except OSError as error:\n"
-            "            try:\n"
-            "                self._file.sync()\n"
-            "            except OSError:\n"
-            "                self._failure = error\n"
-            "                raise self._failed() from error\n",
+            _SEGMENTS,
+            "        self.file.sync()\n        self._buffer = []\n",
+            "        try:\n"
+            "            self.file.sync()\n"
+            "        except OSError:\n"
+            "            self.file.sync()\n"
+            "        self._buffer = []\n",
         ),
     ),
     _log(
@@ -64,40 +66,36 @@ DISK = (
         "A record that does not match its checksum is taken for the end of the log.",
         Edit(
             _RECORDS,
-            '        raise self._corrupt(f"{what} does not match its checksum, and no part of it is missing as after a crash")\n',
+            '        raise _Damaged(f"{what} does not match its checksum, and no part of it is missing as after a crash")\n',
             "",
         ),
         Edit(
             _RECORDS,
-            "            if payload is None:\n                self._check_never_synced(offset)\n",
-            "            if payload is None:\n",
+            "                if payload is None:\n                    self._check_never_synced(offset)\n",
+            "                if payload is None:\n",
         ),
     ),
     _log(
         "torn-end-kept",
         "What a crash cut off stays in the file, and new records are appended behind it.",
-        Edit(
-            _STORAGE,
-            "        file.truncate(scan.end)\n        file.sync()  # or a power loss might mix what is cut with what is appended next\n",
-            "        pass\n",
-        ),
+        Edit(_STORAGE, "                file.truncate(last.end)\n", "                pass\n"),
     ),
     _log(
         "found-but-not-synced",
         "What a restart finds in the page cache counts as durable without a sync.",
         Edit(
             _STORAGE,
-            "    # as durable.\n    file.sync()\n",
-            "    # as durable.\n",
+            "from here on it is counted as durable.\n            file.sync()\n",
+            "from here on it is counted as durable.\n",
         ),
     ),
     _log(
         "batches-superseded",
-        "A batch with entries is dropped from what is to be written when the next hard state comes.",
+        "A batch with entries is dropped from what is to be written when another one follows.",
         Edit(
-            _STORAGE,
-            "        self._ends_in_state_alone = not entries\n",
-            "        self._ends_in_state_alone = True\n",
+            _SEGMENTS,
+            "            elif not work.entries and place + 1 < len(works):\n",
+            "            elif place + 1 < len(works):\n",
         ),
     ),
     _journal(

@@ -134,13 +134,8 @@ RAFT = (
         ),
         Edit(
             "consensus/following.py",
-            "core.log.commit_to(message.commit)\n    core.send(\n",
-            "core.log.commit_to(min(message.commit, core.log.last_index()))\n    core.send(\n",
-        ),
-        Edit(
-            "consensus/following.py",
-            "if message.commit > core.log.last_index():",
-            "if message.commit > core.log.last_index() + 1_000_000:",
+            "    if message.commit <= core.log.last_index():\n        core.log.commit_to(message.commit)\n",
+            "    if message.commit:\n        core.log.commit_to(min(message.commit, core.log.last_index()))\n",
         ),
         easy=True,
     ),

@@ -44,8 +44,8 @@ VARIANTS = (
         "A candidate to whom the leader hands over gets votes whatever its log has.",
         Edit(
             "consensus/election.py",
-            "if may_vote and core.log.is_up_to_date(message.index, message.log_term):",
-            "if may_vote and (message.transfer or core.log.is_up_to_date(message.index, message.log_term)):",
+            "if may_vote and core.is_up_to_date(message.index, message.log_term):",
+            "if may_vote and (message.transfer or core.is_up_to_date(message.index, message.log_term)):",
         ),
         Edit(
             "consensus/replication.py",

@@ -42,7 +42,7 @@ VARIANTS_ON_DISK = (
     _log(
         "lost-record-is-the-end",
         "A synced record that is gone is taken for one that was never synced.",
-        Edit(_RECORDS, "                self._check_never_synced(offset)\n", ""),
+        Edit(_RECORDS, "                    self._check_never_synced(offset)\n", ""),
     ),
     _log(
         "close-drops-what-is-queued",

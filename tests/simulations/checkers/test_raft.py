@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from consensus.log import RaftLog
 from consensus.memory import MemoryLog
 from consensus.messages import Entry, EntryKind, HardState, Message, MessageKind, Role, Snapshot
+from consensus.segments import SegmentWriter
 from consensus.status import status_of
 from consensus.storage import DurableLog
 from simulations.checkers.raft import Observation, RaftChecker
@@ -263,11 +264,12 @@ def forget_votes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def acknowledge_before_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_only(log: DurableLog) -> None:
-        log._file.append(b"".join(log._queued))
-        log._queued.clear()
+    def write_only(writer: SegmentWriter) -> None:
+        assert writer.file is not None
+        writer.file.append(b"".join(writer._buffer))
+        writer._buffer = []
 
-    monkeypatch.setattr(DurableLog, "sync", write_only)
+    monkeypatch.setattr(SegmentWriter, "_flush", write_only)
 
 
 def vote_for_anyone(monkeypatch: pytest.MonkeyPatch) -> None:
