@@ -169,11 +169,11 @@ def decode_head(payload: bytes, path: str) -> Head:
     for _ in range(count):
         (length,) = _LENGTH.unpack_from(payload, at)
         at += _LENGTH.size
-        snapshot, end = decode_snapshot(payload, at)
-        if end != at + length:
-            raise ValueError(f"a snapshot has {length} bytes where {end - at} are accounted for")
+        snapshot, behind = decode_snapshot(payload, at)
+        if behind != at + length:
+            raise ValueError(f"a snapshot has {length} bytes where {behind - at} are accounted for")
         snapshots.append(snapshot)
-        at = end
+        at = behind
     return Head(
         payload[at:],
         number,
