@@ -22,6 +22,9 @@ class Applier:
         machine: what it is applied to.
         raft: the core, which changes of the configuration go to.
         proposals: those of this process, in its envelopes.
+
+    Attributes:
+        index: up to which the machine has applied the log.
     """
 
     def __init__(self, machine: StateMachine, *, raft: Raft, proposals: Proposals, envelopes: Envelopes) -> None:
@@ -33,6 +36,7 @@ class Applier:
         self._work: deque[StorageApply] = deque()
         self._place = 0
         self._term = 0
+        self.index = raft.applied_index
 
     def add(self, work: StorageApply) -> None:
         """Have a piece of work done, behind all before it."""
@@ -45,12 +49,18 @@ class Applier:
         work = self._work[0]
         entries = work.entries[self._place : self._place + APPLIED_AT_ONCE]
         self._apply(entries)
+        self.index = entries[-1].index
         self._place += len(entries)
         if self._place == len(work.entries):
             self._work.popleft()
             self._place = 0
             self._raft.applied(work, now)
         return entries[-1].index
+
+    def jump(self, index: int) -> None:
+        """The machine was given the state up to an index by a snapshot. Nothing may wait to be applied."""
+        assert not self._work
+        self.index = index
 
     def _apply(self, entries: Iterable[Entry]) -> None:
         apply, unwrap, settle = self._machine.apply, self._envelopes.open, self._proposals.applied

@@ -8,6 +8,11 @@ and whether snapshot and entries follow. The entries are as in `consensus.entrie
     snapshot       index u64 · term u64 · configuration · length u32 · data
     configuration  auto_leave u8 · four times, for its tuples in their order: count u32 · ids u64 …
 
+The parts of an image, and the requests for them, have kinds of their own:
+
+    version u8 · kind u8 · length of the image's identity u16 · to u64 · sender u64 · index u64 · offset u64 · identity
+    of a part also: CRC32C u32 · data
+
 All numbers are big-endian. Each message has one form: what `decode` takes, `encode` makes of it again.
 """
 
@@ -16,7 +21,16 @@ from typing import Final
 
 from consensus.entries import decode_entries, encode_entries
 from consensus.errors import MalformedMessage
-from consensus.messages import Configuration, Entry, Message, MessageKind, Snapshot
+from consensus.messages import (
+    Configuration,
+    Entry,
+    ImagePart,
+    ImageRequest,
+    Message,
+    MessageKind,
+    Packet,
+    Snapshot,
+)
 
 VERSION: Final = 1
 
@@ -28,7 +42,11 @@ _ENTRIES: Final = 1 << 10
 _LOST: Final = 1 << 11
 _PARTS_MAX: Final = (1 << 12) - 1
 
+_IMAGE_REQUEST: Final = 64
+_IMAGE_PART: Final = 65
+
 _COUNT: Final = struct.Struct(">I")
+_IMAGE: Final = struct.Struct(">BBHQQQQ")
 _POSITION: Final = struct.Struct(">QQ")
 _PREFIX: Final = struct.Struct(">BBH")
 _KINDS: Final = {int(kind): kind for kind in MessageKind}
@@ -42,8 +60,10 @@ _HEADS: Final = {
 }
 
 
-def encode(message: Message) -> bytes:
+def encode(message: Packet) -> bytes:
     """The message as bytes."""
+    if not isinstance(message, Message):
+        return _encode_image(message)
     parts = 0
     numbers = []
     every = (
@@ -65,7 +85,15 @@ def encode(message: Message) -> bytes:
     return encoded
 
 
-def decode(data: bytes) -> Message:
+def _encode_image(message: ImageRequest | ImagePart) -> bytes:
+    kind = _IMAGE_PART if isinstance(message, ImagePart) else _IMAGE_REQUEST
+    head = _IMAGE.pack(VERSION, kind, len(message.image), message.to, message.sender, message.index, message.offset)
+    if isinstance(message, ImagePart):
+        return b"".join((head, message.image, _COUNT.pack(message.checksum), message.data))
+    return head + message.image
+
+
+def decode(data: bytes) -> Packet:
     """The message that `encode` made these bytes of. Its entries keep theirs.
 
     Raises:
@@ -79,10 +107,12 @@ def decode(data: bytes) -> Message:
         ) from error
 
 
-def _decode(data: bytes) -> Message:
+def _decode(data: bytes) -> Packet:
     version, kind, parts = _PREFIX.unpack_from(data)
     if version != VERSION:
         raise ValueError(f"they are of version {version} and this node speaks version {VERSION}")
+    if kind in (_IMAGE_REQUEST, _IMAGE_PART):
+        return _decode_image(data)
     if kind not in _KINDS or parts > _PARTS_MAX:
         raise ValueError(f"kind {kind} and parts {parts:#x} are unknown")
     head, names = _HEADS[parts & (len(_HEADS) - 1)]
@@ -113,6 +143,18 @@ def _decode(data: bytes) -> Message:
         entries=entries,
         **fields,
     )
+
+
+def _decode_image(data: bytes) -> ImageRequest | ImagePart:
+    _, kind, length, to, sender, index, offset = _IMAGE.unpack_from(data)
+    at = _IMAGE.size + length
+    image = data[_IMAGE.size : at]
+    if kind == _IMAGE_REQUEST:
+        if at != len(data):
+            raise ValueError(f"the request ends at byte {at}")
+        return ImageRequest(to, sender, index, image, offset)
+    (checksum,) = _COUNT.unpack_from(data, at)
+    return ImagePart(to, sender, index, image, offset, data[at + _COUNT.size :], checksum)
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:

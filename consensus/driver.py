@@ -3,7 +3,8 @@
 The caller:
 
 1. Opens the log (`consensus.storage.open_log`); a founder writes `consensus.founding.founding` to it if it is empty.
-2. Makes a `RaftNode` and starts `run` in a nursery. The state machine starts empty: the whole log is applied to it.
+2. Makes a `RaftNode` and starts `run` in a nursery. The state machine starts empty: it is given the log's snapshot, if
+   there is one, and what follows it in the log.
 3. Hands every message from peers to `receive`. What the node gives to `send` may be lost, late or out of order, but a
    PROPOSE must not arrive twice, or the proposal may take effect twice: send it once, over a stream.
 4. Closes the log when `run` has ended. If it ended with an error, this process is no member any longer.
@@ -23,6 +24,7 @@ from consensus.config import RaftConfig
 from consensus.environment import Clock, RunBlocking, StateMachine
 from consensus.errors import (
     ConsensusError,
+    CorruptLog,
     MalformedMessage,
     NodeStopped,
     Overloaded,
@@ -37,6 +39,7 @@ from consensus.messages import (
     Configuration,
     Message,
     MessageKind,
+    Packet,
     Role,
 )
 from consensus.outbox import Outbox
@@ -44,8 +47,11 @@ from consensus.proposals import Envelopes, Proposal, Proposals
 from consensus.raft import Raft
 from consensus.readers import Readers
 from consensus.ready import Appended, Ready, StorageAppend
+from consensus.records import REMEDY
+from consensus.snapshots import Snapshots
 from consensus.status import Status, status_of
 from consensus.storage import DurableLog
+from consensus.validation import check_message
 from consensus.waiting import Waiter
 from consensus.writer import Writer
 
@@ -78,18 +84,32 @@ class RaftNode:
         clock: Clock,
         run_blocking: RunBlocking,
         rng: random.Random,
-        send: Callable[[Message], None],
+        send: Callable[[Packet], None],
         waiting_bytes_max: int = WAITING_BYTES_MAX,
     ) -> None:
         self._config = replace(config, async_storage=True)
         self._clock = clock
         self._send = send
-        self._raft = Raft(self._config, log, now=clock.now(), rng=rng)
+        self._log = log
+        self._raft = Raft(self._config, log, now=clock.now(), rng=rng, applied=log.snapshot().index)
         self._proposals = Proposals(bytes_max=waiting_bytes_max)
         self._envelopes = Envelopes(config.id, rng.getrandbits(64))
         self._readers = Readers(retry_s=READ_RETRY_HEARTBEATS * config.heartbeat_interval_s)
         self._writer = Writer(log, run_blocking=run_blocking, done=self._stored)
         self._applier = Applier(machine, raft=self._raft, proposals=self._proposals, envelopes=self._envelopes)
+        self._snapshots = Snapshots(
+            self._config,
+            raft=self._raft,
+            log=log,
+            machine=machine,
+            applier=self._applier,
+            clock=clock,
+            run_blocking=run_blocking,
+            send=send,
+            written=self._writer.sync_soon,
+            arrived=self._snapshot_arrived,
+            failed=self._snapshot_failed,
+        )
         self._outbox = Outbox(log.initial_state()[0], send)
         self._inbox = Inbox()
         self._messages_refused = 0
@@ -233,6 +253,7 @@ class RaftNode:
             running=not self._stopped,
             messages_dropped=self._inbox.dropped,
             messages_refused=self._messages_refused,
+            damage="" if self._log.damage is None else str(self._log.damage),
         )
 
     async def status_changed(self) -> Status:
@@ -256,12 +277,12 @@ class RaftNode:
 
     # For the network.
 
-    def receive(self, message: Message) -> None:
+    def receive(self, message: Packet) -> None:
         """Take a message from a peer, to be looked at soon. Dropped if too many wait."""
-        # Snapshots are never sent as long as no log is compacted, so whoever sends one is no peer of this kind.
-        refused = message.kind is MessageKind.SNAPSHOT
-        if refused or self._stopped:
-            self._messages_refused += refused
+        if self._stopped:
+            return
+        if not isinstance(message, Message):
+            self._snapshots.received(message)
         elif self._inbox.put(message):
             self._work.set()
 
@@ -277,15 +298,20 @@ class RaftNode:
 
         Raises:
             StorageFailed: the disk failed. Nothing that was not durable has been acknowledged.
+            CorruptLog: entries can't be read, and no peer can give them back to this process.
+            CorruptSnapshot: the log's snapshot can't be read.
             LostLog: the disk forgot what was acknowledged.
             ExceptionGroup: the state machine raised, or a bug.
         """
         self._check_running()
+        snapshots = self._snapshots
         try:
+            await snapshots.begin()
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
                 nursery.start_soon(self._alarm.run)
-                nursery.start_soon(self._until_failure, self._writer.run)
+                for job in (self._writer.run, snapshots.take, snapshots.serve, snapshots.watch, snapshots.fetch):
+                    nursery.start_soon(self._until_failure, job)
                 task_status.started()
                 await self._until_failure(self._loop)
         finally:
@@ -315,6 +341,7 @@ class RaftNode:
             self._announce()  # who waits hears of it also where there is always more to do
             if applied is not None:
                 self._readers.applied(applied)
+                self._snapshots.applied()
                 await trio.lowlevel.checkpoint()  # others have their turn
                 continue
             self._loop_deadline = _earliest(self._raft.next_deadline, self._readers.next_question)
@@ -327,6 +354,7 @@ class RaftNode:
     def _take_in(self) -> None:
         self._work = trio.Event()
         now = self._clock.now()
+        self._check_readable()
         for message in self._inbox.take_all():
             self._take_message(message, now)
         # After the messages: a node that was held up hears first that its leader is alive.
@@ -343,9 +371,43 @@ class RaftNode:
         try:
             if message.kind is MessageKind.PROPOSE:
                 check_forwarded(message, self._raft)
+            if message.kind is MessageKind.SNAPSHOT:
+                check_message(message, receiver=self._raft.id)
+                if self._snapshots.offered(message):
+                    return
             self._raft.receive(message, now)
         except (MalformedMessage, UnknownPeer, ProposalDropped):
             self._messages_refused += 1
+
+    def _snapshot_arrived(self, message: Message) -> bool:
+        """A snapshot is here: have the core take it in place of its log. Whether it does."""
+        now = self._clock.now()
+        # What is handed out has to be applied before: the core then goes on from the snapshot's configuration.
+        while self._applier.apply_some(now) is not None:
+            pass
+        with contextlib.suppress(MalformedMessage, UnknownPeer):
+            self._raft.receive(message, now)
+        self._work.set()
+        return message.snapshot == self._raft.pending_snapshot
+
+    def _snapshot_failed(self, node: int) -> None:
+        self._raft.report_snapshot(node, delivered=False)
+        self._work.set()
+
+    def _check_readable(self) -> None:
+        """Stop where what is lost can't come back.
+
+        Raises:
+            CorruptLog: that is so.
+        """
+        log, raft = self._log, self._raft
+        if log.unreadable > self._applier.index:
+            raise CorruptLog(
+                f"{log.damage}. It is not applied yet: start the node again, and it gets back from the others what it"
+                " has lost"
+            )
+        if raft.lost is not None and raft.configuration.electorate == (raft.id,):
+            raise CorruptLog(f"{log.damage}. Node {raft.id} is the only voter, so nobody can give it back. {REMEDY}")
 
     def _take_proposals(self) -> None:
         """Propose all that waits, much of it together: one append and one message to each follower for the whole."""
@@ -382,13 +444,15 @@ class RaftNode:
     # What is to be done.
 
     def _hand_out(self, ready: Ready) -> None:
-        assert ready.snapshot is None
         if ready.soft_state is not None:
             self._note_role(ready.soft_state.role)
             self._readers.ask_again()
             self._work.set()
         append = ready.append
-        self._outbox.take(ready.messages, append)
+        messages: Sequence[Message] = ready.messages
+        if any(message.kind is MessageKind.SNAPSHOT for message in messages):
+            messages = [one for one in messages if one.kind is not MessageKind.SNAPSHOT or self._snapshots.sends(one)]
+        self._outbox.take(messages, append)
         for state in ready.read_states:
             self._readers.answered(state)
         if append is not None:
@@ -404,6 +468,8 @@ class RaftNode:
         if self._failure is not None:
             return
         now = self._clock.now()
+        if work.snapshot is not None:
+            self._snapshots.install(work.snapshot)
         self._outbox.stored(work)
         for response in work.responses:
             if isinstance(response, Appended):
@@ -412,6 +478,8 @@ class RaftNode:
                 self._raft.receive_own(response, now)
             else:
                 self._send(response)
+        if work.snapshot is not None:
+            self._readers.applied(self._raft.applied_index)
         self._work.set()
 
     def _note_role(self, role: Role) -> None:

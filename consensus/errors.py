@@ -1,6 +1,7 @@
 """What can go wrong, split by who must act."""
 
 from enum import Enum
+from typing import NamedTuple
 
 
 class ConsensusError(Exception):
@@ -60,6 +61,27 @@ class UnknownPeer(ConsensusError):
 # The operator must act.
 
 
+class Damage(NamedTuple):
+    """Something that was synced and is not what is read.
+
+    Attributes:
+        path: the file.
+        offset: the byte of the file at which the record begins that cannot be read.
+        size: of the file.
+        what: what is wrong, for people.
+        remains: what its place has in place of the payload, wrong somewhere; None if its header cannot be read.
+    """
+
+    path: str
+    offset: int
+    size: int
+    what: str
+    remains: bytes | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path} is damaged at byte {self.offset} of {self.size}: {self.what}"
+
+
 class StorageError(ConsensusError):
     """The log on disk cannot be used."""
 
@@ -70,6 +92,10 @@ class CorruptLog(StorageError):
 
 class CorruptSnapshot(StorageError):
     """The image of a snapshot is damaged, or that of another snapshot. Nothing was changed on disk."""
+
+    def __init__(self, damage: Damage) -> None:
+        super().__init__(str(damage))
+        self.damage = damage
 
 
 class ForeignLog(StorageError):

@@ -14,14 +14,14 @@ it (`consensus.segments`). What no head names is removed.
 
 import posixpath
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
 from consensus.codec import decode_snapshot, encode_snapshot
 from consensus.disk import Disk, File
-from consensus.errors import CorruptSnapshot
+from consensus.errors import CorruptSnapshot, Damage
 from consensus.messages import Snapshot
 
 CHUNK_BYTES: Final = 256 << 10
@@ -52,10 +52,10 @@ class Identity(NamedTuple):
         """That of a snapshot.
 
         Raises:
-            CorruptSnapshot: its data is no identity.
+            ValueError: its data is no identity.
         """
         if len(snapshot.data) != _IDENTITY.size:
-            raise CorruptSnapshot(f"the snapshot of index {snapshot.index} does not say which image it has")
+            raise ValueError(f"the snapshot of index {snapshot.index} does not say which image it has")
         return cls(*_IDENTITY.unpack(snapshot.data))
 
     def encode(self) -> bytes:
@@ -139,21 +139,21 @@ def read_image(file: File, path: str, snapshot: Snapshot) -> Iterator[bytes]:
     wanted = Identity.of(snapshot)
     head = image_head(snapshot)
     if file.read(0, len(head)) != head:
-        raise CorruptSnapshot(f"{path} is damaged at byte 0: it does not begin as the image of {_name(snapshot)}")
+        raise CorruptSnapshot(Damage(path, 0, file.size(), f"it does not begin as the image of {_name(snapshot)}"))
     checksum, offset, left = crc32c(head), len(head), wanted.size
     while left:
         size = min(left, CHUNK_BYTES)
         found = file.read(offset, size + _CHECKSUM.size)
         checksum = crc32c(found[:size], checksum)
         if found[size:] != _CHECKSUM.pack(checksum):
-            raise CorruptSnapshot(f"{path} is damaged at byte {offset}: a chunk does not match its checksum")
+            raise CorruptSnapshot(Damage(path, offset, file.size(), "a chunk does not match its checksum"))
         yield found[:size]
         offset += len(found)
         left -= size
     end = _IDENTITY.pack(wanted.size, checksum)
     found = file.read(offset, _END.size + 1)
     if checksum != wanted.checksum or found != end + _CHECKSUM.pack(crc32c(end)) + _END_MAGIC:
-        raise CorruptSnapshot(f"{path} is damaged at byte {offset}: it does not end as the image of {_name(snapshot)}")
+        raise CorruptSnapshot(Damage(path, offset, file.size(), f"it does not end as the image of {_name(snapshot)}"))
 
 
 def check_image(disk: Disk, directory: str, snapshot: Snapshot) -> None:
@@ -165,7 +165,7 @@ def check_image(disk: Disk, directory: str, snapshot: Snapshot) -> None:
     """
     path = image_path(directory, snapshot)
     if not disk.exists(path):
-        raise CorruptSnapshot(f"{path} is missing: the log names it as its snapshot")
+        raise CorruptSnapshot(Damage(path, 0, 0, "it is missing, and the log names it as its snapshot"))
     file = disk.open(path, create=False)
     try:
         for _ in read_image(file, path, snapshot):
@@ -188,14 +188,9 @@ def describe_image(file: File, path: str) -> Snapshot:
         snapshot, _ = decode_snapshot(file.read(_HEAD.size, length), 0)
         size, checksum, _, _ = _END.unpack(file.read(file.size() - _END.size, _END.size))
     except (ValueError, struct.error) as error:
-        raise CorruptSnapshot(f"{path} is no image of a snapshot: {error}") from error
+        raise CorruptSnapshot(Damage(path, 0, file.size(), f"it is no image of a snapshot: {error}")) from error
     return Snapshot(snapshot.index, snapshot.term, snapshot.configuration, Identity(size, checksum).encode())
 
 
 def _name(snapshot: Snapshot) -> str:
     return f"index {snapshot.index} and term {snapshot.term}"
-
-
-Image = Callable[[], Iterable[bytes]]
-"""Gives out the application's state of the moment at which it was asked for this, in pieces. Called once, in another
-thread than the application's."""

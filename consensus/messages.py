@@ -8,7 +8,7 @@ A node id is an int from 1 to 2**63 - 1; 0 stands for no node. Terms and indexes
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 NO_NODE: Final = 0
 NODE_ID_MAX: Final = 2**63 - 1
@@ -158,7 +158,11 @@ class ConfChangeSet:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of the application after the entry at `index`, in place of the log up to there."""
+    """The state of the application after the entry at `index`, in place of the log up to there.
+
+    Attributes:
+        data: the state itself; with a log on disk, what identifies the file that has it (`consensus.image`).
+    """
 
     index: int = 0
     term: int = 0
@@ -231,3 +235,42 @@ class Message:
     round: int = 0
     request: int = 0
     lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """Asks a node that sent a SNAPSHOT for a part of its image. Who asks decides how fast it goes, and where to resume.
+
+    Attributes:
+        index, image: of the snapshot: its index, and its data.
+        offset: the byte of the file with which the part begins.
+    """
+
+    to: int
+    sender: int
+    index: int
+    image: bytes
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """A part of the file with an image.
+
+    Attributes:
+        index, image, offset: as in the request.
+        data: the bytes.
+        checksum: CRC32C of `data`.
+    """
+
+    to: int
+    sender: int
+    index: int
+    image: bytes
+    offset: int
+    data: bytes
+    checksum: int
+
+
+Packet: TypeAlias = Message | ImageRequest | ImagePart
+"""All that nodes send to each other."""

@@ -95,6 +95,21 @@ class Raft:
         return self._core.log.last_index()
 
     @property
+    def first_index(self) -> int:
+        """The index of the first entry that is still in the log."""
+        return self._core.log.first_index()
+
+    @property
+    def pending_snapshot(self) -> Snapshot | None:
+        """The snapshot that replaces the log and is not stored yet."""
+        return self._core.log.snapshot
+
+    @property
+    def snapshot_index(self) -> int:
+        """The index of the latest snapshot; 0 for none."""
+        return self._core.log.stored_snapshot().index
+
+    @property
     def lost(self) -> Lost | None:
         """What the node's disk has lost of the log, until a leader has made it whole again."""
         return self._core.lost

@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 from crc32c import crc32c
 
 from consensus.disk import File
-from consensus.errors import CorruptLog, ForeignLog
+from consensus.errors import CorruptLog, Damage, ForeignLog
 
 PAYLOAD_BYTES_MAX: Final = 1 << 30
 """Larger than any batch; a length beyond it was not written by `frame`."""
@@ -53,25 +53,6 @@ _ROOM: Final = SECTOR_BYTES - 1 - _HEADER.size
 """The last place in a sector at which a header fits."""
 _CHUNK_BYTES: Final = 1 << 20
 """How much is read at once: large enough that the calls cost nothing, small enough to hold."""
-
-
-class Damage(NamedTuple):
-    """Something that was synced and is not what is read.
-
-    Attributes:
-        path: the file.
-        offset: the byte of the file at which the record begins that cannot be read.
-        what: what is wrong, for people.
-        remains: what its place has in place of the payload, wrong somewhere; None if its header cannot be read.
-    """
-
-    path: str
-    offset: int
-    what: str
-    remains: bytes | None
-
-    def __str__(self) -> str:
-        return f"{self.path} is damaged at byte {self.offset}: {self.what}"
 
 
 class _Header(NamedTuple):
@@ -193,11 +174,9 @@ class RecordScan:
                     self.torn_bytes = self._size - offset
                     return
             except _Damaged as damaged:
-                damage = Damage(self._path, offset, str(damaged), self._remains(offset))
+                damage = Damage(self._path, offset, self._size, str(damaged), self._remains(offset))
                 if self._on_damage is None:
-                    raise CorruptLog(
-                        f"{self._path} is damaged at byte {offset} of {self._size}: {damage.what}. {REMEDY}"
-                    ) from None
+                    raise CorruptLog(f"{damage}. {REMEDY}") from None
                 self._on_damage(damage)
                 self.end = self._next_sound(offset)
                 continue

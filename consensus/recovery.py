@@ -14,12 +14,12 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 from consensus.disk import Disk
-from consensus.errors import CorruptLog, CorruptSnapshot, ForeignLog
+from consensus.errors import CorruptLog, CorruptSnapshot, Damage, ForeignLog
 from consensus.image import check_image
 from consensus.index import Places, Terms
 from consensus.memory import Lost
 from consensus.messages import Entry, HardState, Snapshot
-from consensus.records import REMEDY, Damage, RecordScan
+from consensus.records import REMEDY, RecordScan
 from consensus.segments import Batch, Head, batch_entries, decode_batch, decode_head
 
 
@@ -131,7 +131,7 @@ class Replay:
             OSError: it cannot be read.
         """
         if self.files and number != self.files[-1].number + 1:
-            self._damaged(Damage(path, 0, f"the file with number {number - 1}, before it, is missing", None))
+            self._damaged(Damage(path, 0, 0, f"the file with number {number - 1}, before it, is missing"))
         file = disk.open(path, create=False)
         try:
             scan = RecordScan(file, path, on_damage=self._damaged)
@@ -150,7 +150,7 @@ class Replay:
                     ) from error
             if not is_last and (scan.torn_bytes or not scan.end):
                 what = "it ends within a record, and a newer file follows, which is begun only when this one is on disk"
-                self._damaged(Damage(path, scan.end, what, None))
+                self._damaged(Damage(path, scan.end, file.size(), what))
             self.files.append(FileReport(number, path, file.size(), batches, entries, scan.torn_bytes, scan.end, head))
         finally:
             file.close()
@@ -295,8 +295,7 @@ class Replay:
             try:
                 check_image(disk, directory, found[-1])
             except CorruptSnapshot as error:
-                path, _, what = str(error).partition(" is ")
-                self.damages.append(Damage(path, 0, what, None))
+                self.damages.append(error.damage)
                 found = found[:-1]
             else:
                 break

@@ -34,7 +34,7 @@ from consensus.codec import decode_snapshot, encode_snapshot
 from consensus.disk import Disk, File
 from consensus.entries import decode_entries, encode_entries
 from consensus.errors import ForeignLog
-from consensus.image import IMAGE_SUFFIX, image_name
+from consensus.image import image_path
 from consensus.memory import Lost
 from consensus.messages import Entry, HardState, Snapshot
 from consensus.records import frame
@@ -298,6 +298,7 @@ class SegmentWriter:
         self._end = self._synced = 0
         self._buffer: list[bytes] = []
         self._names_changed = False
+        self._stale: set[str] = set()
         self.sizes = sizes
         self.file: File | None = None
 
@@ -366,6 +367,9 @@ class SegmentWriter:
             start_term=change.start_term,
             snapshots=change.snapshots,
         )
+        kept = [image_path(self._directory, snapshot) for snapshot in now.snapshots]
+        before = [image_path(self._directory, snapshot) for snapshot in self._now.snapshots]
+        self._stale.update(path for path in before if path not in kept)
         if change.installed:
             index, term = change.snapshots[-1].index, change.snapshots[-1].term
             # The state with the entries that follow comes with them, but term and vote have to be there at once.
@@ -410,9 +414,8 @@ class SegmentWriter:
         for number in gone:
             self._disk.remove(self._paths.pop(number))
         self.sizes = {number: size for number, size in self.sizes.items() if number in self._paths}
-        kept = {image_name(snapshot) for snapshot in self._now.snapshots}
-        stale = [name for name in self._disk.list(self._directory) if name.endswith(IMAGE_SUFFIX) and name not in kept]
-        for name in stale:
-            self._disk.remove(posixpath.join(self._directory, name))
+        stale, self._stale = self._stale, set()
+        for path in stale:
+            self._disk.remove(path)
         if gone or stale:
             self._disk.sync_directory(self._directory)

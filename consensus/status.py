@@ -38,6 +38,11 @@ class Status:
         progress: on the leader, each member; empty elsewhere.
         messages_dropped: messages that came when the inbox was full.
         messages_refused: messages that were malformed, from nobody known, or proposals that could not be taken.
+        snapshot: the index of the latest snapshot, one that is being installed included.
+        first: the index of the first entry that is still in the log.
+        lost: whether the disk has lost entries that this node may have acknowledged, and no leader has given them back
+            yet. Until then it does not stand for election.
+        damage: the damage that was found on the disk, with file and offset; empty if none was that mattered.
     """
 
     id: int
@@ -51,6 +56,10 @@ class Status:
     progress: tuple[PeerStatus, ...]
     messages_dropped: int
     messages_refused: int
+    snapshot: int = 0
+    first: int = 1
+    lost: bool = False
+    damage: str = ""
 
     @property
     def voters(self) -> tuple[int, ...]:
@@ -61,7 +70,7 @@ class Status:
         return self.configuration.learners
 
 
-def status_of(raft: Raft, *, running: bool, messages_dropped: int, messages_refused: int) -> Status:
+def status_of(raft: Raft, *, running: bool, messages_dropped: int, messages_refused: int, damage: str = "") -> Status:
     """A core's status."""
     progress: tuple[PeerStatus, ...] = ()
     if raft.role is Role.LEADER:
@@ -81,4 +90,8 @@ def status_of(raft: Raft, *, running: bool, messages_dropped: int, messages_refu
         progress=progress,
         messages_dropped=messages_dropped,
         messages_refused=messages_refused,
+        snapshot=raft.snapshot_index,
+        first=raft.first_index,
+        lost=raft.lost is not None,
+        damage=damage,
     )

@@ -21,19 +21,19 @@ next snapshot, which is due at once, stands for it.
 
 import posixpath
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
 
 from consensus.config import LogConfig
 from consensus.disk import Disk, File
 from consensus.entries import HEAD_BYTES
-from consensus.errors import StorageFailed
-from consensus.image import Identity, image_path, read_image, write_image
+from consensus.errors import Damage, StorageFailed
+from consensus.image import Identity
+from consensus.images import Images
 from consensus.index import Tail
 from consensus.log import data_bytes
 from consensus.memory import Lost
 from consensus.messages import Configuration, Entry, HardState, Snapshot
-from consensus.records import Damage, RecordScan
+from consensus.records import RecordScan
 from consensus.recovery import Recovered, Replay, read_segments
 from consensus.segments import (
     SNAPSHOTS_MAX,
@@ -46,9 +46,6 @@ from consensus.segments import (
     find_segments,
 )
 
-_PARTIAL: Final = ".part"
-"""Ends the name of a file that nothing relies on."""
-
 
 class DurableLog:
     """One node's log.
@@ -58,6 +55,7 @@ class DurableLog:
     appended during a sync is durable after the next.
 
     Attributes:
+        images: of its snapshots.
         damage: the first damage found since it was opened, or when it was opened if that has cost entries.
         unreadable: up to which index entries can't be read any more, though they have been found sound when the log was
             opened. A snapshot that covers them stands for them; those that are not applied yet are lost to this
@@ -75,7 +73,7 @@ class DurableLog:
     ) -> None:
         """Use `open_log`."""
         self._disk = disk
-        self._directory = directory
+        self.images = Images(disk, directory)
         self._writer = writer
         self._config = config
         self._terms = found.terms
@@ -206,45 +204,21 @@ class DurableLog:
     def snapshot_due(self) -> bool:
         """Whether a snapshot is worth it: the log has grown by as much as the last one has, and by a minimum.
 
-        So no more is written for snapshots than for the log, and a start reads no more of the log than twice that. Also
+        So no more is written for snapshots than for the log, and a start reads little more of the log than that. Also
         if there are entries that can't be read any more, which a snapshot stands for.
         """
+        return self.growth >= 1 or self.unreadable > self._snapshot.index
+
+    @property
+    def growth(self) -> float:
+        """By how much the log has grown since the last snapshot, as a multiple of that which makes one due."""
         size = Identity.of(self._snapshot).size if self._snapshot.index else 0
-        grown = self._bytes_logged >= max(size, self._config.snapshot_log_bytes)
-        return grown or self.unreadable > self._snapshot.index
+        return self._bytes_logged / max(size, self._config.snapshot_log_bytes)
 
-    def write_image(self, snapshot: Snapshot, pieces: Iterable[bytes]) -> Snapshot:
-        """Write the image of a snapshot. Blocks.
-
-        Args:
-            snapshot: index, term and configuration.
-            pieces: the state.
-
-        Returns:
-            The snapshot with what identifies its image, for `record_snapshot`.
-
-        Raises:
-            OSError: it could not be written. Nothing relies on it.
-        """
-        partial = self.partial_path(snapshot)
-        if self._disk.exists(partial):
-            self._disk.remove(partial)
-        file = self._disk.open(partial, create=True)
-        try:
-            written = write_image(file, snapshot, pieces)
-        finally:
-            file.close()
-        self.keep_image(partial, written)
-        return written
-
-    def partial_path(self, snapshot: Snapshot) -> str:
-        """Where the image of a snapshot may be written before it counts."""
-        return posixpath.join(self._directory, f"{snapshot.index:020}-{snapshot.term:020}{_PARTIAL}")
-
-    def keep_image(self, partial: str, snapshot: Snapshot) -> None:
-        """Give an image that is whole and synced its name, durably. Blocks. Until the log names it, it may be lost."""
-        self._disk.rename(partial, image_path(self._directory, snapshot))
-        self._disk.sync_directory(self._directory)
+    @property
+    def snapshots(self) -> Sequence[Snapshot]:
+        """Those whose images are kept, the latest last."""
+        return self._snapshots
 
     def record_snapshot(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot of what has been applied, whose image is written. Durable after the next `sync`.
@@ -262,29 +236,6 @@ class DurableLog:
         self._terms.compact(start, term or 0)
         self._places.compact(start)
         self._queue((), Change(start, term or 0, oldest, self._snapshots))
-
-    def pieces(self) -> Iterator[bytes]:
-        """The state in the latest snapshot, in pieces that are checked. Blocks.
-
-        Raises:
-            CorruptSnapshot: it is damaged.
-            OSError: it can't be read.
-        """
-        file, path = self.open_image(self._snapshot)
-        try:
-            yield from read_image(file, path, self._snapshot)
-        finally:
-            file.close()
-
-    def open_image(self, snapshot: Snapshot) -> tuple[File, str]:
-        """The file of a snapshot's image, and its path. Blocks. Raises OSError if it is not there any more."""
-        path = image_path(self._directory, snapshot)
-        return self._disk.open(path, create=False), path
-
-    @property
-    def disk(self) -> Disk:
-        """Where the log and its images are."""
-        return self._disk
 
     # What goes on behind it.
 
@@ -353,8 +304,8 @@ class DurableLog:
                 if found := self._entries_of(scan, number, low, high, bytes_max):
                     return found
         except OSError as error:
-            damages = [Damage(path, offset, f"it can't be read: {error.strerror or error}", None)]
-        what = damages[0] if damages else Damage(path, offset, "the record is not there any more", None)
+            damages = [Damage(path, offset, offset, f"it can't be read: {error.strerror or error}")]
+        what = damages[0] if damages else Damage(path, offset, offset, "the record is not there any more")
         self.damage = self.damage or what
         # All that is before goes with it: who needs that needs this as well.
         self.unreadable = max(self.unreadable, self._places.end_of(number, offset, last=self._terms.last))
@@ -445,8 +396,8 @@ def open_log(disk: Disk, directory: str, *, owner: bytes, config: LogConfig | No
     writer = SegmentWriter(disk, directory, head, paths=paths, segment_bytes=config.segment_bytes, sizes=sizes)
     try:
         _go_on(disk, writer, replay, found)
-        _remove_partial(disk, directory)
         writer.clean_up()
+        Images(disk, directory).remove_all_but(found.snapshots)
     except BaseException:
         writer.close()
         raise
@@ -475,13 +426,6 @@ def _go_on(disk: Disk, writer: SegmentWriter, replay: Replay, found: Recovered) 
             return
         file.close()
     writer.begin()
-
-
-def _remove_partial(disk: Disk, directory: str) -> None:
-    for name in disk.list(directory):
-        if name.endswith(_PARTIAL):
-            disk.remove(posixpath.join(directory, name))
-    disk.sync_directory(directory)
 
 
 def _with_ancestors(directory: str) -> list[str]:

@@ -29,12 +29,16 @@ class Writer:
 
     def add(self, work: StorageAppend) -> None:
         """Have a piece of work done; at once, if there is nothing to sync and nothing before it."""
-        if self._is_at_work or self._waiting or work.must_sync:
+        if self._is_at_work or self._waiting or _must_sync(work):
             self._waiting.append(work)
             self._wake.set()
         else:
             self._log.append(work.hard_state, work.entries)
             self._done(work)
+
+    def sync_soon(self) -> None:
+        """Have what the log has queued by itself made durable."""
+        self.add(StorageAppend(None, (), None, must_sync=True, responses=()))
 
     async def run(self) -> None:
         """Until cancelled.
@@ -49,9 +53,13 @@ class Writer:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
                 for work in batch:
-                    self._log.append(work.hard_state, work.entries)
-                if any(work.must_sync for work in batch):
+                    self._log.append(work.hard_state, work.entries, work.snapshot)
+                if any(map(_must_sync, batch)):
                     await self._run_blocking(self._log.sync)
                 for work in batch:
                     self._done(work)
             self._is_at_work = False
+
+
+def _must_sync(work: StorageAppend) -> bool:
+    return work.must_sync or work.snapshot is not None

@@ -14,7 +14,7 @@ from consensus.driver import RaftNode
 from consensus.errors import CorruptLog, ForeignLog, LostLog, MalformedMessage, ProposalDropped, StorageError
 from consensus.errors import OutcomeUnknown as ProposalUnknown
 from consensus.founding import founding
-from consensus.messages import ConfChange, Configuration, Message, MessageKind, Role
+from consensus.messages import ConfChange, Configuration, Message, MessageKind, Packet, Role
 from consensus.status import Status
 from consensus.storage import DurableLog, open_log
 from meshnode import wire
@@ -128,6 +128,8 @@ class MetadataGroup:
             candidates=candidates,
         )
         self._logger = get_logger()
+        if log.damage is not None:
+            self._logger.warning("the Raft log is damaged; the others give back what is lost", damage=str(log.damage))
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Until cancelled.
@@ -345,7 +347,7 @@ class MetadataGroup:
                 if outcome is Outcome.INVALID:
                     raise OperatorError(f"the mesh can't register this node: {command.problem() or 'it is too new'}")
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Packet) -> None:
         self._links.send(NodeId(message.to), Channel.RAFT, RaftBytes(codec.encode(message)))
 
 
@@ -362,7 +364,7 @@ def open_raft_log(disk: Disk, directory: str, owner: bytes, *, founder: NodeId |
         raise DataDirectoryError(str(error)) from error
     except ForeignLog as error:
         raise WrongMesh(str(error)) from error
-    if founder is not None and log.last_index() == 0:
+    if founder is not None and log.last_index() == 0 and log.lost() is None:
         log.append(*founding((founder,)))
         log.sync()
     return log

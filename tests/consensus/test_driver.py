@@ -1,7 +1,8 @@
 """Nodes on trio: three in one run, over a network in memory and a clock that jumps."""
 
 import random
-from collections.abc import AsyncIterator, Callable
+import struct
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 import trio
 import trio.testing
 
-from consensus.config import RaftConfig
+from consensus.config import LogConfig, RaftConfig
 from consensus.driver import RaftNode
+from consensus.environment import Image, StateMachine
 from consensus.errors import (
     ConfigurationRefused,
     LostLog,
@@ -20,11 +22,12 @@ from consensus.errors import (
     Overloaded,
     ProposalDropped,
     Refusal,
+    StorageError,
     StorageFailed,
 )
 from consensus.founding import founding
 from consensus.inbox import MESSAGES_MAX
-from consensus.messages import Configuration, Entry, EntryKind, Message, MessageKind, Role, Snapshot
+from consensus.messages import Configuration, Entry, EntryKind, Message, MessageKind, Packet, Role, Snapshot
 from consensus.proposals import Envelope, wrap
 from consensus.reconfiguration import encode_change
 from consensus.status import Status
@@ -58,6 +61,21 @@ class Machine:
         self.data.append(data)
         return (data, len(self.data))
 
+    def freeze(self) -> Image:
+        frozen = list(self.data)
+        return lambda: (struct.pack(">I", len(data)) + data for data in frozen)
+
+    def restore(self, pieces: Iterable[bytes]) -> Callable[[], None]:
+        image, data, at = b"".join(pieces), [], 0
+        while at < len(image):
+            (size,) = struct.unpack_from(">I", image, at)
+            data.append(image[at + 4 : at + 4 + size])
+            at += 4 + size
+        return lambda: self.replace(data)
+
+    def replace(self, data: list[bytes]) -> None:
+        self.data = data
+
 
 async def watch(node: RaftNode) -> None:
     """Take note of every change."""
@@ -76,7 +94,9 @@ class World:
         self.scopes: dict[int, trio.CancelScope] = {}
         self.errors: dict[int, BaseException] = {}
         self.lost: Callable[[Message], bool] = lambda message: False
+        self.on_image: Callable[[Packet], Packet | None] = lambda packet: packet
         self.sync_takes_s = 0.0002
+        self.log_config = LogConfig()
 
     async def start(
         self,
@@ -84,10 +104,11 @@ class World:
         *,
         founders: tuple[int, ...] = (),
         waiting_bytes_max: int = 1 << 20,
+        machine: StateMachine | None = None,
         **settings: Any,
     ) -> RaftNode:
         disk = self.disks.setdefault(node, MemoryDisk())
-        log = open_log(disk, "raft", owner=b"%d" % node)
+        log = open_log(disk, "raft", owner=b"%d" % node, config=self.log_config)
         if founders:
             log.append(*founding(founders))
             log.sync()
@@ -95,7 +116,7 @@ class World:
         raft = RaftNode(
             RaftConfig(id=node, **settings),
             log=log,
-            machine=self.machines[node],
+            machine=machine or self.machines[node],
             clock=JumpingClock(),
             run_blocking=self.run_blocking,
             rng=random.Random(node * 1000 + len(self.scopes)),
@@ -111,21 +132,25 @@ class World:
         with self.scopes[node]:
             try:
                 await raft.run(task_status=task_status)
-            except (StorageFailed, LostLog, ExceptionGroup) as error:
+            except (StorageError, ExceptionGroup) as error:
                 self.errors[node] = error
 
     async def run_blocking(self, call: Callable[[], None], /) -> None:
         await trio.sleep(self.sync_takes_s)
         call()
 
-    def send(self, message: Message) -> None:
-        if not self.lost(message):
+    def send(self, message: Packet) -> None:
+        if not isinstance(message, Message):
+            changed = self.on_image(message)
+            if changed is not None:
+                self.nursery.start_soon(self.carry, changed)
+        elif not self.lost(message):
             self.nursery.start_soon(self.carry, message)
 
-    async def carry(self, message: Message) -> None:
+    async def carry(self, message: Packet) -> None:
         await trio.sleep(DELAY_S)
         node = self.nodes.get(message.to)
-        if node is not None and not self.lost(message):
+        if node is not None and not (isinstance(message, Message) and self.lost(message)):
             node.receive(message)
 
     async def stop(self, node: int, *, power: bool = False) -> None:

@@ -43,9 +43,10 @@ DISK = (
         ),
         Edit(_STORAGE, "    for ancestor in _with_ancestors(directory):\n        disk.sync_directory(ancestor)\n", ""),
         Edit(
-            _STORAGE,
-            "            disk.remove(posixpath.join(directory, name))\n    disk.sync_directory(directory)\n",
-            "            disk.remove(posixpath.join(directory, name))\n",
+            "consensus/images.py",
+            "                self._disk.remove(posixpath.join(self._directory, name))\n"
+            "        self._disk.sync_directory(self._directory)\n",
+            "                self._disk.remove(posixpath.join(self._directory, name))\n",
         ),
     ),
     _log(

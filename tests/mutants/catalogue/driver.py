@@ -29,20 +29,20 @@ DRIVER = (
     _driver(
         "skips-the-sync",
         "Work without entries is not synced, whatever it promises.",
-        Edit(_WRITER, "if any(work.must_sync for work in batch):", "if any(work.entries for work in batch):"),
+        Edit(_WRITER, "if any(map(_must_sync, batch)):", "if any(work.entries for work in batch):"),
     ),
     _driver(
         "last-work-decides",
         "Whether a batch is synced is decided by its last piece of work alone.",
-        Edit(_WRITER, "if any(work.must_sync for work in batch):", "if batch[-1].must_sync:"),
+        Edit(_WRITER, "if any(map(_must_sync, batch)):", "if batch[-1].must_sync:"),
     ),
     _driver(
         "work-overtakes-a-sync",
         "Work that needs no sync is done at once, although work before it is being synced.",
         Edit(
             _WRITER,
-            "        if self._is_at_work or self._waiting or work.must_sync:\n",
-            "        if work.must_sync:\n",
+            "        if self._is_at_work or self._waiting or _must_sync(work):\n",
+            "        if _must_sync(work):\n",
         ),
     ),
     _driver(
@@ -52,14 +52,14 @@ DRIVER = (
             _WRITER,
             "                batch, self._waiting = self._waiting, []\n"
             "                for work in batch:\n"
-            "                    self._log.append(work.hard_state, work.entries)\n"
-            "                if any(work.must_sync for work in batch):\n"
+            "                    self._log.append(work.hard_state, work.entries, work.snapshot)\n"
+            "                if any(map(_must_sync, batch)):\n"
             "                    await self._run_blocking(self._log.sync)\n"
             "                for work in batch:\n",
             "                batch = list(self._waiting)\n"
             "                for work in batch:\n"
-            "                    self._log.append(work.hard_state, work.entries)\n"
-            "                if any(work.must_sync for work in batch):\n"
+            "                    self._log.append(work.hard_state, work.entries, work.snapshot)\n"
+            "                if any(map(_must_sync, batch)):\n"
             "                    await self._run_blocking(self._log.sync)\n"
             "                batch, self._waiting = self._waiting, []\n"
             "                for work in batch:\n",
@@ -71,9 +71,9 @@ DRIVER = (
         "Term and vote are written only together with entries.",
         Edit(
             _WRITER,
-            "                for work in batch:\n                    self._log.append(work.hard_state, work.entries)\n",
+            "                for work in batch:\n                    self._log.append(work.hard_state, work.entries, work.snapshot)\n",
             "                for work in batch:\n"
-            "                    self._log.append(work.hard_state if work.entries else None, work.entries)\n",
+            "                    self._log.append(work.hard_state if work.entries else None, work.entries, work.snapshot)\n",
         ),
     ),
     _driver(

@@ -59,7 +59,7 @@ class Node:
         assert list(found) == [entry(index) for index in range(log.first_index(), log.last_index() + 1)]
         if log.snapshot().index:
             assert configuration == MEMBERS
-            assert b"".join(log.pieces()) == state(log.snapshot().index)
+            assert b"".join(log.images.pieces(log.snapshot())) == state(log.snapshot().index)
             assert log.term(log.snapshot().index) == log.snapshot().term
         assert len([name for name in self.disk.list("raft") if name.endswith(".snapshot")]) <= 2
         assert not [name for name in self.disk.list("raft") if name.endswith(".part")]
@@ -80,16 +80,16 @@ class Node:
 
     def take_snapshot(self, log: DurableLog) -> None:
         index = log.last_index() - 3
-        log.record_snapshot(log.write_image(described(index), in_pieces(state(index))))
+        log.record_snapshot(log.images.write(described(index), in_pieces(state(index))))
         self.append(log, 1)
 
     def install(self, log: DurableLog) -> None:
         snapshot = described(log.last_index() + 20)
-        partial = log.partial_path(snapshot)
+        partial = log.images.partial_path(snapshot)
         file = self.disk.open(partial, create=True)
         snapshot = write_image(file, snapshot, in_pieces(state(snapshot.index)))
         file.close()
-        log.keep_image(partial, snapshot)
+        log.images.keep(partial, snapshot)
         follows = entry(snapshot.index + 1)
         log.append(HardState(follows.term, 1, snapshot.index), [follows], snapshot)
         self.sync(log)
