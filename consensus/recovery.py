@@ -6,7 +6,7 @@ comes last says which term, which vote and which end the log had, so that the no
 lost entries (Alagappan et al., FAST 2018): the log then ends before the hole, and `Lost` says what it had.
 
 Only where nothing behind the damage says that, it cannot be known: the last record is damaged in the part that gives
-term and vote. That ends in `CorruptLog`.
+term and vote, or is cut off in a file that is also damaged. That ends in `CorruptLog`.
 """
 
 import struct
@@ -268,6 +268,7 @@ class Replay:
         last, last_term = run.terms.last, run.terms.last_term
         is_cut = (last, last_term) != self._end
         if is_cut:
+            self._check_end()
             had = Lost(*self._end, state.term)
             lost = had if lost is None else _both(lost, had)
         if lost is not None and lost.is_regained(last, last_term):
@@ -276,6 +277,19 @@ class Replay:
         commit = min(max(state.commit, snapshot.index), last)
         state = replace(state, commit=commit)
         return Recovered(run.terms, run.places, state, lost, snapshot, sound, is_cut, self._recent_entries(run))
+
+    def _check_end(self) -> None:
+        """Pass unless the file that is damaged also ends within a record.
+
+        A crash alone leaves such an end, of what was never synced. Beside damage it may as well be damage: what would
+        tell, something behind it, may be what is damaged.
+        """
+        last = [report for report in self.files if not report.is_void][-1]
+        damage = next((damage for damage in self.damages if damage.path == last.path), None)
+        if damage is not None and last.torn_bytes:
+            raise CorruptLog(
+                f"{damage}. It is also cut off at byte {last.end}, so nobody can tell how the node voted last. {REMEDY}"
+            )
 
     def _recent_entries(self, run: _Run) -> list[list[Entry]]:
         recent: list[list[Entry]] = []

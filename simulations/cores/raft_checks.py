@@ -5,8 +5,9 @@ appended, a leader when it begins, an index when it is committed.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from consensus.memory import Lost
 from consensus.messages import Configuration, Entry, HardState, Message, MessageKind, ReadState
 from consensus.quorum import majority
 from simulations.checkers.violation import Violation
@@ -28,6 +29,7 @@ class RaftChecks:
         reads: by what right they are answered.
         leaders: who led which term.
         reads_answered: how many.
+        losses: how often a node found that its disk had lost something, and said so.
         chosen: the entries that were applied anywhere, in order: no other may ever be.
 
     Args:
@@ -52,6 +54,7 @@ class RaftChecks:
         self._forgettable = _EARLY if has_threads else _HYPOTHETICAL
         self.leaders: dict[int, int] = {}
         self.reads_answered = 0
+        self.losses = 0
         self.chosen: list[Entry] = []
         # One entry for each term and node, each entry ever appended, and each entry on each disk.
         self._votes: dict[tuple[int, int], int] = {}
@@ -63,6 +66,7 @@ class RaftChecks:
         self._entries: dict[tuple[int, int], tuple[int, Entry]] = {}
         self._durable: dict[int, list[int]] = {}
         self._written: dict[int, list[int]] = {}
+        self._had: dict[int, list[int]] = {}
         self._unsynced: dict[int, list[tuple[int, list[int]]]] = {}
         self._commit_terms: list[int] = []
         self._commits: dict[int, int] = {}
@@ -93,15 +97,21 @@ class RaftChecks:
         self._durable[node] = list(terms)
         self._unsynced[node] = []
 
-    def started(self, node: int, term: int, terms: Sequence[int]) -> None:
+    def started(self, node: int, term: int, terms: Sequence[int], lost: Lost | None = None) -> None:
         """A process found this on its disk: its term, and those of its entries. All of it is durable from here on.
 
         It is what was synced, or what some of the batches that were being written when the last process ended had made
-        of it, one after the other.
+        of it, one after the other. Or it is the beginning of that, and the log says that it had all of it.
         """
         found, durable = list(terms), self._durable.get(node, [])
-        if node in self._durable and not self._may_be_left(node, found):
-            self._broken("raft-durable-log", f"found {found}, and {durable} was synced", node)
+        had = [left for left in self._left(node) if found == left or (lost is not None and _reaches(lost, found, left))]
+        if node in self._durable and not had:
+            self._broken("raft-durable-log", f"found {found} and {lost}, and {durable} was synced", node)
+        if lost is None:
+            self._had.pop(node, None)
+        else:
+            self.losses += node not in self._had
+            self._had.setdefault(node, had[-1])
         if term < self._terms.get(node, 0):
             self._broken("raft-durable-term", f"starts in term {term} after messages of {self._terms[node]}", node)
         self._states.pop(node, None)
@@ -112,15 +122,13 @@ class RaftChecks:
         self._commits[node] = 0
         self._applied[node] = 0
 
-    def _may_be_left(self, node: int, found: Sequence[int]) -> bool:
-        left = list(self._durable[node])
-        if found == left:
-            return True
-        for first, terms in self._unsynced[node]:
+    def _left(self, node: int) -> Iterator[list[int]]:
+        """What a crash may leave of a node's log."""
+        left = list(self._durable.get(node, ()))
+        yield list(left)
+        for first, terms in self._unsynced.get(node, ()):
             left[first - 1 :] = terms
-            if found == left:
-                return True
-        return False
+            yield list(left)
 
     def wrote(self, node: int, state: HardState) -> None:
         """A term and a vote were handed to the disk. Who never tells of any is only judged by what a restart finds."""
@@ -141,8 +149,10 @@ class RaftChecks:
         if entries:
             self._unsynced[node].append((entries[0].index, [entry.term for entry in entries]))
 
-    def synced(self, node: int) -> None:
-        """What was appended is durable."""
+    def synced(self, node: int, *, is_whole: bool = True) -> None:
+        """What was appended is durable; with it the log is whole, or still lacks something that was lost."""
+        if is_whole:
+            self._had.pop(node, None)
         durable = self._durable[node]
         for first, terms in self._unsynced[node]:
             durable[first - 1 :] = terms
@@ -256,8 +266,9 @@ class RaftChecks:
                 self._broken("raft-durable-commit", f"commits {commit}, which of {voters} only {held} have", node)
 
     def _holds(self, node: int, commit: int, term: int) -> bool:
-        durable = self._durable.get(node, [])
-        return len(durable) >= commit and durable[commit - 1] == term
+        """Whether it has the entry on disk; or had, and votes as if it had it still."""
+        logs = (self._durable.get(node, []), self._had.get(node, []))
+        return any(len(log) >= commit and log[commit - 1] == term for log in logs)
 
     def progressed(self, node: int, *, commit: int, applied: int, last: int) -> None:
         """Within one life, the commit index only rises, and stays between what is applied and what there is."""
@@ -286,3 +297,9 @@ class RaftChecks:
 
     def _broken(self, invariant: str, message: str, *nodes: int) -> None:
         raise Violation(invariant, virtual_s=self._heap.now, message=message, nodes=nodes)
+
+
+def _reaches(lost: Lost, found: Sequence[int], left: Sequence[int]) -> bool:
+    """Whether a log that found this much says at least that it had what was left."""
+    is_prefix = list(left[: len(found)]) == list(found)
+    return is_prefix and (not left or (lost.log_term, lost.index) >= (left[-1], len(left)))

@@ -183,12 +183,12 @@ class RaftProcess:
         self.fuse = Fuse()
         self.is_alive = True
         self.resumes_s = 0.0
-        self.terms = [entry.term for entry in log.entries(1, log.last_index() + 1)] if log.last_index() else []
+        self.terms = [log.term(index) or 0 for index in range(1, log.last_index() + 1)]
         self.raft = Raft(world.settings.config(number), log, now=clock.now_s(), rng=rng)
         self._checks.reads.configured(number, self.raft.configuration)
-        self._checks.started(number, self.raft.term, self.terms)
+        self._checks.started(number, self.raft.term, self.terms, log.lost())
         self._checks.wrote(number, log.initial_state()[0])
-        self._checks.synced(number)
+        self._checks.synced(number, is_whole=log.lost() is None)
         self._role, self._term, self._commit = Role.FOLLOWER, 0, 0
         self._looked = (0, 0, 0)
         self._configuration = Configuration()
@@ -326,7 +326,7 @@ class RaftProcess:
 
     def note_synced(self) -> None:
         """All of that is durable."""
-        self._checks.synced(self.number)
+        self._checks.synced(self.number, is_whole=self.raft.lost is None)
         self.note(_SYNCED, self.log.last_index())
 
     def handed_out(self, entries: Sequence[Entry]) -> None:

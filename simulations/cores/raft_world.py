@@ -397,7 +397,7 @@ class RaftWorld:
         return has_read and last in member.applied[-8:]
 
     def _can_recover(self) -> bool:
-        """Whether a majority of the voters run, by the newest configuration that any of them has in force."""
+        """Whether a majority of the voters run with whole logs, by the newest configuration that any has in force."""
         newest = max(
             [process.raft for process in self._running()],
             key=lambda raft: raft.applied_index,
@@ -412,7 +412,8 @@ class RaftWorld:
         return joint_vote_result(configuration.voters, configuration.voters_outgoing, votes) is VoteResult.WON
 
     def _runs(self, node: int) -> bool:
-        return self.members[node].process is not None
+        process = self.members[node].process
+        return process is not None and process.raft.lost is None
 
 
 def run(
@@ -459,6 +460,7 @@ def run(
         "changes": world.changed,
         "reads_answered": world.checks.reads_answered,
         "corrupt_logs": sum(member.is_corrupt for member in world.members.values()),
+        "losses": world.checks.losses,
     }
     return Report(
         seed,
