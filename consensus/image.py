@@ -24,8 +24,8 @@ from consensus.disk import Disk, File
 from consensus.errors import CorruptSnapshot, Damage
 from consensus.messages import Snapshot
 
-CHUNK_BYTES: Final = 256 << 10
-"""Held at a time, by who writes, reads or sends an image. Large enough that the checksums cost nothing."""
+CHUNK_BYTES: Final = 60 << 10
+"""Held at a time, by who writes, reads or sends an image. One goes into a frame of 64 KiB."""
 
 IMAGE_SUFFIX: Final = ".snapshot"
 

@@ -29,7 +29,7 @@ from consensus.progress import ProgressState
 from consensus.raft import Raft
 from consensus.storage import DurableLog
 
-PARTS_AHEAD: Final = 4
+PARTS_AHEAD: Final = 16
 """Asked for at a time: they bridge the way there and back, and are all that a receiver holds in memory."""
 REQUESTS_MAX: Final = 64
 """That wait to be served: of a dozen followers at a time. What does not fit is asked for again."""

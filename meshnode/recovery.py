@@ -20,10 +20,11 @@ from consensus.reconfiguration import decode_change, encode_change, reconfigure
 from consensus.storage import DurableLog
 from meshnode import wire
 from meshnode.data_directory import Identity, Standing, read_identity, save_identity
-from meshnode.errors import InvalidArgument, NotFound, OperatorError
+from meshnode.errors import DataDirectoryError, InvalidArgument, NotFound, OperatorError
 from meshnode.identity import NodeId, node_id_text
 from meshnode.metadata.commands import Recover
 from meshnode.metadata.group import open_raft_log
+from meshnode.metadata.history import History
 from meshnode.metadata.state import GENERATION_SHIFT, Metadata
 
 COPY_BYTES = 2**20
@@ -97,6 +98,8 @@ def survey(disk: Disk) -> Survey:
         raise OperatorError("the node of this data directory belongs to no mesh, or was superseded: take another one")
     log = open_raft_log(disk, identity.raft_directory, identity.owner)
     try:
+        if log.lost() is not None:
+            raise DataDirectoryError(f"{log.damage}. The log has lost entries: take another voter's directory")
         metadata, configuration = _replay(log)
         state, _ = log.initial_state()
         last = log.last_index()
@@ -134,8 +137,11 @@ def recover(disk: Disk, found: Survey, given_up: Collection[NodeId]) -> Identity
 
 def _replay(log: DurableLog) -> tuple[Metadata, Configuration]:
     """What all that the log has comes to."""
-    metadata, configuration = Metadata(), Configuration()
-    for entry in log.entries(log.first_index(), log.last_index() + 1):
+    metadata, snapshot = Metadata(), log.snapshot()
+    configuration = snapshot.configuration
+    if snapshot.index:
+        History(metadata).restore(log.images.pieces(snapshot))()
+    for entry in log.entries(snapshot.index + 1, log.last_index() + 1) if log.last_index() > snapshot.index else ():
         if entry.kind is not EntryKind.NORMAL:
             configuration = reconfigure(configuration, decode_change(entry)).configuration
         elif entry.data:

@@ -7,9 +7,10 @@ import contextlib
 import functools
 import json
 import random
+import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,15 +20,17 @@ from benchmarks.consensus.protocol import ANSWER, FRAMED_ANSWER, KEY_BYTES, REQU
 from consensus import codec
 from consensus.config import RaftConfig
 from consensus.driver import RaftNode
+from consensus.environment import Image
 from consensus.errors import ConsensusError
 from consensus.founding import founding
-from consensus.messages import Message
+from consensus.messages import Packet
 from consensus.storage import open_log
 from consensus.waiting import Waiter
 from meshnode.real_disk import RealDisk, RealFile
 
 TIMEOUT_S: Final = 30.0
 RECEIVED_BYTES: Final = 1 << 18
+_PAIR: Final = struct.Struct(">I")
 QUEUED_BYTES_MAX: Final = 64 << 20
 """For a peer that does not read; beyond it messages are dropped, and Raft sends them again."""
 
@@ -68,6 +71,20 @@ class Store:
 
     def apply(self, _index: int, data: bytes) -> None:
         self.values[data[:KEY_BYTES]] = data[KEY_BYTES:]
+
+    def freeze(self) -> Image:
+        """A copy; each pair as its length and its bytes."""
+        frozen = dict(self.values)
+        return lambda: (_PAIR.pack(len(key + value)) + key + value for key, value in frozen.items())
+
+    def restore(self, pieces: Iterable[bytes]) -> Callable[[], None]:
+        """Read what `freeze` gave out."""
+        image, values, at = b"".join(pieces), {}, 0
+        while at < len(image):
+            begin = at + _PAIR.size
+            at = begin + _PAIR.unpack_from(image, at)[0]
+            values[image[begin : begin + KEY_BYTES]] = image[begin + KEY_BYTES : at]
+        return lambda: self.values.update(values)
 
 
 class UnsyncedFile(RealFile):
@@ -147,7 +164,7 @@ class Server:
 
     # Peers.
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Packet) -> None:
         self._peers[message.to].put(framed(codec.encode(message)))
 
     async def _link(self, node: int) -> None:

@@ -161,14 +161,16 @@ class MetadataGroup:
             self._logger.debug("dropped what is no message of Raft", sender=sender, reason=str(error))
             return
         if decoded.sender == sender and self._is_of_this_group(decoded):
-            if decoded.kind in _OF_LEADERS and sender == self._raft.leader:
+            if isinstance(decoded, Message) and decoded.kind in _OF_LEADERS and sender == self._raft.leader:
                 self._heard_at_s = self._host.now()
             self._raft.receive(decoded)
 
-    def _is_of_this_group(self, message: Message) -> bool:
+    def _is_of_this_group(self, message: Packet) -> bool:
         """Whether it comes neither from a group that was lost nor from one that was recovered without this log."""
         if self.recovered.is_set():
             return False
+        if not isinstance(message, Message):
+            return True  # a part of an image, which names the image
         generation = message.term >> GENERATION_SHIFT
         if generation == self.generation or not message.term:
             return True

@@ -3,15 +3,20 @@
 Positions are indexes of the Raft group's log. Not every index is a command's: the rest concerns the group alone.
 """
 
+import itertools
+import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from meshnode import wire
 from meshnode.metadata.state import Metadata
 
 RECENT_BYTES_MAX = 4 * 2**20
 """Commands that are kept for those who are behind: minutes of a busy mesh. Who is further behind takes all of the state
 at once, which is no more than that in most meshes."""
+
+_POSITION = struct.Struct(">Q")
 
 ENTRY_BYTES = 128
 """What it takes to keep one, beside its data."""
@@ -92,6 +97,34 @@ class History:
         self.position = self._complete_after = self.newest = position
         self.on_change()
 
+    # ---- snapshots of the Raft group's log
+
+    def freeze(self) -> Callable[[], Iterable[bytes]]:
+        """Keep the present state; the function gives out its image, in another thread.
+
+        The state may be that of a later position than the log's, if it came from another node. The image says which.
+        """
+        position, image = self.position, self._metadata.freeze()
+        return lambda: itertools.chain([_POSITION.pack(position)], image())
+
+    def restore(self, pieces: Iterable[bytes]) -> Callable[[], None]:
+        """Read an image, in another thread; the function puts its state in place, unless the present one is later.
+
+        Raises:
+            WireError: it is none that this version can read.
+        """
+        position, rest = _split(pieces)
+        put_in_place = self._metadata.restore(rest)
+
+        def become() -> None:
+            if position > self.position:
+                put_in_place()
+                self.replaced(position)
+
+        return become
+
+    # ---- questions
+
     def outcome_at(self, index: int) -> object:
         """What the command there did; None where that is not known any more."""
         for recent in reversed(self._recent):
@@ -119,3 +152,15 @@ class History:
                 return tuple(found), found[-1][0]
             found.append((recent.index, recent.data))
         return tuple(found), self.position
+
+
+def _split(pieces: Iterable[bytes]) -> tuple[int, Iterable[bytes]]:
+    """The position with which an image begins, and the image of the metadata behind it."""
+    found, begin = iter(pieces), b""
+    while len(begin) < _POSITION.size:
+        piece = next(found, None)
+        if piece is None:
+            raise wire.WireError(f"an image of {len(begin)} bytes")
+        begin += piece
+    (position,) = _POSITION.unpack_from(begin)
+    return position, itertools.chain([begin[_POSITION.size :]], found)
