@@ -39,10 +39,10 @@ RAFT = (
         "A vote leaves before it is on disk.",
         Edit(
             "consensus/raft.py",
-            "early, late = (), (*early, *late)",
-            "both = (*early, *late)\n"
+            "                late = early + late\n                early = ()\n",
+            "                both = early + late\n"
             "                early = tuple([one for one in both if one.kind is MessageKind.VOTE_RESPONSE])\n"
-            "                late = tuple([one for one in both if one.kind is not MessageKind.VOTE_RESPONSE])",
+            "                late = tuple([one for one in both if one.kind is not MessageKind.VOTE_RESPONSE])\n",
         ),
         easy=True,
     ),
@@ -51,7 +51,7 @@ RAFT = (
         "Messages of a new term leave before the term is on disk.",
         Edit(
             "consensus/raft.py",
-            "            if promised:\n                early, late = (), (*early, *late)\n",
+            "            if promised:\n                late = early + late\n                early = ()\n",
             "",
         ),
     ),
@@ -66,8 +66,9 @@ RAFT = (
         "A follower acknowledges entries that its disk is still writing.",
         Edit(
             "consensus/raft.py",
-            "                early, late = (), (*early, *late)\n",
-            "                early, late = (), (*early, *late)\n            else:\n                early, late = (*early, *late), ()\n",
+            "                late = early + late\n                early = ()\n",
+            "                late = early + late\n                early = ()\n"
+            "            else:\n                early, late = early + late, ()\n",
         ),
         easy=True,
     ),

@@ -119,16 +119,6 @@ RAFT_READS = (
         ),
     ),
     _raft(
-        "lease-forgotten-by-a-candidate",
-        "A node that is told to stand for election does so, and forgets what it promised to its leader.",
-        Edit(
-            "consensus/election.py",
-            "    if core.is_promised and not transfer and core.tracker.configuration.electorate != (core.id,):\n"
-            "        return\n",
-            "",
-        ),
-    ),
-    _raft(
         "lease-not-granted",
         "A node that hears of a leader grants its vote to another one, before the lease is over.",
         Edit(
