@@ -14,7 +14,7 @@ def _agents(name: str, wrong: str, *edits: Edit, worlds: tuple[str, ...] = (), e
         wrong=wrong,
         edits=edits,
         worlds=worlds,
-        invariants=("linearizability", "exactly-once-*", "requests-*", "partitions-*", "liveness*"),
+        invariants=("linearizability", "exactly-once-*", "requests-*", "partitions-*", "app-*", "liveness*"),
         is_easy=easy,
     )
 
