@@ -3,10 +3,13 @@
 Positions are indexes of the Raft group's log. Not every index is a command's: the rest concerns the group alone.
 """
 
+import itertools
+import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from meshnode import wire
 from meshnode.metadata.state import Metadata
 
 RECENT_BYTES_MAX = 4 * 2**20
@@ -15,6 +18,9 @@ at once, which is no more than that in most meshes."""
 
 ENTRY_BYTES = 128
 """What it takes to keep one, beside its data."""
+
+
+_PLACE = struct.Struct(">Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ def _nothing() -> None:
 
 
 class History:
-    """Hands each command to the metadata once, in order.
+    """Hands each command to the metadata once, in order; the state machine of the Raft log.
 
     Attributes:
         position: up to which everything is applied.
@@ -80,6 +86,36 @@ class History:
             self._bytes -= len(oldest.data) + ENTRY_BYTES
         self.on_change()
         return Applied(index, outcome)
+
+    def freeze(self) -> Callable[[], Iterable[bytes]]:
+        """Keep the metadata of this moment, and where in the log that is; the function gives it out, in a thread."""
+        place, image = _PLACE.pack(self.newest), self._metadata.freeze()
+        return lambda: itertools.chain((place,), image())
+
+    def restore(self, pieces: Iterable[bytes]) -> Callable[[], None]:
+        """Read what `freeze` gave out, cut anywhere, in a thread; the function puts it in the place of what is here.
+
+        It does nothing where the metadata is further by then.
+
+        Raises:
+            WireError: it is none that this version can read.
+        """
+        rest = iter(pieces)
+        head = b""
+        while len(head) < _PLACE.size:
+            piece = next(rest, None)
+            if piece is None:
+                raise wire.WireError(f"an image of {len(head)} bytes")
+            head += piece
+        (position,) = _PLACE.unpack_from(head)
+        become = self._metadata.restore(itertools.chain((head[_PLACE.size :],), rest))
+
+        def install() -> None:
+            if position > self.position:
+                become()
+                self.replaced(position)
+
+        return install
 
     def advance(self, position: int) -> None:
         """There is no other command up to that position."""
