@@ -5,6 +5,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -290,6 +291,26 @@ def test_a_state_that_is_older_by_the_time_it_is_there_is_not_taken_back_to() ->
     assert answer == Taken(stream, 3, len(frozen))
     assert follower.state() == before
     assert follower.history.position == leader.history.position
+
+
+def cut(image: bytes, size: int) -> list[bytes]:
+    return [image[at : at + size] for at in range(0, len(image), size)]
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 2**16])
+def test_a_snapshot_of_the_log_says_where_it_is_and_never_takes_a_node_back(size: int) -> None:
+    leader, late = member(5), Site(2, [])
+    image = b"".join(leader.history.freeze()())
+    install = late.history.restore(cut(image, size))
+    assert late.history.position == 0
+    install()
+    assert (late.history.position, late.state()) == (6, leader.state())
+    leader.history.apply(7, register(7))
+    late.history.apply(7, register(7))
+    late.history.restore(cut(image, size))()
+    assert (late.history.position, late.state()) == (7, leader.state())
+    with pytest.raises(wire.WireError):
+        late.history.restore([image[:5]])
 
 
 KINDS = st.sampled_from(["agree", "cut", "crash", "wait", "deliver"])
