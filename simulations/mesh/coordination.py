@@ -53,13 +53,19 @@ class Resource:
 
 
 def keeps_time(faults: Faults) -> bool:
-    """Whether no process is stopped and no clock is off, so that a lock ends where it is held before it passes on."""
+    """Whether no process is stopped and no clock is off, so that a TTL is one."""
     return not (faults.clocks or faults.drifts or faults.pauses or faults.stuck_loops or faults.slow_cpus)
+
+
+def is_exclusive(faults: Faults) -> bool:
+    """Whether a lock ends where it is held before it passes on: it passes on early, too, when a copy of its node's data
+    directory starts elsewhere."""
+    return keeps_time(faults) and not (faults.mixups or faults.old_images)
 
 
 async def locks(world: World) -> None:
     """Sections under locks, beside nodes and in clients: no resource sees two of them interleave."""
-    checker = LocksChecker(lambda: world.now, exclusive=keeps_time(world.plan.faults))
+    checker = LocksChecker(lambda: world.now, exclusive=is_exclusive(world.plan.faults))
     resource = world.outside(Resource(world, checker))
     names = [f"k{number}" for number in range(min(world.plan.keys, 4))]
     is_over = False
