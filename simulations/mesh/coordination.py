@@ -30,6 +30,9 @@ TTLS_S = (1.0, 2.0, 5.0)
 LEFT_BEHIND_S = 60.0
 """In calm, the claims of processes that are gone have ended by then: ten times the longest TTL."""
 
+CLINGING = 0.07
+"""The share of sections that last for several TTLs: who is cut off in one of them has to let go."""
+
 TASKS = 2
 """Beside each node."""
 
@@ -86,9 +89,11 @@ async def locks(world: World) -> None:
 
     async def inside(mine: Section, token: int, rng: random.Random) -> None:
         checker.granted(mine, token)
-        pause_s = rng.choice((0.1, 0.1, 0.5, 3.0))
+        turns, pause_s = rng.randint(1, 3), rng.choice((0.1, 0.1, 0.5, 1.5))
+        if rng.random() < CLINGING:
+            turns, pause_s = 20, 0.5
         try:
-            for _ in range(rng.randint(1, 3)):
+            for _ in range(turns):
                 await trio.sleep(rng.expovariate(1.0) * pause_s)
                 for name in mine.names:
                     await resource.use(mine, name)
