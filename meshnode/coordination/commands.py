@@ -35,7 +35,7 @@ class BeginSession:
     """A process begins to coordinate. One that is opened by mistake ends by itself.
 
     Attributes:
-        node_id, boot: of a node; its sessions end when it starts again or is forgotten. `NOBODY` for a client.
+        node_id, boot: of a node; its sessions end when it starts again. `NOBODY` for a client.
         name: for people.
     """
 

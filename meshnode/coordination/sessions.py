@@ -5,7 +5,7 @@
    any more (`RequestId.answered`). A request that comes again meanwhile gets the same reply, and has no effect.
 3. A request below ``answered`` is a late copy, for which nobody waits: it has no effect.
 4. A session ends when it holds no claim and nothing was heard of it for `SESSION_TTL_MS` of the state machine's time,
-   or when its node starts again or is forgotten. What is asked in a session that is over has no effect and says so.
+   or when its node starts again. What is asked in a session that is over has no effect and says so.
 
 Hence forgetting is safe: a reply is forgotten only together with the possibility that its request takes effect again.
 """

@@ -96,12 +96,11 @@ class Coordination:
         self.seen = stamp
 
     def node_started(self, stamp: int, node_id: NodeId, boot: Boot) -> None:
-        """A node has started, or started again: what it held in an earlier life is free."""
+        """A node has started, or started again: what it held in an earlier life is free, since one process has its data
+        directory at a time. A node that leaves is no such case: it may go on for a while without hearing of it, so
+        what it holds ends by its TTL.
+        """
         self._end(stamp, [one for one in self.sessions if one.node_id == node_id and one.boot < boot])
-
-    def node_forgotten(self, stamp: int, node_id: NodeId) -> None:
-        """A node is not part of the mesh any more."""
-        self._end(stamp, [one for one in self.sessions if one.node_id == node_id])
 
     # ---- commands
 

@@ -126,11 +126,8 @@ class Metadata:
         outcome = self._carry_out(index, command)
         if outcome is Outcome.DONE:
             self.version = index
-            match command:
-                case Register():
-                    self.coordination.node_started(self.stamp(index), command.node_id, command.boot)
-                case Forget():
-                    self.coordination.node_forgotten(self.stamp(index), command.node_id)
+            if isinstance(command, Register):
+                self.coordination.node_started(self.stamp(index), command.node_id, command.boot)
         self.coordination.passed(self.stamp(index))
         return outcome
 

@@ -30,6 +30,9 @@ TTLS_S = (1.0, 2.0, 5.0)
 LEFT_BEHIND_S = 60.0
 """In calm, the claims of processes that are gone have ended by then: ten times the longest TTL."""
 
+CLINGING = 0.07
+"""The share of sections that last for several TTLs: who is cut off in one of them has to let go."""
+
 TASKS = 2
 """Beside each node."""
 
@@ -53,13 +56,19 @@ class Resource:
 
 
 def keeps_time(faults: Faults) -> bool:
-    """Whether no process is stopped and no clock is off, so that a lock ends where it is held before it passes on."""
+    """Whether no process is stopped and no clock is off, so that a TTL is one."""
     return not (faults.clocks or faults.drifts or faults.pauses or faults.stuck_loops or faults.slow_cpus)
+
+
+def is_exclusive(faults: Faults) -> bool:
+    """Whether a lock ends where it is held before it passes on: it passes on early, too, when a copy of its node's data
+    directory starts elsewhere."""
+    return keeps_time(faults) and not (faults.mixups or faults.old_images)
 
 
 async def locks(world: World) -> None:
     """Sections under locks, beside nodes and in clients: no resource sees two of them interleave."""
-    checker = LocksChecker(lambda: world.now, exclusive=keeps_time(world.plan.faults))
+    checker = LocksChecker(lambda: world.now, exclusive=is_exclusive(world.plan.faults))
     resource = world.outside(Resource(world, checker))
     names = [f"k{number}" for number in range(min(world.plan.keys, 4))]
     is_over = False
@@ -80,9 +89,11 @@ async def locks(world: World) -> None:
 
     async def inside(mine: Section, token: int, rng: random.Random) -> None:
         checker.granted(mine, token)
-        pause_s = rng.choice((0.1, 0.1, 0.5, 3.0))
+        turns, pause_s = rng.randint(1, 3), rng.choice((0.1, 0.1, 0.5, 1.5))
+        if rng.random() < CLINGING:
+            turns, pause_s = 20, 0.5
         try:
-            for _ in range(rng.randint(1, 3)):
+            for _ in range(turns):
                 await trio.sleep(rng.expovariate(1.0) * pause_s)
                 for name in mine.names:
                     await resource.use(mine, name)

@@ -167,15 +167,6 @@ def test_a_start_that_is_registered_late_costs_it_nothing(log: Log) -> None:
     assert log.token(session, held) is not None
 
 
-def test_a_node_that_is_forgotten_holds_nothing(log: Log) -> None:
-    session, client = log.open(node=5, boot=2), log.open(node=0)
-    log.acquire(session, "a")
-    kept = log.acquire(client, "b")
-    log.state.node_forgotten(log.stamp, NodeId(5))
-    assert [lock.name for lock in _locks(log)] == ["b"]
-    assert log.token(client, kept) is not None
-
-
 # ---- at most once
 
 

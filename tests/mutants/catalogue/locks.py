@@ -79,7 +79,11 @@ LOCKS = (
     _locks(
         "holder-adds-up-ttls",
         "A holder takes a renewal for a TTL on top of the one that is running.",
-        Edit(_SESSION, "claim.renewed(sent_at_s)", "claim.renewed(self._host.now() + claim.ttl_s)"),
+        Edit(
+            _SESSION,
+            "max(self.held_until_s, sent_at_s + self.ttl_s * (1 - CLOCK_ERROR))",
+            "max(self.held_until_s, sent_at_s) + self.ttl_s * (1 - CLOCK_ERROR)",
+        ),
     ),
     _locks(
         "holder-never-lets-go",
