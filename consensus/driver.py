@@ -11,7 +11,7 @@ The caller:
 
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -21,26 +21,12 @@ from consensus.alarm import Alarm
 from consensus.applier import Applier
 from consensus.config import RaftConfig
 from consensus.environment import Clock, RunBlocking, StateMachine
-from consensus.errors import (
-    ConsensusError,
-    MalformedMessage,
-    NodeStopped,
-    Overloaded,
-    ProposalDropped,
-    UnknownPeer,
-)
-from consensus.forwarding import check_forwarded
+from consensus.errors import ConsensusError, MalformedMessage, NodeStopped, ProposalDropped, UnknownPeer
+from consensus.forwarding import check_forwarded, propose_all
 from consensus.inbox import Inbox
-from consensus.messages import (
-    ConfChange,
-    ConfChangeSet,
-    Configuration,
-    Message,
-    MessageKind,
-    Role,
-)
+from consensus.messages import ConfChange, ConfChangeSet, Configuration, Message, MessageKind, Role
 from consensus.outbox import Outbox
-from consensus.proposals import Envelopes, Proposal, Proposals
+from consensus.proposals import Envelopes, Proposals
 from consensus.raft import Raft
 from consensus.readers import Readers
 from consensus.ready import Appended, Ready, StorageAppend
@@ -66,7 +52,8 @@ class RaftNode:
         run_blocking: runs the disk's work.
         rng: for election timeouts, and for telling this start of the node from any other.
         send: takes a message to `message.to`, without waiting. It may drop it.
-        waiting_bytes_max: proposals of this process that may wait, with what it takes to keep them.
+        waiting_bytes_max: proposals of this process that may be under way, with what it takes to keep them. As much
+            again waits behind them, in order.
     """
 
     def __init__(
@@ -113,7 +100,7 @@ class RaftNode:
 
         Raises:
             ProposalDropped: it is surely in no log. Proposing again is safe.
-            Overloaded: so, because too much is waiting.
+            Overloaded: so, because too much is waiting, or was until the time was over.
             NodeStopped: so, because the node does not run.
             OutcomeUnknown: the time was over, or the node stopped: it may be agreed on or not.
             ValueError: it is larger than one append may be.
@@ -336,7 +323,7 @@ class RaftNode:
             # There is nobody to wait for.
             self._raft.campaign(now)
         if not alone or self._raft.role is Role.LEADER:  # which it will be as soon as its own vote is on disk
-            self._take_proposals()
+            propose_all(self._proposals, self._raft, self._envelopes, bytes_max=self._config.append_bytes_max)
         self._ask_for_reads(now)
 
     def _take_message(self, message: Message, now: float) -> None:
@@ -346,32 +333,6 @@ class RaftNode:
             self._raft.receive(message, now)
         except (MalformedMessage, UnknownPeer, ProposalDropped):
             self._messages_refused += 1
-
-    def _take_proposals(self) -> None:
-        """Propose all that waits, much of it together: one append and one message to each follower for the whole."""
-        while batch := self._proposals.next_batch(self._config.append_bytes_max):
-            term = self._raft.term
-            try:
-                self._propose(batch, term)
-            except Overloaded:
-                self._proposals.put_back(batch)
-                return
-            except ProposalDropped as dropped:
-                self._proposals.refuse(batch, dropped)
-            else:
-                self._proposals.mark_sent(batch, term=term)
-
-    def _propose(self, batch: Sequence[Proposal], term: int) -> None:
-        (first, *_) = batch
-        if isinstance(first.content, bytes):
-            self._raft.propose(*self._envelopes.wrap_all(batch, term))
-            return
-        assert len(batch) == 1, "a change goes alone"
-        change = replace(first.content, context=self._envelopes.wrap(first.sequence, term, b""))
-        refused = self._raft.refusal(change) if self._raft.role is Role.LEADER else None
-        if refused is not None:
-            raise refused
-        self._raft.propose_change(change)
 
     def _ask_for_reads(self, now: float) -> None:
         request = self._readers.ask(now)
