@@ -27,11 +27,10 @@ from consensus.errors import (
     CorruptLog,
     MalformedMessage,
     NodeStopped,
-    Overloaded,
     ProposalDropped,
     UnknownPeer,
 )
-from consensus.forwarding import check_forwarded
+from consensus.forwarding import check_forwarded, propose_all
 from consensus.inbox import Inbox
 from consensus.messages import (
     ConfChange,
@@ -43,7 +42,7 @@ from consensus.messages import (
     Role,
 )
 from consensus.outbox import Outbox
-from consensus.proposals import Envelopes, Proposal, Proposals
+from consensus.proposals import Envelopes, Proposals
 from consensus.raft import Raft
 from consensus.readers import Readers
 from consensus.ready import Appended, Ready, StorageAppend
@@ -72,7 +71,8 @@ class RaftNode:
         run_blocking: runs the disk's work.
         rng: for election timeouts, and for telling this start of the node from any other.
         send: takes a message to `message.to`, without waiting. It may drop it.
-        waiting_bytes_max: proposals of this process that may wait, with what it takes to keep them.
+        waiting_bytes_max: proposals of this process that may be under way, with what it takes to keep them. As much
+            again waits behind them, in order.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class RaftNode:
 
         Raises:
             ProposalDropped: it is surely in no log. Proposing again is safe.
-            Overloaded: so, because too much is waiting.
+            Overloaded: so, because too much is waiting, or was until the time was over.
             NodeStopped: so, because the node does not run.
             OutcomeUnknown: the time was over, or the node stopped: it may be agreed on or not.
             ValueError: it is larger than one append may be.
@@ -364,7 +364,7 @@ class RaftNode:
             # There is nobody to wait for.
             self._raft.campaign(now)
         if not alone or self._raft.role is Role.LEADER:  # which it will be as soon as its own vote is on disk
-            self._take_proposals()
+            propose_all(self._proposals, self._raft, self._envelopes, bytes_max=self._config.append_bytes_max)
         self._ask_for_reads(now)
 
     def _take_message(self, message: Message, now: float) -> None:
@@ -408,32 +408,6 @@ class RaftNode:
             )
         if raft.lost is not None and raft.configuration.electorate == (raft.id,):
             raise CorruptLog(f"{log.damage}. Node {raft.id} is the only voter, so nobody can give it back. {REMEDY}")
-
-    def _take_proposals(self) -> None:
-        """Propose all that waits, much of it together: one append and one message to each follower for the whole."""
-        while batch := self._proposals.next_batch(self._config.append_bytes_max):
-            term = self._raft.term
-            try:
-                self._propose(batch, term)
-            except Overloaded:
-                self._proposals.put_back(batch)
-                return
-            except ProposalDropped as dropped:
-                self._proposals.refuse(batch, dropped)
-            else:
-                self._proposals.mark_sent(batch, term=term)
-
-    def _propose(self, batch: Sequence[Proposal], term: int) -> None:
-        (first, *_) = batch
-        if isinstance(first.content, bytes):
-            self._raft.propose(*self._envelopes.wrap_all(batch, term))
-            return
-        assert len(batch) == 1, "a change goes alone"
-        change = replace(first.content, context=self._envelopes.wrap(first.sequence, term, b""))
-        refused = self._raft.refusal(change) if self._raft.role is Role.LEADER else None
-        if refused is not None:
-            raise refused
-        self._raft.propose_change(change)
 
     def _ask_for_reads(self, now: float) -> None:
         request = self._readers.ask(now)

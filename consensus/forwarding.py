@@ -1,10 +1,45 @@
-"""Which proposals that another node forwards a leader may append."""
+"""Proposals on their way to the leader: those of this process, and what a leader may take of other nodes' ones."""
 
-from consensus.errors import MalformedMessage, ProposalDropped
+from collections.abc import Sequence
+from dataclasses import replace
+
+from consensus.errors import MalformedMessage, Overloaded, ProposalDropped
 from consensus.messages import EntryKind, Message, Role
-from consensus.proposals import unwrap
+from consensus.proposals import Envelopes, Proposal, Proposals, unwrap
 from consensus.raft import Raft
 from consensus.reconfiguration import decode_change
+
+
+def propose_all(proposals: Proposals, raft: Raft, envelopes: Envelopes, *, bytes_max: int) -> None:
+    """Propose all that waits, much of it together: one append and one message to each follower for the whole.
+
+    Args:
+        bytes_max: of data in what is proposed together.
+    """
+    while batch := proposals.next_batch(bytes_max):
+        term = raft.term
+        try:
+            _propose(batch, raft, envelopes)
+        except Overloaded:
+            proposals.put_back(batch)
+            return
+        except ProposalDropped as dropped:
+            proposals.refuse(batch, dropped)
+        else:
+            proposals.mark_sent(batch, term=term)
+
+
+def _propose(batch: Sequence[Proposal], raft: Raft, envelopes: Envelopes) -> None:
+    (first, *_) = batch
+    if isinstance(first.content, bytes):
+        raft.propose(*envelopes.wrap_all(batch, raft.term))
+        return
+    assert len(batch) == 1, "a change goes alone"
+    change = replace(first.content, context=envelopes.wrap(first.sequence, raft.term, b""))
+    refused = raft.refusal(change) if raft.role is Role.LEADER else None
+    if refused is not None:
+        raise refused
+    raft.propose_change(change)
 
 
 def check_forwarded(message: Message, raft: Raft) -> None:

@@ -22,9 +22,6 @@ ENTRY_BYTES = 128
 """What it takes to keep one, beside its data."""
 
 
-_PLACE = struct.Struct(">Q")
-
-
 @dataclass(frozen=True, slots=True)
 class Applied:
     """A command that was carried out.
@@ -88,36 +85,6 @@ class History:
             self._bytes -= len(oldest.data) + ENTRY_BYTES
         self.on_change()
         return Applied(index, outcome)
-
-    def freeze(self) -> Callable[[], Iterable[bytes]]:
-        """Keep the metadata of this moment, and where in the log that is; the function gives it out, in a thread."""
-        place, image = _PLACE.pack(self.newest), self._metadata.freeze()
-        return lambda: itertools.chain((place,), image())
-
-    def restore(self, pieces: Iterable[bytes]) -> Callable[[], None]:
-        """Read what `freeze` gave out, cut anywhere, in a thread; the function puts it in the place of what is here.
-
-        It does nothing where the metadata is further by then.
-
-        Raises:
-            WireError: it is none that this version can read.
-        """
-        rest = iter(pieces)
-        head = b""
-        while len(head) < _PLACE.size:
-            piece = next(rest, None)
-            if piece is None:
-                raise wire.WireError(f"an image of {len(head)} bytes")
-            head += piece
-        (position,) = _PLACE.unpack_from(head)
-        become = self._metadata.restore(itertools.chain((head[_PLACE.size :],), rest))
-
-        def install() -> None:
-            if position > self.position:
-                become()
-                self.replaced(position)
-
-        return install
 
     def advance(self, position: int) -> None:
         """There is no other command up to that position."""

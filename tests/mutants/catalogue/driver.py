@@ -4,12 +4,23 @@ from tests.mutants.mutant import Edit, Mutant
 
 _OUTBOX = "consensus/outbox.py"
 _WRITER = "consensus/writer.py"
+_READERS = "consensus/readers.py"
 
 
 def _driver(
     name: str, wrong: str, *edits: Edit, easy: bool = False, invariants: tuple[str, ...] = ("raft-*",)
 ) -> Mutant:
     return Mutant(name=f"driver-{name}", wrong=wrong, edits=edits, invariants=invariants, is_easy=easy)
+
+
+def _reads(name: str, wrong: str, *edits: Edit) -> Mutant:
+    return Mutant(
+        name=f"driver-reads-{name}",
+        wrong=wrong,
+        edits=edits,
+        workloads=("config",),
+        invariants=("linearizability", "exactly-once-*"),
+    )
 
 
 DRIVER = (
@@ -102,6 +113,25 @@ DRIVER = (
             _OUTBOX,
             "        if self._promise is None:\n",
             "        if self._promise is None or self._promise is not append:\n",
+        ),
+    ),
+    _reads(
+        "before-applied",
+        "A read is answered before its index is applied here.",
+        Edit(_READERS, "            reader.index = state.index\n", "            reader.index = 0\n"),
+    ),
+    _reads(
+        "join-the-question-under-way",
+        "A read that comes while a question is under way takes its answer.",
+        Edit(_READERS, "        self._unasked.append(reader)\n", "        self._asked.append(reader)\n"),
+    ),
+    _reads(
+        "take-any-answer",
+        "The answer to a question that was asked again counts for reads that came after it.",
+        Edit(
+            _READERS,
+            "        while self._asked and self._asked[0].request <= state.request:\n",
+            "        while self._asked:\n",
         ),
     ),
 )
