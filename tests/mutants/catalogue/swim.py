@@ -209,8 +209,7 @@ SWIM = (
         "A death that others declared is believed at once, though its subject never had time to refute it here.",
         Edit(
             "meshnode/membership/view.py",
-            "            if rumour.state is State.DEAD and held.is_live:\n"
-            "                rumour = replace(rumour, state=State.SUSPECT)\n",
+            "            if rumour.state is DEAD and held.is_live:\n                rumour = in_state(rumour, SUSPECT)\n",
             "",
         ),
     ),
@@ -247,8 +246,8 @@ SWIM = (
         "A probe that fails counts against what its target has claimed meanwhile.",
         Edit(
             "meshnode/membership/view.py",
-            "if held is not None and held.state is State.ALIVE and held.incarnation == incarnation:",
-            "if held is not None and held.state is State.ALIVE:",
+            "if held is not None and held.state is ALIVE and held.incarnation == incarnation:",
+            "if held is not None and held.state is ALIVE:",
         ),
     ),
 )
