@@ -194,12 +194,15 @@ class RecordScan:
         return body[: header.length]
 
     def _next_sound(self, offset: int) -> int:
-        """Where the first record behind a damaged one begins whose header is sound; else the end of the file."""
+        """Where to go on behind a damaged record: at its end, if its header is sound.
+
+        Else with the first record whose header is, or at the end of the file.
+        """
         body_offset, header = self._header(offset)
-        begin = offset + 1
-        if header is not None:  # nothing within its payload is a header
-            begin = body_offset + _marked_bytes(header.length + _TRAILER.size, body_offset % SECTOR_BYTES)
-        for place, found in self._headers(begin):
+        if header is not None:
+            end = body_offset + _marked_bytes(header.length + _TRAILER.size, body_offset % SECTOR_BYTES)
+            return min(end, self._size)
+        for place, found in self._headers(offset + 1):
             header = _parsed(found)
             if header is not None and header.offset == place:
                 return place

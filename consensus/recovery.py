@@ -219,14 +219,14 @@ class Replay:
         # What is committed is never replaced, so at most what follows it is in doubt.
         first, batch = self._state.commit + 1, self._batch_in(damage.remains)
         if batch is None:
-            self._unknown = damage
+            # The head of a later file says nothing of term and vote that was not known before it.
+            is_head = damage.offset == 0 and damage.remains is not None and bool(self.files)
+            self._unknown = self._unknown if is_head else damage
         else:
             self._state, self._end, self._unknown = batch.state, (batch.last, batch.last_term), None
             if not batch.count:
                 return
             first = batch.first
-        if damage.offset == 0 and damage.remains is not None and self.files:
-            self._unknown = None  # this head says nothing of term and vote that was not known before
         self._open_hole(first)
 
     @staticmethod
