@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from typing import NoReturn
 
 from meshnode.errors import DataDirectoryError
 
@@ -12,8 +13,8 @@ LOCK_NAME = "lock"
 class RealFile:
     """An open file: appended at its end, read anywhere. Raises OSError as the kernel does."""
 
-    def __init__(self, path: str, *, create: bool) -> None:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    def __init__(self, path: str, *, create: bool, read_only: bool = False) -> None:
+        flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         self._fd = os.open(path, flags, 0o600)
         self._size = os.fstat(self._fd).st_size
 
@@ -116,3 +117,42 @@ class RealDisk:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+class ReadOnlyDisk:
+    """The directory ``root`` as it is, to be looked at. It is not locked, so a node may be running on it.
+
+    Whatever would change it raises OSError (EROFS).
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+
+    def _path(self, path: str) -> str:
+        return os.path.join(self.root, path)
+
+    def _refuse(self, path: str) -> NoReturn:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), self._path(path))
+
+    def open(self, path: str, *, create: bool) -> RealFile:
+        if create:
+            self._refuse(path)
+        return RealFile(self._path(path), create=False, read_only=True)
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(self._path(path))
+
+    def list(self, directory: str) -> list[str]:
+        return sorted(os.listdir(self._path(directory)))
+
+    def rename(self, old: str, _new: str) -> None:
+        self._refuse(old)
+
+    def remove(self, path: str) -> None:
+        self._refuse(path)
+
+    def make_directory(self, path: str) -> None:
+        self._refuse(path)
+
+    def sync_directory(self, path: str) -> None:
+        self._refuse(path)

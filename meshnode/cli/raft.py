@@ -7,12 +7,14 @@ from typing import Any
 import click
 import trio
 
+from consensus.verification import LogReport, verify
 from meshnode.cli.ask import Asked, TextType, asks
-from meshnode.cli.outcome import ERROR, run, show
-from meshnode.data_directory import PATH
+from meshnode.cli.outcome import ERROR, reported, run, show
+from meshnode.data_directory import PATH, read_identity
 from meshnode.errors import DataDirectoryError
 from meshnode.host import RealHost
 from meshnode.identity import NodeId, node_id_text
+from meshnode.real_disk import ReadOnlyDisk
 from meshnode.recovery import Survey, recover, survey
 
 REMOVE_TIMEOUT_S = 130.0
@@ -130,6 +132,74 @@ def _confirm(found: Survey, survivors: list[NodeId], given_up: tuple[NodeId, ...
         answer = click.prompt("type the names of the voters that are given up, with commas", err=True)
     if sorted(name.strip() for name in answer.split(",")) != names:
         raise click.UsageError(f"{answer!r:.200} are not the voters to give up, {','.join(names)}: nothing was done")
+
+
+@raft.command("verify")
+@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout.")
+def raft_verify(directory: str, as_json: bool) -> None:
+    """Read the whole Raft log of the data directory DIR, and say what it has and what is damaged. Nothing is changed.
+
+    A node may be running on it: then the last file may end within a record. Exit code 1 if anything is damaged.
+    """
+    with reported():
+        disk = ReadOnlyDisk(directory)
+        place = read_identity(disk).raft_directory if disk.exists(PATH) else ""
+        report = verify(disk, place)
+    show(verified(report), lambda: verified_text(report), as_json=as_json)
+    if not report.is_sound:
+        sys.exit(ERROR)
+
+
+def verified(report: LogReport) -> dict[str, Any]:
+    """A report as plain data."""
+    lost = report.lost
+    return {
+        "sound": report.is_sound,
+        "problem": report.problem,
+        "owner": report.owner.hex(),
+        "term": report.term,
+        "vote": report.vote,
+        "commit": report.commit,
+        "first": report.first,
+        "last": report.last,
+        "last_term": report.last_term,
+        "entries": report.entries,
+        "lost": None if lost is None else {"index": lost.index, "term": lost.log_term},
+        "files": [
+            {
+                "path": file.path,
+                "bytes": file.size,
+                "batches": file.batches,
+                "entries": file.entries,
+                "torn_bytes": file.torn_bytes,
+            }
+            for file in report.files
+        ],
+        "snapshots": [
+            {"path": one.path, "index": one.index, "term": one.term, "bytes": one.size, "sound": one.damage is None}
+            for one in report.snapshots
+        ],
+        "damages": [{"path": one.path, "offset": one.offset, "what": one.what} for one in report.damages],
+    }
+
+
+def verified_text(report: LogReport) -> str:
+    """A report for people."""
+    lines = [
+        f"entries {report.first} to {report.last} ({report.entries}), the last of term {report.last_term}",
+        f"term {report.term}, vote {report.vote}, committed {report.commit} at least",
+    ]
+    lines += [f"snapshot {one.index} of term {one.term}: {one.path}, {one.size} bytes" for one in report.snapshots]
+    for file in report.files:
+        torn = f", of which {file.torn_bytes} were never synced" if file.torn_bytes else ""
+        lines.append(f"{file.path}: {file.entries} entries in {file.batches} batches, {file.size} bytes{torn}")
+    lines += [f"DAMAGED {damage}" for damage in report.damages]
+    if report.lost is not None:
+        lines.append(f"LOST up to index {report.lost.index}: the others give it back when the node is started")
+    if report.problem:
+        lines.append(f"THE NODE CAN'T START: {report.problem}")
+    return "\n".join([*lines, "sound" if report.is_sound else "not sound"])
 
 
 @click.command()
