@@ -223,15 +223,16 @@ class DurableLog:
     def record_snapshot(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot of what has been applied, whose image is written. Durable after the next `sync`.
 
-        The log is compacted, but for what followers that are a little behind may need (`LogConfig.kept_log_bytes`).
+        The log is compacted up to the snapshot before, which together with the log stands in for this one if it is
+        damaged; and it keeps what followers that are a little behind may need (`LogConfig.kept_log_bytes`).
         """
         self._check()
         self._note_places()
         assert self._snapshot.index < snapshot.index <= self._terms.last, "a snapshot does not go back in time"
+        oldest, start = self._compaction(self._snapshot.index, snapshot.index)
         self._snapshot = snapshot
         self._snapshots = (*self._snapshots, snapshot)[-SNAPSHOTS_MAX:]
         self._bytes_logged = 0
-        oldest, start = self._compaction(snapshot.index)
         term = self._terms.term(start)
         self._terms.compact(start, term or 0)
         self._places.compact(start)
@@ -273,8 +274,13 @@ class DurableLog:
         first = min([first for first, _ in self._unplaced], default=self._terms.last + 1)
         self._tail.shrink(before=first)
 
-    def _compaction(self, index: int) -> tuple[int, int]:
-        """The oldest file to keep beside a snapshot of `index`, and the index behind which the log then begins."""
+    def _compaction(self, before: int, index: int) -> tuple[int, int]:
+        """The oldest file to keep, and the index behind which the log then begins.
+
+        Args:
+            before: the index of the snapshot from which the log must still go on.
+            index: that of a new one, which also stands for entries that can't be read any more.
+        """
         sizes = self._writer.sizes
         kept, oldest = 0, max(sizes)
         for number in sorted(sizes, reverse=True):
@@ -282,11 +288,11 @@ class DurableLog:
                 break
             oldest = number
             kept += sizes[number]
-        after = self._places.find(index + 1) if index < self._terms.last else None
+        after = self._places.find(before + 1) if before < self._terms.last else None
         if after is not None:
             oldest = min(oldest, after[0])
         first = self._places.first_from(oldest)
-        start = index if first is None else min(first - 1, index)
+        start = before if first is None else min(first - 1, before)
         start = max(start, min(self.unreadable, index), self._terms.start)
         return oldest, start
 
