@@ -31,8 +31,8 @@ from consensus.storage import DurableLog
 
 PARTS_AHEAD: Final = 16
 """Asked for at a time: they bridge the way there and back, and are all that a receiver holds in memory."""
-REQUESTS_MAX: Final = 64
-"""That wait to be served: of a dozen followers at a time. What does not fit is asked for again."""
+REQUESTS_MAX: Final = 128
+"""That wait to be served: of eight followers at a time. What does not fit is asked for again."""
 RETRY_TIMEOUTS: Final = 1.0
 """Election timeouts without a part, after which what is missing is asked for again."""
 PATIENCE_TIMEOUTS: Final = 10.0
@@ -53,7 +53,7 @@ class _Incoming:
         size: of the whole file.
         offset: up to where it is written.
         asked: up to where it is asked for.
-        parts: that have come and are not written, the first at `offset`.
+        parts: that have come and are not written, by their offsets.
     """
 
     message: Message
@@ -62,12 +62,16 @@ class _Incoming:
     size: int
     offset: int = 0
     asked: int = 0
-    parts: deque[bytes] = field(default_factory=deque)
+    parts: dict[int, bytes] = field(default_factory=dict)
 
-    @property
-    def expected(self) -> int:
-        """The offset of the part that comes next."""
-        return self.offset + sum(map(len, self.parts))
+    def take(self) -> bytes:
+        """What can be written now: the parts from `offset` on that follow each other."""
+        following = []
+        at = self.offset
+        while (part := self.parts.pop(at, None)) is not None:
+            following.append(part)
+            at += len(part)
+        return b"".join(following)
 
 
 class Snapshots:
@@ -193,12 +197,11 @@ class Snapshots:
         if (
             incoming is not None
             and (packet.index, packet.image) == (incoming.snapshot.index, incoming.snapshot.data)
-            and packet.offset == incoming.expected
+            and packet.offset in range(incoming.offset, incoming.asked, CHUNK_BYTES)
             and len(packet.data) == min(CHUNK_BYTES, incoming.size - packet.offset)
-            and len(incoming.parts) < PARTS_AHEAD
             and packet.checksum == crc32c(packet.data)
         ):
-            incoming.parts.append(packet.data)
+            incoming.parts[packet.offset] = packet.data
             self._came.set()
 
     def install(self, snapshot: Snapshot) -> None:
@@ -316,31 +319,34 @@ class Snapshots:
                 if incoming is not self._incoming or incoming.snapshot.index <= self._raft.commit_index:
                     return False
                 self._ask(incoming)
-                if not incoming.parts:
-                    await self._until_it_came(self._clock.now() + self._retry_s)
-                if incoming.parts:
-                    await self._blocking(lambda: file.append(incoming.parts[0]))
-                    incoming.offset += len(incoming.parts.popleft())
+                parts = incoming.take()
+                if parts:
+                    incoming.offset += len(parts)  # at once, or a part that comes twice meanwhile would be kept
+                    await self._blocking(lambda: file.append(parts))  # noqa: B023
                     moved_s = self._clock.now()
+                elif await self._it_came(self._clock.now() + self._retry_s):
+                    continue
                 elif self._clock.now() >= moved_s + self._patience_s:
                     return False
                 else:
-                    incoming.asked = incoming.expected
+                    incoming.asked = incoming.offset
             return await self._load(incoming, file)
         finally:
             file.close()
 
     def _ask(self, incoming: _Incoming) -> None:
         end = min(incoming.offset + PARTS_AHEAD * CHUNK_BYTES, incoming.size)
-        incoming.asked = max(incoming.asked, incoming.expected)
         while incoming.asked < end:
+            if incoming.asked in incoming.parts:
+                incoming.asked += CHUNK_BYTES
+                continue
             snapshot = incoming.snapshot
             request = ImageRequest(incoming.message.sender, self._id, snapshot.index, snapshot.data, incoming.asked)
             self._send(request)
             incoming.asked += CHUNK_BYTES
 
-    async def _until_it_came(self, deadline: float) -> None:
-        """Return when a part, or another snapshot, has come, or at the deadline."""
+    async def _it_came(self, deadline: float) -> bool:
+        """Wait until a part, or another snapshot, has come. False if none has by the deadline."""
         self._came = trio.Event()
         async with trio.open_nursery() as nursery:
 
@@ -351,6 +357,7 @@ class Snapshots:
             nursery.start_soon(at_the_deadline)
             await self._came.wait()
             nursery.cancel_scope.cancel()
+        return self._came.is_set()
 
     async def _load(self, incoming: _Incoming, file: File) -> bool:
         """Check what was received, have the machine read it, and give it its name. False if it is damaged."""
