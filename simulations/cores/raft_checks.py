@@ -8,7 +8,16 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from consensus.memory import Lost
-from consensus.messages import Configuration, Entry, HardState, Message, MessageKind, ReadState
+from consensus.messages import (
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Message,
+    MessageKind,
+    ReadState,
+    Snapshot,
+)
 from consensus.quorum import majority
 from simulations.checkers.violation import Violation
 from simulations.cores.heap import EventHeap
@@ -29,6 +38,7 @@ class RaftChecks:
         reads: by what right they are answered.
         leaders: who led which term.
         reads_answered: how many.
+        installed: how often a snapshot has replaced a log.
         losses: how often a node found that its disk had lost something, and said so.
         chosen: the entries that were applied anywhere, in order: no other may ever be.
 
@@ -55,6 +65,7 @@ class RaftChecks:
         self.leaders: dict[int, int] = {}
         self.reads_answered = 0
         self.losses = 0
+        self.installed = 0
         self.chosen: list[Entry] = []
         # One entry for each term and node, each entry ever appended, and each entry on each disk.
         self._votes: dict[tuple[int, int], int] = {}
@@ -121,6 +132,27 @@ class RaftChecks:
         self._unsynced[node] = []
         self._commits[node] = 0
         self._applied[node] = 0
+
+    def chosen_terms(self, index: int) -> list[int]:
+        """Of the entries up to one that is applied somewhere."""
+        assert index <= len(self.chosen), f"{index} is in a snapshot and was applied nowhere"
+        return [entry.term for entry in self.chosen[:index]]
+
+    def loaded(self, node: int, index: int, applied: Sequence[bytes]) -> None:
+        """A state machine has what a snapshot of an index has: just that to which the entries up to there lead."""
+        expected = [entry.data for entry in self.chosen[:index] if entry.kind is EntryKind.NORMAL and entry.data]
+        if list(applied) != expected:
+            self._broken("raft-snapshot", f"loads {applied} at {index}, and {expected} was applied", node)
+        self._applied[node] = index
+
+    def replaced(self, node: int, snapshot: Snapshot) -> None:
+        """The log was handed a snapshot in its place."""
+        terms = self.chosen_terms(snapshot.index)
+        if not terms or terms[-1] != snapshot.term:
+            self._broken("raft-snapshot", f"installs {snapshot}, and {terms} were chosen", node)
+        self.installed += 1
+        self._written[node] = list(terms)
+        self._unsynced[node].append((1, terms))
 
     def _left(self, node: int) -> Iterator[list[int]]:
         """What a crash may leave of a node's log."""

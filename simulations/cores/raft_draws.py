@@ -50,6 +50,19 @@ def with_threads(seed: int, settings: RaftSettings) -> RaftSettings:
     return replace(settings, async_storage=True, thread_s=rng.choice(((0.0, 0.0), (0.0, 0.01), (0.0, 0.3))))
 
 
+def with_snapshots(seed: int, settings: RaftSettings) -> RaftSettings:
+    """Small files, and snapshots after a few entries, in half of the runs."""
+    rng = random.Random(f"swarm raft snapshots {seed}")
+    if rng.random() < 0.5:
+        return settings
+    return replace(
+        settings,
+        segment_bytes=rng.choice((1, 500, 2000)),
+        snapshot_log_bytes=rng.choice((1, 200, 1000)),
+        kept_log_bytes=rng.choice((0, 0, 1000)),
+    )
+
+
 def with_losses(seed: int, faults: DiskFaults) -> DiskFaults:
     """Sectors that never get to the medium, or to another place than theirs; reads that fail."""
     rng = random.Random(f"swarm raft losses {seed}")

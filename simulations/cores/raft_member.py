@@ -4,12 +4,13 @@ import contextlib
 import random
 from collections.abc import Sequence
 
-from consensus.errors import CorruptLog, StorageFailed
+from consensus.errors import CorruptLog, CorruptSnapshot, StorageFailed
 from consensus.messages import Message, Role
 from consensus.raft import Raft
 from consensus.storage import open_log
 from simulations.cores.process import LocalClock, ProcessKilled
 from simulations.cores.raft_process import ENDED, STARTED, RaftProcess, Surroundings
+from simulations.cores.raft_snapshots import RaftSnapshots, read_state
 from simulations.cores.raft_storage import Batches, Threads
 from simulations.disk import Operation, SimDisk
 
@@ -45,14 +46,19 @@ class RaftMember:
         self.disk.acquire()
         self._lives += 1
         try:
-            log = open_log(self.disk, DIRECTORY, owner=b"member %d" % self.number)
-        except (CorruptLog, OSError) as error:
+            config = self._world.settings.log_config
+            log = open_log(self.disk, DIRECTORY, owner=b"member %d" % self.number, config=config)
+            applied = read_state(log.images.pieces(log.snapshot())) if log.snapshot().index else []
+        except (CorruptLog, CorruptSnapshot, OSError) as error:
             self.is_corrupt = isinstance(error, CorruptLog)
             self.disk.crash(power_loss=False)
             if not self.is_corrupt:
                 self._world.failed(self.number)
             return
-        process = RaftProcess(self._world, self.number, log, clock=self.clock, rng=rng, end=self._killed)
+        process = RaftProcess(
+            self._world, self.number, log, clock=self.clock, rng=rng, applied=applied, end=self._killed
+        )
+        process.snapshots = RaftSnapshots(process, self._world.images)
         process.storage = Threads(process) if self._world.settings.async_storage else Batches(process)
         self.process = process
         process.note(STARTED, self._lives)

@@ -7,9 +7,9 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from consensus.config import RaftConfig
+from consensus.config import LogConfig, RaftConfig
 from consensus.errors import ProposalDropped, UnknownPeer
 from consensus.messages import (
     ConfChange,
@@ -22,6 +22,7 @@ from consensus.messages import (
     MessageKind,
     ReadState,
     Role,
+    Snapshot,
 )
 from consensus.raft import Raft
 from consensus.reconfiguration import decode_change
@@ -55,6 +56,7 @@ class RaftSettings:
             With asynchronous storage it always is.
         thread_s: with asynchronous storage, how long a thread takes to get to its next piece of work, from … to; the
             former once the faults are over.
+        segment_bytes, snapshot_log_bytes, kept_log_bytes: as in `LogConfig`.
     """
 
     election_timeout_s: float = 1.0
@@ -69,12 +71,25 @@ class RaftSettings:
     apply_bytes_max: int = 4 << 20
     is_eager: bool = False
     thread_s: tuple[float, float] = (0.0, 0.0)
+    segment_bytes: int = 64 << 20
+    snapshot_log_bytes: int = 16 << 20
+    kept_log_bytes: int = 0
 
     @property
     def lease_s(self) -> float:
         """How long a leader may rely on a round (thesis 6.4.1): its clock may be slow, and the voters' fast."""
         slow, fast = 1 - self.clock_error_max, 1 + self.clock_error_max
         return self.election_timeout_s * slow / fast if self.lease_reads else 0.0
+
+    @property
+    def log_config(self) -> LogConfig:
+        """Of all members' logs."""
+        return LogConfig(
+            segment_bytes=self.segment_bytes,
+            cache_bytes=1 << 20,
+            snapshot_log_bytes=self.snapshot_log_bytes,
+            kept_log_bytes=self.kept_log_bytes,
+        )
 
     def config(self, node: int) -> RaftConfig:
         """For one member."""
@@ -93,10 +108,15 @@ class RaftSettings:
         )
 
 
+Images: TypeAlias = dict[tuple[int, bytes], tuple[bytes, ...]]
+"""What is in snapshots, by their index and identity."""
+
+
 class Surroundings(Protocol):
     """What a member finds in its world."""
 
     settings: RaftSettings
+    images: Images
     heap: EventHeap
     network: Network
     checks: RaftChecks
@@ -132,6 +152,30 @@ class Storage(Protocol):
         """Do all that can be done now."""
         ...
 
+    def finish_applying(self) -> None:
+        """Apply all that was handed out, at once."""
+        ...
+
+
+class Snapshots(Protocol):
+    """The process's snapshots: see `simulations.cores.raft_snapshots`."""
+
+    def applied(self) -> None:
+        """More of the log is applied."""
+        ...
+
+    def sends(self, message: Message) -> bool:
+        """Whether a leader may send this SNAPSHOT."""
+        ...
+
+    def receive(self, message: Message) -> bool:
+        """Get what a SNAPSHOT offers. Whether the core may have the message now."""
+        ...
+
+    def install(self, snapshot: Snapshot) -> list[bytes]:
+        """The state in the snapshot that has replaced the log."""
+        ...
+
 
 class RaftProcess:
     """Give it a `storage`, then let it `work`.
@@ -151,10 +195,11 @@ class RaftProcess:
         *("_checks", "_commit", "_configuration", "_deadline_s", "_end", "_inbox", "_is_alone", "_is_eager", "_looked"),
         *("_network", "_role", "_term", "_trace"),
         *("_wake_s", "_world", "answered", "applied", "clock", "fuse", "heap", "is_alive", "log", "number", "raft"),
-        *("resumes_s", "storage", "terms"),
+        *("resumes_s", "snapshots", "storage", "terms"),
     )
 
     storage: Storage
+    snapshots: Snapshots
 
     def __init__(
         self,
@@ -164,11 +209,13 @@ class RaftProcess:
         *,
         clock: LocalClock,
         rng: random.Random,
+        applied: list[bytes],
         end: Callable[[bool], None],
     ) -> None:
         """Take over what the log has.
 
         Args:
+            applied: what the log's snapshot says was applied.
             end: ends this process, with the whole machine if true.
         """
         self._world = world
@@ -183,10 +230,13 @@ class RaftProcess:
         self.fuse = Fuse()
         self.is_alive = True
         self.resumes_s = 0.0
-        self.terms = [log.term(index) or 0 for index in range(1, log.last_index() + 1)]
-        self.raft = Raft(world.settings.config(number), log, now=clock.now_s(), rng=rng)
+        begin, snapshot = log.first_index(), log.snapshot().index
+        self.terms = self._checks.chosen_terms(begin - 1)
+        self.terms += [log.term(index) or 0 for index in range(begin, log.last_index() + 1)]
+        self.raft = Raft(world.settings.config(number), log, now=clock.now_s(), rng=rng, applied=snapshot)
         self._checks.reads.configured(number, self.raft.configuration)
         self._checks.started(number, self.raft.term, self.terms, log.lost())
+        self._checks.loaded(number, snapshot, applied)
         self._checks.wrote(number, log.initial_state()[0])
         self._checks.synced(number, is_whole=log.lost() is None)
         self._role, self._term, self._commit = Role.FOLLOWER, 0, 0
@@ -197,7 +247,7 @@ class RaftProcess:
         self._is_eager = world.settings.is_eager
         self._inbox: deque[Message] = deque(maxlen=INBOX_MAX)
         self._wake_s = FOREVER
-        self.applied: list[bytes] = []
+        self.applied = applied
         self.answered = 0
 
     # ---- what happens to it
@@ -280,6 +330,8 @@ class RaftProcess:
         now_s = self.clock.now_s()
         while inbox:
             message, before = inbox.popleft(), raft.commit_index
+            if message.kind is MessageKind.SNAPSHOT and not self.snapshots.receive(message):
+                continue
             if message.kind is MessageKind.READ_INDEX:
                 self._checks.reads.asked(self.number, raft.term, message.sender, message.request, now_s)
             try:
@@ -313,12 +365,14 @@ class RaftProcess:
         """How long a storage thread takes to get to its next piece of work."""
         return self._world.thread_takes_s(self.number)
 
-    def write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+    def write(self, hard_state: HardState | None, entries: Sequence[Entry], snapshot: Snapshot | None) -> None:
         """Hand something to the log, to be durable with the next sync."""
         self.fuse.burn()
-        if hard_state is None and not entries:
+        if hard_state is None and not entries and snapshot is None:
             return
-        self.log.append(hard_state, entries)
+        self.log.append(hard_state, entries, snapshot)
+        if snapshot is not None:
+            self._checks.replaced(self.number, snapshot)
         if hard_state is not None:
             self._checks.wrote(self.number, hard_state)
         if entries:
@@ -329,10 +383,20 @@ class RaftProcess:
         self._checks.synced(self.number, is_whole=self.raft.lost is None)
         self.note(_SYNCED, self.log.last_index())
 
-    def handed_out(self, entries: Sequence[Entry]) -> None:
-        """The core has handed out entries, at least one, to be written."""
-        del self.terms[entries[0].index - 1 :]
-        self.terms += [entry.term for entry in entries]
+    def handed_out(self, entries: Sequence[Entry], snapshot: Snapshot | None) -> None:
+        """The core has handed out entries to be written, or a snapshot before them."""
+        if snapshot is not None:
+            self.terms = self._checks.chosen_terms(snapshot.index)
+        if entries:
+            del self.terms[entries[0].index - 1 :]
+            self.terms += [entry.term for entry in entries]
+
+    def install(self, snapshot: Snapshot) -> None:
+        """A snapshot has replaced the log, durably."""
+        self.fuse.burn()
+        self.applied = self.snapshots.install(snapshot)
+        self._checks.loaded(self.number, snapshot.index, self.applied)
+        self._checks.reads.configured(self.number, self.raft.configuration)
 
     def send(self, messages: Sequence[Message]) -> None:
         """Messages leave."""
@@ -340,6 +404,8 @@ class RaftProcess:
         checks, network = self._checks, self._network
         for message in messages:
             burn()
+            if message.kind is MessageKind.SNAPSHOT and not self.snapshots.sends(message):
+                continue
             checks.sent(message, term)
             if message.kind in CONCERN_READS:
                 checks.reads.sent(message, self.clock.now_s())
@@ -363,6 +429,7 @@ class RaftProcess:
                 self._deadline_s = 0.0
             elif entry.data:
                 self.applied.append(entry.data)
+        self.snapshots.applied()
 
     def answer(self, reads: Sequence[ReadState]) -> None:
         """Reads may be answered, once their index is applied."""

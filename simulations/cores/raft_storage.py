@@ -25,7 +25,7 @@ class Batches:
     @property
     def is_writing(self) -> bool:
         """See `Storage`."""
-        return self._ready is not None and self._ready.must_sync
+        return self._ready is not None and (self._ready.must_sync or self._ready.snapshot is not None)
 
     def carry_out(self) -> None:
         """See `Storage`."""
@@ -35,14 +35,14 @@ class Batches:
         while (ready := self._raft.ready()) is not None:
             self._ready = ready
             self.is_at_work = True
-            if ready.entries:
-                process.handed_out(ready.entries)
-            process.write(ready.hard_state, ready.entries)
+            if ready.entries or ready.snapshot:
+                process.handed_out(ready.entries, ready.snapshot)
+            process.write(ready.hard_state, ready.entries, ready.snapshot)
             if ready.read_states:
                 process.answer(ready.read_states)
             if ready.messages:
                 process.send(ready.messages)
-            if ready.must_sync:
+            if ready.must_sync or ready.snapshot:
                 process.heap.at(process.heap.now + process.sync_takes_s(), self._synced, ready)
                 return
             self._finish(ready)
@@ -62,8 +62,14 @@ class Batches:
             else:
                 process.work()
 
+    def finish_applying(self) -> None:
+        """See `Storage`. What is handed out is applied with its batch."""
+        assert self._ready is None
+
     def _finish(self, ready: Ready) -> None:
         process = self._process
+        if ready.snapshot is not None:
+            process.install(ready.snapshot)
         if ready.messages_after_sync:
             process.send(ready.messages_after_sync)
         if ready.committed_entries:
@@ -104,8 +110,8 @@ class Threads:
         """See `Storage`."""
         process, raft = self._process, self._raft
         while (ready := raft.ready()) is not None:
-            if ready.entries:
-                process.handed_out(ready.entries)
+            if ready.entries or ready.snapshot:
+                process.handed_out(ready.entries, ready.snapshot)
             if ready.messages:
                 process.send(ready.messages)
             if ready.read_states:
@@ -151,8 +157,8 @@ class Threads:
             self._writing, self._to_write = self._to_write, []
             must_sync = False
             for work in self._writing:
-                process.write(work.hard_state, work.entries)
-                must_sync = must_sync or work.must_sync
+                process.write(work.hard_state, work.entries, work.snapshot)
+                must_sync = must_sync or work.must_sync or work.snapshot is not None
             if must_sync:
                 process.heap.at(process.heap.now + process.sync_takes_s(), self._synced, self._writing)
                 return
@@ -178,6 +184,8 @@ class Threads:
         process, raft = self._process, self._raft
         works, self._writing = self._writing, []
         for work in works:
+            if work.snapshot is not None:
+                process.install(work.snapshot)
             for response in work.responses:
                 if isinstance(response, Appended):
                     process.fuse.burn()
@@ -200,9 +208,15 @@ class Threads:
             else:
                 self._finish_applying()
 
+    def finish_applying(self) -> None:
+        """See `Storage`."""
+        while self._applying is not None or self._to_apply:
+            self._applying = self._applying or self._to_apply.popleft()
+            self._finish_applying()
+
     def _applied(self, work: StorageApply) -> None:
         process = self._process
-        if not process.is_alive:
+        if not process.is_alive or work is not self._applying:
             return
         if process.resumes_s > process.heap.now:
             process.heap.at(process.resumes_s, self._applied, work)

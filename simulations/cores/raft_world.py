@@ -14,7 +14,7 @@ from simulations.cores.heap import Action, EventHeap
 from simulations.cores.network import Network
 from simulations.cores.raft_checks import RaftChecks
 from simulations.cores.raft_member import DIRECTORY, RaftMember
-from simulations.cores.raft_process import RaftProcess, RaftSettings
+from simulations.cores.raft_process import Images, RaftProcess, RaftSettings
 from simulations.cores.report import CORE_ERRORS, Report, core_error
 from simulations.cores.trace import Trace
 from simulations.disk import DiskFaults, FaultAtlas, SimDisk
@@ -94,6 +94,7 @@ class RaftWorld:
         self.checks = RaftChecks(
             self.heap, has_threads=settings.async_storage, lease_s=settings.lease_s, leading=self.leading
         )
+        self.images: Images = {}
         self.proposed = 0
         self.changed = 0
         self.asked = 0
@@ -461,6 +462,8 @@ def run(
         "reads_answered": world.checks.reads_answered,
         "corrupt_logs": sum(member.is_corrupt for member in world.members.values()),
         "losses": world.checks.losses,
+        "snapshots": len(world.images),
+        "installed": world.checks.installed,
     }
     return Report(
         seed,

@@ -18,7 +18,7 @@ from simulations.cores.faults import ClockRate, CoreFaults, Crash, Cut, Leave, L
 from simulations.cores.partition_world import PartitionSettings, PartitionWorkload
 from simulations.cores.placement_settings import PlacementSettings, PlacementWorkload
 from simulations.cores.plans import CORE_KINDS, CorePlan, PartitionsPlan, PlacementPlan, RaftPlan, SwimPlan, only
-from simulations.cores.raft_draws import with_losses, with_reads, with_threads
+from simulations.cores.raft_draws import with_losses, with_reads, with_snapshots, with_threads
 from simulations.cores.raft_process import RaftSettings
 from simulations.cores.raft_world import RaftWorkload
 from simulations.cores.report import Report
@@ -242,6 +242,7 @@ def draw_raft(seed: int, wish: Wish = ANY) -> RaftPlan:
     )
     settings, workload, faults = with_reads(seed, settings, workload, faults)
     settings, disk_faults = with_threads(seed, settings), with_losses(seed, disk_faults)
+    settings = with_snapshots(seed, settings)
     return RaftPlan(
         seed=seed,
         duration_s=duration_s,

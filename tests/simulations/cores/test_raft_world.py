@@ -144,3 +144,15 @@ def test_a_mistake_in_a_core_ends_the_run_as_a_violation(monkeypatch: pytest.Mon
 def test_a_group_has_founders() -> None:
     with pytest.raises(ValueError, match="4 founders of 3 members"):
         RaftWorkload(members=3, founders=4)
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_snapshots_are_taken_installed_and_go_on_through_crashes(threads: bool) -> None:
+    settings = RaftSettings(
+        async_storage=threads, segment_bytes=500, snapshot_log_bytes=200, thread_s=(0.0, 0.01), is_eager=threads
+    )
+    workload = replace(BUSY, proposals_per_s=20.0)
+    reports = [run(seed, EVERYTHING, 12.0, settings=settings, workload=workload) for seed in range(4)]
+    assert [report.violations for report in reports] == [()] * 4
+    assert sum(report.counters["snapshots"] for report in reports) > 50
+    assert sum(report.counters["installed"] for report in reports) > 3
