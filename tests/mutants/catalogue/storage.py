@@ -1,0 +1,165 @@
+"""Mistakes in the files of the Raft log, in its snapshots, and in what a node does that has lost entries."""
+
+from tests.mutants.catalogue.disk import _RECORDS, _SEGMENTS, _STORAGE, _log
+from tests.mutants.mutant import Edit
+
+_RECOVERY = "consensus/recovery.py"
+
+STORAGE = (
+    _log(
+        "damage-is-forgotten",
+        "A node that has lost entries takes its log for whole.",
+        Edit(
+            _RECOVERY,
+            "            had = Lost(*self._end, state.term)\n",
+            "            had = Lost(0, 0, state.term)\n",
+        ),
+    ),
+    _log(
+        "lost-entries-do-not-count-in-votes",
+        "A node that has lost entries votes as if it had never had them.",
+        Edit(
+            "consensus/core.py",
+            "        if self.lost is not None and (term, index) < (self.lost.log_term, self.lost.index):\n"
+            "            return False\n",
+            "",
+        ),
+    ),
+    _log(
+        "leads-with-a-damaged-log",
+        "A node that has lost entries stands for election.",
+        Edit(
+            "consensus/core.py",
+            "not progress.is_learner and self.log.snapshot is None and self.lost is None",
+            "not progress.is_learner and self.log.snapshot is None",
+        ),
+    ),
+    _log(
+        "whole-too-early",
+        "A log that has lost entries counts as whole again with the first that a leader sends.",
+        Edit(
+            "consensus/memory.py",
+            "        return last >= self.index or last_term > self.term\n",
+            "        return last > 0\n",
+        ),
+    ),
+    _log(
+        "hole-is-closed-up",
+        "What follows a damaged record is put in its place.",
+        Edit(
+            _RECOVERY,
+            "        self._run = _Run(Terms(1 << 62))  # nothing yet: the next batch begins it\n",
+            "        self._run, self._before = before, None\n",
+        ),
+    ),
+    _log(
+        "unreadable-vote-ignored",
+        "A node starts although its last record, which may have had its vote, can't be read.",
+        Edit(
+            _RECOVERY,
+            "        if self._unknown is not None or (self.damages and self.head is None):\n",
+            "        if self.damages and self.head is None:\n",
+        ),
+    ),
+    _log(
+        "torn-end-beside-damage",
+        "A file that is damaged and cut off is taken for one that a crash has cut off.",
+        Edit(
+            _RECOVERY,
+            "        if damage is not None and last.torn_bytes:\n",
+            "        if damage is not None and last.torn_bytes < 0:\n",
+        ),
+    ),
+    _log(
+        "damaged-head-is-a-witness",
+        "A head that can't be read counts as one that says what was promised.",
+        Edit(
+            _RECOVERY,
+            "            self._unknown = self._unknown if is_head else damage\n",
+            "            self._unknown = None if is_head else damage\n",
+        ),
+    ),
+    _log(
+        "damage-skips-the-next-record",
+        "Behind a damaged record the next sound one is taken, whatever lies between.",
+        Edit(_RECORDS, "            return min(end, self._size)\n", "            offset = end - 1\n"),
+    ),
+    _log(
+        "head-without-state",
+        "A new file begins without term and vote.",
+        Edit(
+            _SEGMENTS,
+            "            *(_HEAD_KIND, FORMAT, head.number, head.oldest, state.term, state.vote, state.commit),\n",
+            "            *(_HEAD_KIND, FORMAT, head.number, head.oldest, 0, 0, 0),\n",
+        ),
+    ),
+    _log(
+        "files-removed-before-the-head",
+        "Files are removed before the head that says so is on disk.",
+        Edit(
+            _SEGMENTS,
+            "        self._flush()\n        if changed:\n            self.clean_up()\n",
+            "        if changed:\n            self.clean_up()\n        self._flush()\n",
+        ),
+    ),
+    _log(
+        "image-not-synced",
+        "The image of a snapshot gets its name before it is on disk.",
+        Edit(
+            "consensus/image.py",
+            "crc32c(end), _END_MAGIC))\n    file.sync()\n",
+            "crc32c(end), _END_MAGIC))\n",
+        ),
+    ),
+    _log(
+        "compacted-too-far",
+        "The log is compacted up to its last file, whatever still follows the snapshot.",
+        Edit(_STORAGE, "            oldest = min(oldest, after[0])\n", "            pass\n"),
+    ),
+    _log(
+        "snapshot-of-too-little",
+        "A snapshot is recorded one entry further than its image.",
+        Edit(
+            _SEGMENTS,
+            "            snapshots=change.snapshots,\n",
+            "            snapshots=tuple([replace(one, index=one.index + 1) for one in change.snapshots]),\n",
+        ),
+        easy=True,
+    ),
+    _log(
+        "entries-kept-behind-an-installed-snapshot",
+        "A snapshot that replaces the log leaves its entries in place.",
+        Edit(
+            _RECOVERY,
+            "        elif head.start >= head.end:\n            self._run, self._before = _Run(Terms(head.end, head.end_term)), None\n",
+            "",
+        ),
+    ),
+    _log(
+        "installed-without-term-and-vote",
+        "The file that begins with an installed snapshot has an older term than what follows it.",
+        Edit(
+            _SEGMENTS,
+            "            state = replace(work.state, commit=index)\n",
+            "            state = HardState(0, 0, index)\n",
+        ),
+    ),
+    _log(
+        "commit-before-the-snapshot",
+        "A log goes on from a snapshot with a commit index that is behind it.",
+        Edit(
+            _RECOVERY,
+            "        commit = min(max(state.commit, snapshot.index), last)\n",
+            "        commit = min(state.commit, last)\n",
+        ),
+    ),
+    _log(
+        "leader-remembers-what-was-lost",
+        "A leader goes on from what a follower had before its disk lost it.",
+        Edit(
+            "consensus/replication.py",
+            "        progress.forget_match(hint=hint)\n",
+            "        pass\n",
+        ),
+    ),
+)
