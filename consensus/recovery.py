@@ -262,13 +262,13 @@ class Replay:
                 f"{damage}. It may have said for whom the node voted, and no later record says it again, so it must not"
                 f" vote any more. {REMEDY}"
             )
+        self._check_end()
         sound = self._sound_snapshots(disk, directory)
         snapshot = sound[-1] if sound else Snapshot()
         run, state, lost = self._run_from(snapshot), self._state, self.head.lost if self.head else None
         last, last_term = run.terms.last, run.terms.last_term
         is_cut = (last, last_term) != self._end
         if is_cut:
-            self._check_end()
             had = Lost(*self._end, state.term)
             lost = had if lost is None else _both(lost, had)
         if lost is not None and lost.is_regained(last, last_term):
@@ -284,9 +284,9 @@ class Replay:
         A crash alone leaves such an end, of what was never synced. Beside damage it may as well be damage: what would
         tell, something behind it, may be what is damaged.
         """
-        last = [report for report in self.files if not report.is_void][-1]
-        damage = next((damage for damage in self.damages if damage.path == last.path), None)
-        if damage is not None and last.torn_bytes:
+        last = next((report for report in reversed(self.files) if not report.is_void), None)
+        damage = next((damage for damage in self.damages if last is not None and damage.path == last.path), None)
+        if last is not None and damage is not None and last.torn_bytes:
             raise CorruptLog(
                 f"{damage}. It is also cut off at byte {last.end}, so nobody can tell how the node voted last. {REMEDY}"
             )

@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from consensus.config import LogConfig
 from meshnode.agents.config import RECORD_BYTES_MAX, AgentsConfig
 from meshnode.identity import Address, check_address, check_text
 from meshnode.links.config import LinksConfig
@@ -66,6 +67,7 @@ class NodeConfig:
     links: LinksConfig = field(default_factory=LinksConfig)
     swim: SwimConfig = field(default_factory=SwimConfig)
     group: GroupConfig = field(default_factory=GroupConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     voting: VotersConfig = field(default_factory=VotersConfig)
     allocator: AllocatorConfig = field(default_factory=AllocatorConfig)
     partition: PartitionsConfig = field(default_factory=PartitionsConfig)

@@ -250,7 +250,9 @@ class Node(Access):
         host, config, identity = self.host, self.config, self.identity
         founder = identity.node_id if identity.standing is Standing.FOUNDING else None
         log = await self._on_disk(
-            functools.partial(open_raft_log, disk, identity.raft_directory, identity.owner, founder=founder)
+            functools.partial(
+                open_raft_log, disk, identity.raft_directory, identity.owner, founder=founder, config=config.log
+            )
         )
         if founder is not None:
             self.identity = identity = replace(identity, standing=Standing.MEMBER)

@@ -27,6 +27,8 @@ class Bounds:
             `meshnode.membership.config.SwimConfig`.
         connections_max: of `meshnode.links.LinksConfig`.
         voters: of `meshnode.NodeConfig`.
+        log_segment_bytes, log_snapshot_bytes, log_kept_bytes: of `consensus.config.LogConfig`, as `segment_bytes`,
+            `snapshot_log_bytes` and `kept_log_bytes`.
     """
 
     segment_bytes: int = 64 * 2**20
@@ -48,6 +50,9 @@ class Bounds:
     retransmit_multiplier: int = 4
     connections_max: int = 4096
     voters: int = 5
+    log_segment_bytes: int = 64 * 2**20
+    log_snapshot_bytes: int = 16 * 2**20
+    log_kept_bytes: int = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

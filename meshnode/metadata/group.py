@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import trio
 
 from consensus import codec
-from consensus.config import RaftConfig
+from consensus.config import LogConfig, RaftConfig
 from consensus.disk import Disk
 from consensus.driver import RaftNode
 from consensus.errors import CorruptLog, ForeignLog, LostLog, MalformedMessage, ProposalDropped, StorageError
@@ -353,7 +353,9 @@ class MetadataGroup:
         self._links.send(NodeId(message.to), Channel.RAFT, RaftBytes(codec.encode(message)))
 
 
-def open_raft_log(disk: Disk, directory: str, owner: bytes, *, founder: NodeId | None = None) -> DurableLog:
+def open_raft_log(
+    disk: Disk, directory: str, owner: bytes, *, founder: NodeId | None = None, config: LogConfig | None = None
+) -> DurableLog:
     """Open the log (blocks); a founder's empty log gets its first entry.
 
     Raises:
@@ -361,7 +363,7 @@ def open_raft_log(disk: Disk, directory: str, owner: bytes, *, founder: NodeId |
         WrongMesh: it is of another mesh or node.
     """
     try:
-        log = open_log(disk, directory, owner=owner)
+        log = open_log(disk, directory, owner=owner, config=config)
     except CorruptLog as error:
         raise DataDirectoryError(str(error)) from error
     except ForeignLog as error:

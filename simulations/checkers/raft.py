@@ -38,6 +38,7 @@ class Observation:
         commit, applied: indexes.
         first: where the part of the log that changed begins; the log ends with `entries`.
         entries: the log from ``first`` on; the whole log in the first observation of a life.
+        lost: whether the node says that its disk has lost a part of the log.
     """
 
     node: int
@@ -49,6 +50,7 @@ class Observation:
     applied: int
     first: int
     entries: tuple[Entry, ...]
+    lost: bool = False
 
 
 @dataclass(slots=True)
@@ -101,17 +103,23 @@ class RaftChecker:
     # ---- what the world tells
 
     def look(self, status: Status, log: LogView, *, life: int) -> None:
-        """Take a node's status and the log that it has stored. The log must not be compacted.
+        """Take a node's status and the log that it has stored. What a snapshot stands for is what was committed.
 
         Args:
             life: how often the node has started.
+
+        Raises:
+            ValueError: the log begins behind anything that was seen to be committed.
         """
-        if log.first_index() != 1:
+        begin = log.first_index()
+        if begin > len(self._committed) + 1:
             raise ValueError(
-                f"the log of node {status.id} begins at {log.first_index()}: only whole logs can be checked"
+                f"the log of node {status.id} begins at {begin}, and {len(self._committed)} was seen to be committed:"
+                " what is before can't be checked"
             )
         known = self._nodes.get(status.id)
         first = 1 if known is None or known.life != life else _first_change(known.log, log)
+        entries = [*self._committed[first - 1 : begin - 1], *_entries_from(log, max(first, begin))]
         self.observe(
             Observation(
                 status.id,
@@ -122,7 +130,8 @@ class RaftChecker:
                 status.commit,
                 status.applied,
                 first,
-                tuple(log.entries(first, log.last_index() + 1)),
+                tuple(entries),
+                lost=status.lost,
             )
         )
 
@@ -192,6 +201,8 @@ class RaftChecker:
                 f"after restart {seen.life} it is in term {seen.term}, and messages of it named {node.shown_term}",
                 seen.node,
             )
+        if seen.lost:  # it votes as if it had what it lost, so what it acknowledged counts; but it is not there
+            node.acknowledged = min(node.acknowledged, len(seen.entries))
         found = (seen.first, *seen.entries[: node.acknowledged])
         if found != (1, *node.log[: node.acknowledged]):
             raise self._violation(
@@ -321,9 +332,10 @@ class RaftChecker:
 
 def _first_change(known: Sequence[Entry], log: LogView) -> int:
     """The index from which a log that only loses its end and grows may differ from what it was."""
+    begin = log.first_index() - 1
     same = min(len(known), log.last_index())
-    while same:
-        low = max(same - _CHUNK_ENTRIES, 0)
+    while same > begin:
+        low = max(same - _CHUNK_ENTRIES, begin)
         stored = log.entries(low + 1, same + 1)
         while same > low and not _is_same(known[same - 1], stored[same - low - 1]):
             same -= 1
@@ -335,6 +347,11 @@ def _first_change(known: Sequence[Entry], log: LogView) -> int:
 def _is_same(one: Entry, other: Entry) -> bool:
     """Mostly the same object; one that was read from the disk again is an equal one."""
     return one is other or one == other
+
+
+def _entries_from(log: LogView, first: int) -> Sequence[Entry]:
+    last = log.last_index()
+    return log.entries(first, last + 1) if first <= last else ()
 
 
 def _same(known: Sequence[Entry], now: Sequence[Entry]) -> int:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 
-from consensus.messages import Message
+from consensus.messages import Message, Packet
 from consensus.storage import DurableLog
 from meshnode.metadata.group import MetadataGroup
 from meshnode.metadata.state import Metadata
@@ -41,9 +41,9 @@ class Agreement(Listener):
         self._logs[group._log] = group
         self._synced(group._log)
 
-    def _sent(self, group: MetadataGroup, message: Message) -> None:
+    def _sent(self, group: MetadataGroup, message: Packet) -> None:
         node, life = self._processes[group.metadata]
-        if life == self._lives[node] and not group.recovered.is_set():
+        if isinstance(message, Message) and life == self._lives[node] and not group.recovered.is_set():
             checker = self._checkers[group.generation]
             checker.look(group.member_status, group._log, life=life)
             checker.sent(message)
@@ -52,7 +52,7 @@ class Agreement(Listener):
         group = self._logs.get(log)
         if group is not None and not group.recovered.is_set():  # none while the log is opened
             node, _ = self._processes[group.metadata]
-            self._checkers[group.generation].synced(node, log.last_index(), log.initial_state()[0])
+            self._checkers[group.generation].synced(node, *log.durable)
 
     def _applied(self, metadata: Metadata, index: int, data: bytes) -> None:
         if metadata in self._processes:  # else no node runs on what is read there

@@ -1,5 +1,6 @@
 """How the nodes of a plan are set up."""
 
+from consensus.config import LogConfig
 from meshnode import NodeConfig
 from meshnode.agents.config import AgentsConfig
 from meshnode.identity import Address
@@ -56,6 +57,11 @@ def settings_of(plan: Plan, number: int, *, found: bool) -> NodeConfig:
             inflight_bytes_max=bounds.inflight_bytes_max,
             uncommitted_bytes_max=bounds.uncommitted_bytes_max,
             apply_bytes_max=bounds.apply_bytes_max,
+        ),
+        log=LogConfig(
+            segment_bytes=bounds.log_segment_bytes,
+            snapshot_log_bytes=bounds.log_snapshot_bytes,
+            kept_log_bytes=bounds.log_kept_bytes,
         ),
         voting=VotersConfig(replacement_delay_s=8.0 * tempo, settle_s=15.0 * tempo),
         allocator=AllocatorConfig(replacement_delay_s=15.0 * tempo, moves_max=bounds.moves_max),

@@ -6,6 +6,7 @@ that neither a mild nor a wild mixture does (Groce, Zhang, Eide, Chen, Regehr, "
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 from meshnode.metadata.config import COMMAND_BYTES_MAX
 from simulations.mesh.drawing import Draw, Drawing
@@ -84,7 +85,7 @@ def _bounds(rng: random.Random) -> Bounds:
     if rng.random() < 0.3:
         return usual
     segment_bytes = rng.choice((2**13, usual.segment_bytes))  # many files, so that copies and deletions come often
-    return Bounds(
+    bounds = Bounds(
         segment_bytes=segment_bytes,
         journal_bytes_max=rng.choice((2 * segment_bytes, usual.journal_bytes_max)),
         partition_bytes_max=rng.choice((2**16, usual.partition_bytes_max)),
@@ -104,4 +105,17 @@ def _bounds(rng: random.Random) -> Bounds:
         retransmit_multiplier=rng.choice((2, usual.retransmit_multiplier)),
         connections_max=rng.choice((64, usual.connections_max)),
         voters=rng.choice((3, usual.voters)),
+    )
+    return _with_snapshots(random.Random(f"raft log {bounds}"), bounds)
+
+
+def _with_snapshots(rng: random.Random, bounds: Bounds) -> Bounds:
+    """Small files of the Raft log and snapshots after a few entries, in half of these runs."""
+    if rng.random() < 0.5:
+        return bounds
+    return replace(
+        bounds,
+        log_segment_bytes=rng.choice((1000, 20_000)),
+        log_snapshot_bytes=rng.choice((1000, 20_000)),
+        log_kept_bytes=rng.choice((0, 0, 5000)),
     )

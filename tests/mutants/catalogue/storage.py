@@ -66,8 +66,8 @@ STORAGE = (
         "A file that is damaged and cut off is taken for one that a crash has cut off.",
         Edit(
             _RECOVERY,
-            "        if damage is not None and last.torn_bytes:\n",
-            "        if damage is not None and last.torn_bytes < 0:\n",
+            "        if last is not None and damage is not None and last.torn_bytes:\n",
+            "        if last is not None and damage is not None and last.torn_bytes < 0:\n",
         ),
     ),
     _log(
