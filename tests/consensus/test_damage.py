@@ -77,6 +77,8 @@ def test_half_repaired_it_is_still_in_doubt_after_the_next_start() -> None:
 
 def test_it_does_not_stand_for_election() -> None:
     group = damaged(2, b"proposal 2")
+    group.work(2)
+    assert group[2].raft.configuration.electorate == (1, 2, 3)
     assert group[2].raft.next_deadline is None
     group[2].raft.campaign(group.now)
     group.pass_time(100.0, 2)

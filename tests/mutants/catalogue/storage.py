@@ -44,15 +44,6 @@ STORAGE = (
         ),
     ),
     _log(
-        "hole-is-closed-up",
-        "What follows a damaged record is put in its place.",
-        Edit(
-            _RECOVERY,
-            "        self._run = _Run(Terms(1 << 62))  # nothing yet: the next batch begins it\n",
-            "        self._run, self._before = before, None\n",
-        ),
-    ),
-    _log(
         "unreadable-vote-ignored",
         "A node starts although its last record, which may have had its vote, can't be read.",
         Edit(
