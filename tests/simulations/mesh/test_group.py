@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from consensus.status import Status, status_of
 from meshnode.identity import NodeId, PartitionId
 from meshnode.metadata.rows import Row
 from meshnode.recovery import recover, survey
@@ -70,6 +72,24 @@ def test_five_of_seven_vote_two_stand_by_and_a_voter_that_dies_is_replaced(monke
 
     steps = ((1.0, kill_one), (1.0 + REPLACED_S / 2, see_it_waited_for), (8.0, see_it_replaced))
     carry_out(monkeypatch, PLAN, *steps)
+
+
+def test_a_leader_that_looks_just_after_each_check_of_its_quorum_sees_who_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Raft forgets then whom it has heard of, and two periods of which one divides the other stay in step."""
+
+    def just_after_a_check(*arguments: Any, **named: Any) -> Status:
+        status = status_of(*arguments, **named)
+        progress = (dataclasses.replace(peer, recent_active=False) for peer in status.progress)
+        return dataclasses.replace(status, progress=tuple(progress))
+
+    monkeypatch.setattr("consensus.driver.status_of", just_after_a_check)
+
+    def see_five(cluster: Cluster) -> None:
+        assert len(voters(cluster)) == 5
+
+    carry_out(monkeypatch, dataclasses.replace(PLAN, duration_s=2.0), (1.5, see_five))
 
 
 def test_two_voters_that_die_in_turn_are_both_replaced_and_come_back_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
