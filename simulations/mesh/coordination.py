@@ -218,9 +218,10 @@ async def config(world: World) -> None:
             world.violated("config-ttl", f"{key} is gone {world.now - begun_s:.3f} s after it was put for {ttl_s} s")
 
     async def beside(node: Node) -> None:
-        while True:
-            with judged(world), contextlib.suppress(Compacted):
-                await watch(node, node.config.name)
+        with judged(world):
+            while True:
+                with contextlib.suppress(Compacted):
+                    await watch(node, node.config.name)
 
     async def watch(access: Access, who: str) -> None:
         after = 0
