@@ -97,6 +97,8 @@ class MetadataGroup:
         self.generation = max(generation, log.initial_state()[0].term >> GENERATION_SHIFT)
         self._history = History(metadata)
         self._heard_at_s = -math.inf
+        # One for each node that was a member since the start.
+        self._member_heard_at_s: dict[NodeId, float] = {}
         self._hearing_s = HEARING_TIMEOUTS * election_timeout_s
         self._host = host
         self._node_id = node_id
@@ -161,8 +163,10 @@ class MetadataGroup:
             self._logger.debug("dropped what is no message of Raft", sender=sender, reason=str(error))
             return
         if decoded.sender == sender and self._is_of_this_group(decoded):
+            now = self._host.now()
+            self._member_heard_at_s[sender] = now
             if isinstance(decoded, Message) and decoded.kind in _OF_LEADERS and sender == self._raft.leader:
-                self._heard_at_s = self._host.now()
+                self._heard_at_s = now
             self._raft.receive(decoded)
 
     def _is_of_this_group(self, message: Packet) -> bool:
@@ -221,6 +225,13 @@ class MetadataGroup:
     def _is_told(self) -> bool:
         """Whether the group itself tells this node what is agreed on."""
         return self.is_leader or self._host.now() < self._heard_at_s + self._hearing_s
+
+    def answers(self, member: NodeId) -> bool:
+        """Whether a member was heard of in the last election timeouts.
+
+        Raft's own note of that begins anew with each check of its quorum: who looks in step with those sees nobody.
+        """
+        return self._host.now() < self._member_heard_at_s.get(member, -math.inf) + self._hearing_s
 
     def _member_news(self) -> News | None:
         if not self._is_told:

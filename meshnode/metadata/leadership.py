@@ -212,7 +212,9 @@ class Leadership:
         ready = {
             peer.node
             for peer in status.progress
-            if peer.recent_active and peer.match > 0 and peer.match + CAUGHT_UP_ENTRIES >= status.commit
+            if self._group.answers(NodeId(peer.node))
+            and peer.match > 0
+            and peer.match + CAUGHT_UP_ENTRIES >= status.commit
         }
         peers = {}
         since: dict[NodeId, tuple[bool, float]] = {}

@@ -29,7 +29,7 @@ class Storage(Listener):
         return (
             (SimFile, "sync", self._sync_heard),
             (Partitions, "recover", self.after(lambda driver: self._check_opened(driver._journal._file))),
-            (DurableLog, "__init__", self.after(lambda _log, file, *_: self._check_opened(file))),
+            (DurableLog, "__init__", self.after(lambda log, *_: self._check_opened(log._writer.file))),
             (SimDisk, "acquire", self.after(lambda disk: self._failed.pop(disk._device, None))),
         )
 
