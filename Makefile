@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .peers
 
-.PHONY: demo test peers mutants coverage lint clean
+.PHONY: demo test peers compiled mutants coverage lint clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("meshnode needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'
@@ -26,6 +26,16 @@ $(PEERS)/.installed: pyproject.toml benchmarks/peers.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -e . -r benchmarks/peers.txt
 	touch $@
+
+# The same code with the cores of consensus compiled (a C compiler is needed), and their tests on it. What was built is
+# in build/wheel, and in build/compiled-tree, where benchmarks run it.
+TREE := build/compiled-tree
+compiled: $(STAMP)
+	rm -rf build/wheel $(TREE) && mkdir -p $(TREE)
+	MESHNODE_COMPILE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w build/wheel .
+	$(BIN)/python -m zipfile -e build/wheel/*.whl $(TREE)
+	cp -r tests benchmarks conftest.py pyproject.toml $(TREE)
+	cd $(TREE) && $(CURDIR)/$(BIN)/python -m pytest tests/consensus tests/conformance $(ARGS)
 
 # Mistakes made on purpose, and what of the simulator finds them: an hour or two of one core.
 mutants: $(STAMP)

@@ -22,25 +22,10 @@ from consensus.alarm import Alarm
 from consensus.applier import Applier
 from consensus.config import RaftConfig
 from consensus.environment import Clock, RunBlocking, StateMachine
-from consensus.errors import (
-    ConsensusError,
-    CorruptLog,
-    MalformedMessage,
-    NodeStopped,
-    ProposalDropped,
-    UnknownPeer,
-)
+from consensus.errors import ConsensusError, CorruptLog, MalformedMessage, NodeStopped, ProposalDropped, UnknownPeer
 from consensus.forwarding import check_forwarded, propose_all
 from consensus.inbox import Inbox
-from consensus.messages import (
-    ConfChange,
-    ConfChangeSet,
-    Configuration,
-    Message,
-    MessageKind,
-    Packet,
-    Role,
-)
+from consensus.messages import ConfChange, ConfChangeSet, Configuration, Message, MessageKind, Packet, Role
 from consensus.outbox import Outbox
 from consensus.proposals import Envelopes, Proposals
 from consensus.raft import Raft

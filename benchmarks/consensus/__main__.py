@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.consensus.clusters import NODES
+from benchmarks.consensus.node import COLLECTOR
 from benchmarks.consensus.turns import PEERS_PYTHON, TURNS, Key, Workloads
 from benchmarks.report import write_report
+from consensus import raft
 
 PEERS: Final = ("etcd", "pysyncobj")
 FULL: Final = Workloads(outstanding=(1, 64, 256, 1000), budget_s=3.0, catch_up_entries=1_000_000)
@@ -35,9 +37,16 @@ def rows(seen: Mapping[Key, Sequence[float]]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"system": system, "metric": metric, "nodes": NODES, "fsync": fsync, "tls": False}
         if outstanding:
             row["outstanding"] = outstanding
+        if system == "meshnode":
+            row |= {"gc_threshold": COLLECTOR[0], "compiled": is_compiled()}
         unit = next(unit for end, unit in UNITS.items() if metric.endswith(end))
         made.append({**row, "value": statistics.median(values), "unit": unit, "rounds": list(values)})
     return made
+
+
+def is_compiled() -> bool:
+    """Whether our cores were compiled (make compiled)."""
+    return not raft.__file__.endswith(".py")
 
 
 def print_table(seen: Mapping[Key, Sequence[float]]) -> None:
@@ -81,7 +90,9 @@ def main() -> None:
     absent = missing(wanted)
     peers = [peer for peer in wanted if peer not in {entry["system"] for entry in absent}]
     work, rounds = (QUICK, 1) if options.quick else (FULL, options.rounds)
-    sys.stdout.write("meshnode: RaftConfig's defaults; etcd: its defaults; pysyncobj: its defaults, and a journal\n")
+    kind = "compiled" if is_compiled() else "as it is"
+    sys.stdout.write(f"meshnode: {kind}, RaftConfig's defaults, Python's collector at {COLLECTOR}\n")
+    sys.stdout.write("etcd: its defaults; pysyncobj: its defaults, and a journal\n")
     seen: dict[Key, list[float]] = {}
     for number in range(rounds):
         for name, turn in TURNS.items():
