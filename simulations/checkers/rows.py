@@ -33,10 +33,17 @@ class RowsChecker:
         """The row with which an epoch of a partition began; None if no node has applied it yet."""
         return self._begun.get((partition, epoch))
 
-    def changed(self, node: NodeId, partition: PartitionId, row: Row) -> None:
-        """A node applied a change: the same ones in the same order on all nodes, each a legal step from the last."""
+    def changed(self, node: NodeId, partition: PartitionId, row: Row, *, is_jump: bool = False) -> None:
+        """A node applied a change: the same ones in the same order on all nodes, each a legal step from the last.
+
+        Args:
+            is_jump: the node was given a later state, at which others have been: it sees the last change alone.
+        """
         applied = self._applied.setdefault(node, {})
         place = applied.get(partition, 0)
+        later = self._history.get(partition, [])[place:]
+        if is_jump and row in later:
+            place += later.index(row)
         applied[partition] = place + 1
         history = self._history.setdefault(partition, [])
         if place < len(history):

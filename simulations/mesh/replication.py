@@ -16,7 +16,9 @@ from meshnode.agents.request import Respond
 from meshnode.agents.service import Agents
 from meshnode.errors import MeshError
 from meshnode.identity import NodeId, PartitionId
+from meshnode.metadata.image import MetadataState
 from meshnode.metadata.rows import Row
+from meshnode.metadata.state import Metadata
 from meshnode.partitions.driver import Partitions
 from meshnode.partitions.effects import Committed, Deposed, Effect, Send, Serving
 from meshnode.partitions.journal import Journal
@@ -89,6 +91,7 @@ class Replication(Listener):
     def __init__(self, clock: Callable[[], float], fail: Callable[[Violation], None]) -> None:
         super().__init__(clock, fail)
         self._rows = RowsChecker(clock)
+        self._is_jump = False
         self._requests = RequestsChecker(clock)
         self._copies = _Copies(clock, self._rows, self._requests)
         self._reads = ReadsChecker(clock, holds=self._copies.promises.holds)
@@ -100,6 +103,7 @@ class Replication(Listener):
 
     def wrappings(self) -> tuple[Wrapping, ...]:
         return (
+            (Metadata, "_become", self._become_heard),
             (Node, "_row_changed", self.before(self._row_changed)),
             (Partitions, "__init__", self.after(self._begin)),
             (Partitions, "recover", self.after(self._recovered)),
@@ -146,8 +150,18 @@ class Replication(Listener):
 
     # ---- rows and journals
 
+    def _become_heard(self, original: Method) -> Method:
+        def heard(metadata: Metadata, state: MetadataState) -> None:
+            self._is_jump = True
+            try:
+                original(metadata, state)
+            finally:
+                self._is_jump = False
+
+        return heard
+
     def _row_changed(self, node: Node, partition: PartitionId, row: Row) -> None:
-        self._rows.changed(node.node_id, partition, row)
+        self._rows.changed(node.node_id, partition, row, is_jump=self._is_jump)
 
     def _wrote(self, journal: Journal, entry: Entry) -> None:
         node = self._owners[journal]

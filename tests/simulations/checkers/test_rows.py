@@ -35,6 +35,15 @@ def test_every_node_may_apply_the_same_legal_steps(checker: RowsChecker) -> None
     checker.changed(B, P, replace(NEXT, epoch=Epoch(1 << 40), base=NEXT.replicas))
 
 
+def test_a_node_that_was_given_a_later_state_sees_the_last_change_alone(checker: RowsChecker) -> None:
+    checker.changed(A, P, NEXT)
+    checker.changed(B, P, BEGUN)
+    checker.changed(B, P, NEXT, is_jump=True)
+    checker.changed(B, P, replace(NEXT, phase=Phase.ACTIVE, base=NEXT.replicas))
+    with violates("partitions-same-rows", match="change 1 is"):
+        checker.changed(C, P, replace(NEXT, primary=C), is_jump=True)
+
+
 def test_another_step_or_order_than_elsewhere_is_found(checker: RowsChecker) -> None:
     with violates("partitions-same-rows", match="partition 3 on node 2: change 1 is"):
         checker.changed(B, P, ACTIVE)
