@@ -108,16 +108,6 @@ STORAGE = (
         Edit(_STORAGE, "            oldest = min(oldest, after[0])\n", "            pass\n"),
     ),
     _log(
-        "snapshot-of-too-little",
-        "A snapshot is recorded one entry further than its image.",
-        Edit(
-            _SEGMENTS,
-            "            snapshots=change.snapshots,\n",
-            "            snapshots=tuple([replace(one, index=one.index + 1) for one in change.snapshots]),\n",
-        ),
-        easy=True,
-    ),
-    _log(
         "entries-kept-behind-an-installed-snapshot",
         "A snapshot that replaces the log leaves its entries in place.",
         Edit(
