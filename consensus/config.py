@@ -28,7 +28,7 @@ class RaftConfig:
         check_changes: a leader refuses a configuration change while an earlier one may be unapplied. Safety depends
             on it: switch it off only where the application keeps that order itself.
         async_storage: hand out work for storage threads, any number of batches at a time, in place of one batch that
-            has to be advanced.
+            has to be advanced. `consensus.driver` switches it on; the plain cycle asks less of who drives a core alone.
         append_bytes_max: entry data in one append. An entry that is larger goes alone.
         inflight_messages_max: appends sent ahead of a follower's answers.
         inflight_bytes_max: entry data sent ahead of a follower's answers.

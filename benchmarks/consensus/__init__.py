@@ -18,6 +18,6 @@ In each round the systems take turns. A turn starts three fresh processes with e
   more than the rest where the machine is busy with other work.
 - `write_client_cpu_percent`, `read_client_cpu_percent`: of one core, in the client.
 - `rss_mb`: the leader, after all of that.
-- `catch_up_entries_per_s`: a follower that was down while so many entries were written; from when it is up again until
-  it has applied the last, by a snapshot and the entries behind it where the leader has let go of the others.
+- `catch_up_entries_per_s`: a follower that was down while so many entries were written; from the start of its process
+  until it has applied the last, by a snapshot and the entries behind it where the leader has let go of the others.
 """

@@ -106,15 +106,6 @@ DRIVER = (
         Edit(_OUTBOX, "        if self._promise is None:\n", "        if True:\n"),
         easy=True,
     ),
-    _driver(
-        "withholds-only-the-first",
-        "Only the batch that changes term or vote is withheld until the disk has it, not those behind it.",
-        Edit(
-            _OUTBOX,
-            "        if self._promise is None:\n",
-            "        if self._promise is None or self._promise is not append:\n",
-        ),
-    ),
     _reads(
         "before-applied",
         "A read is answered before its index is applied here.",
