@@ -78,7 +78,8 @@ def _disk_kills(draw: Drawing) -> dict[str, object]:
         kills.append(kill)
         if not kill.power and rng.random() < 0.5:
             again_s = round(at_s + kill.for_s + rng.random() ** 2, 3)
-            cuts.append(Crash(kill.node, again_s, draw.span(again_s, 2.0), 0, power=True))
+            if again_s < draw.last_s:
+                cuts.append(Crash(kill.node, again_s, draw.span(again_s, 2.0), 0, power=True))
     return {"disk_kills": tuple(kills), "crashes": tuple(cuts)}
 
 
