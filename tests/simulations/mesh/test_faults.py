@@ -5,10 +5,13 @@ import time
 from typing import Any
 
 import pytest
+import trio
 
 from meshnode.control import Join
 from meshnode.errors import DataDirectoryError
+from meshnode.identity import NodeId
 from meshnode.joining import join_mesh
+from meshnode.metadata.state import Metadata, Outcome
 from meshnode.partitions.journal import Journal
 from simulations import campaign
 from simulations.campaign import HARNESS, Totals, run_plan
@@ -105,15 +108,25 @@ def test_a_node_that_leaves_for_good_is_followed_by_a_new_one() -> None:
 def test_a_node_that_was_let_go_while_it_was_down_is_let_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a word from the group that it is no part of any more, it could propose nothing."""
     returned: list[int] = []
+    forgotten_s: list[float] = []
+    forget = Metadata._forget
 
     async def join(*arguments: Any) -> Any:
         returned.extend(argument.registration.boot for argument in arguments if isinstance(argument, Join))
         return await join_mesh(*arguments)
 
+    def note(metadata: Metadata, node_id: NodeId) -> Outcome:
+        forgotten_s.append(trio.current_time())
+        return forget(metadata, node_id)
+
     monkeypatch.setattr("meshnode.belonging.join_mesh", join)
-    for at_s in (2.2, 2.1, 2.3, 2.0):  # after the group has let it go, and before it knows
-        faults = Faults(departures=(Departure(1, 1.0),), crashes=(Crash(1, at_s, 0.3, power=False),))
-        report = suffer(faults, nodes=4, duration_s=4.0, keys=1, partitions=1)
+    monkeypatch.setattr(Metadata, "_forget", note)
+    plan = Faults(departures=(Departure(1, 1.0),))
+    report = suffer(plan, nodes=4, duration_s=4.0, keys=1, partitions=1)
+    let_go_s = forgotten_s[0] - report.begun_s
+    for later_s in (0.0, 0.0001, 0.0002, 0.0004, 0.0008):  # after the group has let it go, and before it knows
+        crash = Crash(1, let_go_s + later_s, 0.3, power=False)
+        report = suffer(dataclasses.replace(plan, crashes=(crash,)), nodes=4, duration_s=14.0, keys=1, partitions=1)
         if 2 in returned:
             assert "boot 2" in report.nodes[1]
             return
