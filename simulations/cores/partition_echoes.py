@@ -7,7 +7,6 @@
 """
 
 import random
-from dataclasses import replace
 from typing import Protocol
 
 from meshnode.identity import NodeId, PartitionId
@@ -81,7 +80,7 @@ class Echo:
             self._world.service.propose(change)
 
 
-def quiet(faults: CoreFaults, duration_s: float, rng: random.Random) -> CoreFaults:
+def quiet(rng: random.Random, duration_s: float, *, sync_s: float) -> CoreFaults:
     """What else may go wrong in such a world: little, or else nothing would be written."""
     quality = LinkQuality(duplicate=rng.choice((0.0, 0.1)))
-    return replace(CoreFaults(), calm_s=duration_s, quality=quality, sync_s=(0.0005, min(faults.sync_s[1], 0.02)))
+    return CoreFaults(calm_s=duration_s, quality=quality, sync_s=(0.0005, min(sync_s, 0.02)))

@@ -335,11 +335,11 @@ def _draw_echoes(
         partitions=1,
         replication=NODES,
         clients=16,
-        pause_s=0.1 * scale,
+        pause_s=0.03 * scale,
         read_share=rng.choice((0.0, 0.3)),
-        echoes_per_s=wish.of_isolations(rng.choice((0.4, 0.8)) / scale),
+        echoes_per_s=wish.of_isolations(rng.choice((0.2, 0.4)) / scale),
     )
-    duration_s = wish.of_duration_s(10.0 * scale)
+    duration_s = wish.of_duration_s(16.0 * scale)
     settings = replace(
         settings,
         partitions=replace(settings.partitions, resend_after_s=0.1 * scale),  # clients are as patient
@@ -348,7 +348,7 @@ def _draw_echoes(
         message_bytes=rng.choice((8, 24)),
         records_retained=1000,
     )
-    faults = only(quiet(faults, duration_s, rng), wish.kinds)
+    faults = only(quiet(rng, duration_s, sync_s=faults.sync_s[1]), wish.kinds)
     return PartitionsPlan(seed=seed, duration_s=duration_s, settings=settings, workload=workload, faults=faults)
 
 
