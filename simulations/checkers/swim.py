@@ -4,7 +4,8 @@ The world calls:
 
 1. `started` when a process takes up an identity, `crashed` and `left` when one ends, `paused` and `resumed`;
 2. `claimed` when a node's own record has changed, before it says so to anyone, and `believes` when what an observer
-   holds of another has changed; or `look` now and then, which does both for all that one node holds;
+   holds of another has changed, and `suspects` before that if a probe of its own told it so; or `look` now and then,
+   which does both for all that one node holds;
 3. `disturb` when faults of the network, the clocks or the processes begin, and `calm` when the last has ended;
 4. `check` now and then, with what every live node holds.
 """
@@ -61,6 +62,7 @@ class SwimChecker:
             nodes.
         fastest: the rate of the fastest clock; None where `believes` may not be told of each change, so that nothing
             is known of what came before a death.
+        slowest: the rate of the slowest clock.
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class SwimChecker:
         clock: Callable[[], float],
         remember_beliefs: bool = True,
         fastest: float | None = None,
+        slowest: float = 1.0,
     ) -> None:
         self._config = config
         self._bounds = bounds
         self._clock = clock
         self._remember_beliefs = remember_beliefs
         self._fastest = fastest
+        self._slowest = slowest
         # At most one entry for each node, and for each pair of nodes in beliefs.
         self._claims: dict[NodeId, int] = {}
         self._responsive_since_s: dict[NodeId, float] = {}
@@ -173,8 +177,31 @@ class SwimChecker:
         if held is None or not self._is_forgotten(held, since_s, now):
             self._check_order(observer, held, member)
         self._check_death(observer, held, since_s, member)
-        if held != member:
+        if held is None or (held.state, held.boot) != (member.state, member.boot):
             beliefs[member.node_id] = (member, now)
+        elif held is not member:  # nobody tells when the incarnation alone changes
+            beliefs[member.node_id] = (member, since_s)
+
+    def suspects(self, observer: NodeId, member: Member) -> None:
+        """An observer is about to suspect a member that did not answer its own probe."""
+        if self._fastest is None:
+            return
+        now = self._clock()
+        period_s = self._config.probe_interval_s
+        seen = self._observers[observer]
+        held, since_s = seen.beliefs.get(member.node_id, (None, now))
+        why = "it claimed to be alive" if held is not None and held.state is State.ALIVE else ""
+        for begin_s, end_s in seen.pauses:
+            # One that is longer is noticed, whenever in a period it began.
+            if min(end_s, now) - begin_s > 2 * period_s / self._slowest + _ROUNDING_S and min(end_s, now) > since_s:
+                since_s, why = min(end_s, now), "the observer stood still"
+        if why and now - since_s < period_s / self._fastest - _ROUNDING_S:
+            raise self._violation(
+                "swim-time-to-answer",
+                f"{observer} suspects {member.name} by a probe of its own {now - since_s:.3f} s after {why}",
+                observer,
+                member.node_id,
+            )
 
     def look(self, view: View) -> None:
         """All that one node says of itself and holds of others."""
@@ -205,15 +232,21 @@ class SwimChecker:
             )
 
     def _check_death(self, observer: NodeId, held: Member | None, since_s: float, member: Member) -> None:
-        """The first to hold a member dead has suspected it for as long as it had to refute, and has run meanwhile."""
-        death = (member.node_id, member.incarnation)
-        if self._fastest is None or member.state is not State.DEAD or death in self._deaths:
+        """Whoever holds a live member dead has suspected it for as long as it had to refute, and has run meanwhile.
+
+        Whoever never knew it alive may have heard of its death, unless nobody else declared it.
+        """
+        if self._fastest is None or member.state is not State.DEAD:
             return
+        death = (member.node_id, member.incarnation)
+        is_known = death in self._deaths
         self._deaths.add(death)
+        if is_known and (held is None or not held.is_live):
+            return
         if held is None or held.state is not State.SUSPECT:
             raise self._violation(
                 "swim-time-to-refute",
-                f"{observer} declares {member.name} dead at {member.incarnation}, and held it"
+                f"{observer} holds {member.name} dead at {member.incarnation}, and held it"
                 f" {'for nobody' if held is None else f'{held.state.name} at {held.incarnation}'} before",
                 observer,
                 member.node_id,
@@ -227,7 +260,7 @@ class SwimChecker:
         if ran_s < least_s - _ROUNDING_S:
             raise self._violation(
                 "swim-time-to-refute",
-                f"{observer} declares {member.name} dead after {ran_s:.3f} s of suspicion, and {least_s:.3f} s are due",
+                f"{observer} holds {member.name} dead after {ran_s:.3f} s of suspicion, and {least_s:.3f} s are due",
                 observer,
                 member.node_id,
             )

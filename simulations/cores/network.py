@@ -81,7 +81,7 @@ class Network:
         for cut in faults.cuts:
             self.plan(cut)
         for slow in faults.slow:
-            heap.at(slow.at_s, self._begin_slow, slow)
+            self.slow_down(slow)
 
     def send(self, source: int, target: int, message: Any) -> None:
         """One message, once."""
@@ -114,6 +114,10 @@ class Network:
         """Let a cut begin when its time comes, or at once."""
         self._planned += 1
         self._heap.at(cut.at_s, self._begin_cut, (self._planned, cut))
+
+    def slow_down(self, slow: Slow) -> None:
+        """Let a node's links be slow when the time comes, or at once."""
+        self._heap.at(slow.at_s, self._begin_slow, slow)
 
     def heal(self) -> None:
         """All cuts end now, whatever was planned."""

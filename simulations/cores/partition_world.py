@@ -21,6 +21,7 @@ from simulations.cores.leases import Leases
 from simulations.cores.metadata_service import MetadataService
 from simulations.cores.network import Network
 from simulations.cores.partition_client import PartitionClient
+from simulations.cores.partition_echoes import NODES, Echo
 from simulations.cores.partition_node import PartitionNode
 from simulations.cores.partition_traffic import SERVICE
 from simulations.cores.report import CORE_ERRORS, Report, core_error
@@ -84,6 +85,7 @@ class PartitionWorkload:
         restarts_per_s: primaries whose process ends and starts again at once.
         muted: the share of takeovers whose primary is heard by no other node for a while, from its first record on.
         muted_s: for how long, at most.
+        echoes_per_s: primaries that are told what was acknowledged in an earlier epoch of their own.
     """
 
     nodes: int = 3
@@ -99,6 +101,7 @@ class PartitionWorkload:
     restarts_per_s: float = 0.0
     muted: float = 0.0
     muted_s: float = 0.0
+    echoes_per_s: float = 0.0
 
 
 class PartitionWorld:
@@ -176,6 +179,7 @@ class PartitionWorld:
             (self.workload.copies_per_s, self._copy_forward),
             (self.workload.isolations_per_s, self._isolate),
             (self.workload.restarts_per_s, self._restart_primary),
+            (self.workload.echoes_per_s, self._echo),
         ):
             if rate:
                 self.heap.at(self._rng.expovariate(rate), action, rate)
@@ -295,6 +299,13 @@ class PartitionWorld:
         if is_large and friends and self._rng.random() < 0.7:
             senders = frozenset(self.nodes) - receivers  # they are cut off together
         self.network.plan(Cut(senders, receivers, self.heap.now, min(for_s, self.faults.calm_s - self.heap.now)))
+
+    def _echo(self, rate: float) -> None:
+        if self._goes_on(self._echo, rate) and self.heap.now < self.faults.calm_s:
+            partition = PartitionId(self._rng.randrange(self.workload.partitions))
+            serving = [number for number, node in self.nodes.items() if node.can_act and node.is_serving(partition)]
+            if len(serving) == 1 and len(self.nodes) == NODES:
+                Echo(self, self._rng, partition, serving[0])
 
     def summary(self) -> tuple[str, ...]:
         """A line a node."""

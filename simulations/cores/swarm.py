@@ -15,6 +15,7 @@ from meshnode.membership.config import SwimConfig
 from meshnode.metadata.config import AllocatorConfig
 from meshnode.partitions.config import PartitionsConfig
 from simulations.cores.faults import ClockRate, CoreFaults, Crash, Cut, Leave, LinkQuality, Pause, Slow
+from simulations.cores.partition_echoes import NODES, quiet
 from simulations.cores.partition_world import PartitionSettings, PartitionWorkload
 from simulations.cores.placement_settings import PlacementSettings, PlacementWorkload
 from simulations.cores.plans import CORE_KINDS, CorePlan, PartitionsPlan, PlacementPlan, RaftPlan, SwimPlan, only
@@ -314,10 +315,40 @@ def draw_partitions(seed: int, wish: Wish = ANY) -> PartitionsPlan:
         # Answers that come when their epoch is long over.
         quality = replace(faults.quality, late=0.05, late_s=6.0 * scale, duplicate=0.1)
         faults = replace(faults, quality=quality)
+    echoes = random.Random(f"swarm partitions echoes {seed}")
+    if echoes.random() < 0.05 and wish.of_nodes(NODES) == NODES:
+        return _draw_echoes(seed, echoes, settings, faults, wish)
     deep = random.Random(f"swarm partitions deep {seed}")
     if deep.random() < 0.5:
         return _draw_deep(seed, deep, settings, wish)
     faults = only(faults, wish.kinds)
+    return PartitionsPlan(seed=seed, duration_s=duration_s, settings=settings, workload=workload, faults=faults)
+
+
+def _draw_echoes(
+    seed: int, rng: random.Random, settings: PartitionSettings, faults: CoreFaults, wish: Wish
+) -> PartitionsPlan:
+    """Primaries that are told what was acknowledged in an earlier epoch of their own."""
+    scale = settings.pulse_interval_s / 0.5
+    workload = PartitionWorkload(
+        nodes=NODES,
+        partitions=1,
+        replication=NODES,
+        clients=16,
+        pause_s=0.03 * scale,
+        read_share=rng.choice((0.0, 0.3)),
+        echoes_per_s=wish.of_isolations(rng.choice((0.2, 0.4)) / scale),
+    )
+    duration_s = wish.of_duration_s(16.0 * scale)
+    settings = replace(
+        settings,
+        partitions=replace(settings.partitions, resend_after_s=0.1 * scale),  # clients are as patient
+        agreement_s=0.01 * scale,
+        requires_lease=False,
+        message_bytes=rng.choice((8, 24)),
+        records_retained=1000,
+    )
+    faults = only(quiet(rng, duration_s, sync_s=faults.sync_s[1]), wish.kinds)
     return PartitionsPlan(seed=seed, duration_s=duration_s, settings=settings, workload=workload, faults=faults)
 
 

@@ -69,8 +69,8 @@ class Surroundings(Protocol):
     addresses: list[Address]
     is_measured: bool
 
-    def believes(self, node: "SwimNode", member: Member) -> None:
-        """A node holds something else of another one than before."""
+    def believes(self, node: "SwimNode", member: Member, *, is_own: bool) -> None:
+        """A node holds something else of another one than before: unless ``is_own``, because others said so."""
         ...
 
 
@@ -173,7 +173,7 @@ class SwimNode:
             return
         # The driver wakes the core first: the worst order, since the answers are still unread.
         if core.next_deadline <= self.local_s():
-            self.perform(core.wake(self.local_s()))
+            self.perform(core.wake(self.local_s()), is_own=True)
         self._wake_s = FOREVER
         self.plan()
         waiting, self._waiting = self._waiting, deque(maxlen=SOCKET_DATAGRAMS_MAX)
@@ -246,7 +246,7 @@ class SwimNode:
         effects = core.wake(now_s)
         self._world.trace.note(now_s, self.number, _WOKEN, len(effects))
         if effects:
-            self.perform(effects)
+            self.perform(effects, is_own=True)
         self.plan()
 
     def plan(self) -> None:
@@ -264,8 +264,12 @@ class SwimNode:
 
     # ---- effects
 
-    def perform(self, effects: list[Effect]) -> None:
-        """Do what the core wants done, unless the process dies in the middle of it."""
+    def perform(self, effects: list[Effect], *, is_own: bool = False) -> None:
+        """Do what the core wants done, unless the process dies in the middle of it.
+
+        Args:
+            is_own: whether nothing but time made the core want it.
+        """
         world = self._world
         core = self.core
         assert core is not None, f"node {self.number} is down"
@@ -288,17 +292,17 @@ class SwimNode:
                 if target is not None:
                     send(number, target, message)
             else:
-                self._note(effect)
+                self._note(effect, is_own=is_own)
         if dies:
             self.end()
 
-    def _note(self, effect: Effect) -> None:
+    def _note(self, effect: Effect, *, is_own: bool) -> None:
         world = self._world
         match effect:
             case Changed(member, _):
                 self.changes.append((world.heap.now, effect))
                 world.trace.note(world.heap.now, self.number, _CHANGED, member.node_id ^ member.state << 8)
-                world.believes(self, member)
+                world.believes(self, member, is_own=is_own)
             case SeedsSilent(attempts):
                 self.silences.append(attempts)
                 world.trace.note(world.heap.now, self.number, _SILENT, attempts)

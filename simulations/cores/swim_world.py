@@ -49,7 +49,10 @@ class SwimWorld:
         self.heap = EventHeap()
         self.trace = Trace()
         fastest = max([1.0, *[clock.rate for clock in faults.clocks]])
-        self.checks = SwimChecker(self.config, bounds=None, clock=lambda: self.heap.now, fastest=fastest)
+        slowest = min([1.0, *[clock.rate for clock in faults.clocks]])
+        self.checks = SwimChecker(
+            self.config, bounds=None, clock=lambda: self.heap.now, fastest=fastest, slowest=slowest
+        )
         self.false_deaths = 0
         self.is_measured = is_measured
         self.past_lives: list[Counters] = []
@@ -141,8 +144,10 @@ class SwimWorld:
         self.past_lives.append(node.core.counters)
         self.checks.crashed(node.node_id)
 
-    def believes(self, node: SwimNode, member: Member) -> None:
-        """A node holds something else of another one than before."""
+    def believes(self, node: SwimNode, member: Member, *, is_own: bool) -> None:
+        """A node holds something else of another one than before: unless ``is_own``, because others said so."""
+        if is_own and member.state is State.SUSPECT:
+            self.checks.suspects(node.node_id, member)
         self.checks.believes(node.node_id, member)
         if member.state is State.DEAD:
             subject = self._by_id[member.node_id]

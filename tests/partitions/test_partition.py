@@ -70,6 +70,22 @@ def serving() -> Partition:
 # ---- the way to serving
 
 
+@pytest.mark.parametrize(
+    ("known", "is_answered"),
+    [
+        (row(2, primary=B), True),
+        (row(1, primary=B), True),  # it has not heard of the chunk's epoch yet
+        (row(2, primary=C), False),
+        (row(3, primary=B), False),
+    ],
+)
+def test_a_part_of_a_snapshot_is_taken_from_nobody_but_the_newest_primary(known: Row, is_answered: bool) -> None:
+    partition = partition_of()
+    partition.row_changed(known, 0.0)
+    part = Chunk(P, Epoch(2), at(1, 1), 0, 2, b"x", 7)
+    assert bool(sends(partition.receive(part, B, 0.0))) is is_answered
+
+
 def test_a_candidate_of_a_new_partition_writes_a_barrier_asks_to_be_activated_and_serves() -> None:
     partition = partition_of()
     effects = partition.row_changed(row(1), 0.0)
@@ -339,7 +355,7 @@ def copy_of_epoch(epoch: int) -> Partition:
     [
         (row(3, Phase.ACTIVE, primary=B, replicas=(B, C)), True),
         (row(3, Phase.SEALING, primary=B, replicas=(B, C)), False),
-        (row(3, Phase.ACTIVE, primary=B, replicas=(A, B, C)), False),
+        (row(3, Phase.ACTIVE, primary=B), False),
         (row(2, Phase.ACTIVE, primary=B, replicas=(B, C)), False),
         (row(1, Phase.ACTIVE, primary=B, replicas=(B, C)), False),
     ],

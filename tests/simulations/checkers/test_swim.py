@@ -304,12 +304,49 @@ def test_a_death_before_its_time_is_found_and_one_in_time_is_passed_on(told: Swi
     suspected(told)
     clock.now_s = SwimConfig().suspicion_s(1)
     told.believes(NodeId(1), member(2, state=State.DEAD))
-    told.believes(NodeId(3), member(2, state=State.DEAD))  # a rumour needs no suspicion
+    told.believes(NodeId(3), member(2, state=State.DEAD))  # of whom it never knew alive, it needs no suspicion
     told.claimed(member(2, raised=1))
     told.believes(NodeId(1), member(2, raised=1, state=State.SUSPECT))
     clock.now_s += SwimConfig().suspicion_s(1) - 0.1
     with violates("swim-time-to-refute", match=r"after 2\.900 s"):
         told.believes(NodeId(1), member(2, raised=1, state=State.DEAD))
+
+
+def test_a_death_that_is_believed_because_others_declared_it_is_found(told: SwimChecker, clock: Clock) -> None:
+    suspected(told)
+    told.believes(NodeId(3), member(2))
+    clock.now_s = SwimConfig().suspicion_s(1)
+    told.believes(NodeId(1), member(2, state=State.DEAD))
+    with violates("swim-time-to-refute", match="3 holds n2 dead at .* ALIVE"):
+        told.believes(NodeId(3), member(2, state=State.DEAD))
+
+
+def test_a_probe_that_began_before_its_target_claimed_to_be_alive_is_found(told: SwimChecker, clock: Clock) -> None:
+    told.claimed(member(2, raised=1))
+    suspected(told)
+    clock.now_s = 1.0
+    told.believes(NodeId(1), member(2, raised=1))
+    clock.now_s = 1.9
+    with violates("swim-time-to-answer", match=r"1 suspects n2 .* 0\.900 s after it claimed"):
+        told.suspects(NodeId(1), member(2, raised=1, state=State.SUSPECT))
+    clock.now_s = 2.0
+    told.suspects(NodeId(1), member(2, raised=1, state=State.SUSPECT))
+
+
+def test_a_probe_that_counts_the_time_for_which_its_node_stood_still_is_found(told: SwimChecker, clock: Clock) -> None:
+    told.believes(NodeId(1), member(2))
+    suspect = member(2, state=State.SUSPECT)
+    clock.now_s = 10.0
+    told.paused(NodeId(1))
+    clock.now_s = 12.0
+    told.suspects(NodeId(1), suspect)  # nothing says that it noticed
+    clock.now_s = 13.0
+    for _ in ("before it is told that it goes on", "afterwards"):
+        with violates("swim-time-to-answer", match=r"0\.000 s after the observer stood still"):
+            told.suspects(NodeId(1), suspect)
+        told.resumed(NodeId(1))
+    clock.now_s = 14.0
+    told.suspects(NodeId(1), suspect)
 
 
 def test_the_time_for_which_an_observer_stood_still_does_not_count(told: SwimChecker, clock: Clock) -> None:

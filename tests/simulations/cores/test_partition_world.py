@@ -2,8 +2,12 @@
 
 import pytest
 
-from meshnode.identity import PartitionId
+from meshnode.identity import NodeId, PartitionId
 from meshnode.partitions import primary, replica
+from meshnode.partitions.config import PartitionsConfig
+from meshnode.partitions.effects import Effect
+from meshnode.partitions.messages import Appended
+from meshnode.partitions.partition import Partition
 from simulations.cores import partition_world
 from simulations.cores.faults import NO_FAULTS, ClockRate, CoreFaults, Crash, Cut, LinkQuality, Pause
 from simulations.cores.partition_traffic import SERVICE
@@ -106,3 +110,32 @@ def test_small_bounds_hold_for_a_run_only(monkeypatch: pytest.MonkeyPatch) -> No
         run(1, NO_FAULTS, 1.0, settings=SMALL)
     assert bounds() == usual
     assert all(small < large for small, large in zip(seen[0], usual, strict=True))
+
+
+def test_an_echo_tells_a_primary_what_was_acknowledged_in_an_earlier_epoch_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = Partition.receive
+    echoes = []
+
+    def listening(partition: Partition, message: object, sender: NodeId, now: float) -> list[Effect]:
+        leading = partition.primary
+        if isinstance(message, Appended) and leading is not None and message.epoch < leading.epoch:
+            # Of what the log holds other records now, so that it must not count.
+            echoes.append(leading.barrier < message.sequence <= partition.replica.log.last.sequence)
+        return original(partition, message, sender, now)
+
+    monkeypatch.setattr(Partition, "receive", listening)
+    workload = PartitionWorkload(
+        nodes=5, partitions=1, replication=5, clients=16, pause_s=0.1, read_share=0.0, echoes_per_s=0.4
+    )
+    settings = PartitionSettings(
+        partitions=PartitionsConfig(resend_after_s=0.1),
+        failed_after_s=0.6,
+        agreement_s=0.01,
+        has_small_bounds=True,
+        records_retained=1000,
+    )
+    for seed in range(1, 9):
+        assert run(seed, CoreFaults(calm_s=10.0), 10.0, settings=settings, workload=workload).is_clean
+    assert any(echoes)
