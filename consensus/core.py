@@ -244,10 +244,18 @@ class Core:
 
     def take(self) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[ReadState, ...]]:
         """Hand over what is queued: messages, those for after the sync, and reads."""
-        messages, after_sync, reads = tuple(self.messages), tuple(self.after_sync), tuple(self.read_states)
-        self.messages.clear()
-        self.after_sync.clear()
-        self.read_states.clear()
+        messages: tuple[Message, ...] = ()
+        after_sync: tuple[Message, ...] = ()
+        reads: tuple[ReadState, ...] = ()
+        if self.messages:
+            messages = tuple(self.messages)
+            self.messages.clear()
+        if self.after_sync:
+            after_sync = tuple(self.after_sync)
+            self.after_sync.clear()
+        if self.read_states:
+            reads = tuple(self.read_states)
+            self.read_states.clear()
         return messages, after_sync, reads
 
     def take_on(self, entries: tuple[Entry, ...]) -> bool:

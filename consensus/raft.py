@@ -11,7 +11,6 @@ from consensus import election, reads, replication, steps
 from consensus.config import RaftConfig
 from consensus.core import Core
 from consensus.errors import ConfigurationRefused, ProposalDropped, UnknownPeer
-from consensus.log import data_bytes
 from consensus.memory import LogView, Lost
 from consensus.messages import (
     FOLLOWER,
@@ -379,8 +378,8 @@ class Raft:
 
     def _applied(self, entries: tuple[Entry, ...]) -> None:
         core = self._core
-        core.log.finish_applying(entries)
-        core.uncommitted_bytes = max(core.uncommitted_bytes - data_bytes(entries), 0)
+        size_bytes = core.log.finish_applying(entries)
+        core.uncommitted_bytes = max(core.uncommitted_bytes - size_bytes, 0)
         replication.leave_joint_if_due(core)
 
     def apply_change(self, change: ConfChange | ConfChangeSet) -> Configuration:

@@ -126,6 +126,8 @@ def send_append(core: Core, node: int, *, if_empty: bool = True) -> bool:
     progress = core.tracker.progress[node]
     if progress.is_paused:
         return False
+    if not if_empty and progress.next > core.log.last_index():
+        return False
     previous = progress.next - 1
     log_term = core.log.term(previous)
     if log_term is None:
@@ -203,7 +205,8 @@ def receive_append_response(core: Core, message: Message) -> None:
         # The log reaches on from what the follower has, whichever snapshot it took.
         progress.become_probe()
         progress.become_replicate()
-    if core.commit_by_quorum():
+    # What was committed before raises nothing, whoever else has it now.
+    if progress.match > core.log.committed and core.commit_by_quorum():
         broadcast_append(core)
     elif message.sender != core.id and progress.lacks_commit(core.log.committed):
         send_append(core, message.sender)

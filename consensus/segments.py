@@ -226,13 +226,17 @@ def decode_batch(payload: bytes) -> Batch:
     return Batch(HardState(term, vote, commit), first, count, last, last_term)
 
 
-def batch_entries(payload: bytes) -> Sequence[Entry]:
+def batch_entries(payload: bytes, batch: Batch | None = None) -> Sequence[Entry]:
     """The entries in the payload of a batch.
+
+    Args:
+        payload: all of it.
+        batch: what `decode_batch` has made of it, if it is known.
 
     Raises:
         ValueError, struct.error: they are not what the batch says.
     """
-    batch = decode_batch(payload)
+    batch = batch or decode_batch(payload)
     entries, at = decode_entries(payload, _BATCH.size + _CHECKSUM.size, batch.count)
     if at != len(payload):
         raise ValueError(f"it has {len(payload)} bytes where {at} are accounted for")

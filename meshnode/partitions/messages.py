@@ -1,7 +1,7 @@
 """What replicas of a partition say to each other, and what they keep.
 
-Nobody changes a value of any type here. Those that each request makes some of are not frozen all the same, since to make
-a frozen one takes three to four times as long.
+Nobody changes a value of any type here. Those that each request makes some of are not frozen all the same, since to
+make a frozen one takes three to four times as long.
 """
 
 from dataclasses import dataclass
