@@ -16,7 +16,20 @@ from typing import Final
 from consensus.config import RaftConfig
 from consensus.log import RaftLog, data_bytes
 from consensus.memory import LogView
-from consensus.messages import NO_NODE, NODE_ID_MAX, Entry, HardState, Message, MessageKind, ReadState, Role, SoftState
+from consensus.messages import (
+    APPEND_RESPONSE,
+    FOLLOWER,
+    LEADER,
+    NO_NODE,
+    NODE_ID_MAX,
+    Entry,
+    HardState,
+    Message,
+    MessageKind,
+    ReadState,
+    Role,
+    SoftState,
+)
 from consensus.progress import Inflights
 from consensus.reconfiguration import Reconfiguration
 from consensus.rounds import Rounds
@@ -122,7 +135,7 @@ class Core:
 
     @property
     def is_leader(self) -> bool:
-        return self.role is Role.LEADER
+        return self.role is LEADER
 
     @property
     def is_promotable(self) -> bool:
@@ -151,7 +164,7 @@ class Core:
     def become_follower(self, term: int, leader: int) -> None:
         assert term >= self.term, "a term never falls"
         waited_since, timeout = self.election_began, self.randomized_timeout
-        only_waits = self.role is Role.FOLLOWER and leader == NO_NODE
+        only_waits = self.role is FOLLOWER and leader == NO_NODE
         self._reset(term)
         if only_waits:
             # A candidate that gets no vote here, and whose clock is fast, must not put off this node for ever
@@ -231,10 +244,18 @@ class Core:
 
     def take(self) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[ReadState, ...]]:
         """Hand over what is queued: messages, those for after the sync, and reads."""
-        messages, after_sync, reads = tuple(self.messages), tuple(self.after_sync), tuple(self.read_states)
-        self.messages.clear()
-        self.after_sync.clear()
-        self.read_states.clear()
+        messages: tuple[Message, ...] = ()
+        after_sync: tuple[Message, ...] = ()
+        reads: tuple[ReadState, ...] = ()
+        if self.messages:
+            messages = tuple(self.messages)
+            self.messages.clear()
+        if self.after_sync:
+            after_sync = tuple(self.after_sync)
+            self.after_sync.clear()
+        if self.read_states:
+            reads = tuple(self.read_states)
+            self.read_states.clear()
         return messages, after_sync, reads
 
     def take_on(self, entries: tuple[Entry, ...]) -> bool:
@@ -253,9 +274,7 @@ class Core:
         ]
         self.log.append(placed)
         # The leader counts itself when its own disk has the entries, not before (thesis 10.2.1).
-        self.send(
-            Message(MessageKind.APPEND_RESPONSE, to=self.id, sender=self.id, term=self.term, index=last + len(placed))
-        )
+        self.send(Message(APPEND_RESPONSE, to=self.id, sender=self.id, term=self.term, index=last + len(placed)))
         return True
 
     def commit_by_quorum(self) -> bool:

@@ -2,7 +2,7 @@
 
 from consensus.core import Core
 from consensus.errors import LostLog
-from consensus.messages import Message, MessageKind, Role, Snapshot
+from consensus.messages import APPEND_RESPONSE, HEARTBEAT_RESPONSE, Message, Role, Snapshot
 from consensus.reconfiguration import Reconfiguration
 
 
@@ -41,9 +41,7 @@ def receive_heartbeat(core: Core, message: Message) -> None:
             f"node {message.sender} says that this node acknowledged index {message.commit}, but its log ends at"
             f" {core.log.last_index()}: remove this node from the group and let it join with an empty disk and a new id"
         )
-    core.send(
-        Message(MessageKind.HEARTBEAT_RESPONSE, to=message.sender, sender=core.id, term=core.term, round=message.round)
-    )
+    core.send(Message(HEARTBEAT_RESPONSE, to=message.sender, sender=core.id, term=core.term, round=message.round))
 
 
 def receive_snapshot(core: Core, message: Message) -> None:
@@ -80,7 +78,7 @@ def _reject(core: Core, message: Message, *, index: int, log_term: int) -> None:
     hint, hint_term = core.log.agreement_hint(min(index, core.log.last_index()), log_term)
     core.send(
         Message(
-            MessageKind.APPEND_RESPONSE,
+            APPEND_RESPONSE,
             to=message.sender,
             sender=core.id,
             term=core.term,
@@ -94,4 +92,4 @@ def _reject(core: Core, message: Message, *, index: int, log_term: int) -> None:
 
 
 def _answer(core: Core, message: Message, *, index: int) -> None:
-    core.send(Message(MessageKind.APPEND_RESPONSE, to=message.sender, sender=core.id, term=core.term, index=index))
+    core.send(Message(APPEND_RESPONSE, to=message.sender, sender=core.id, term=core.term, index=index))

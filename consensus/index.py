@@ -187,10 +187,13 @@ class Tail:
         """The entries from `low` up to, not including, `high`. It must have them."""
         return self._entries[low - self.first : high - self.first]
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it has more than it should."""
+        return self._bytes > self._bytes_max
+
     def shrink(self, *, before: int) -> None:
-        """If it is too large, let go the older half of its bytes; nothing from index `before` on."""
-        if self._bytes <= self._bytes_max:
-            return
+        """Let go the older half of its bytes; nothing from index `before` on."""
         size, gone = 0, 0
         while self._bytes - size > self._bytes_max // 2 and self.first + gone < before and gone < len(self._entries):
             size += 2 * len(self._entries[gone].data) + self.ENTRY_BYTES

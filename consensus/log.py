@@ -125,11 +125,11 @@ class RaftLog:
         None, though there are some, only where storage can't read them any more.
         """
         end = self.last_index() + 1 if high is None else high
-        assert self.first_index() <= low, f"entry {low} was compacted away"
         if low >= end:
             return ()
         if low >= self.offset:
             return limit(self._unstable[low - self.offset : end - self.offset], bytes_max)
+        assert self.first_index() <= low, f"entry {low} was compacted away"
         found = limit(self._storage.entries(low, min(end, self.offset), bytes_max), bytes_max)
         if end > self.offset and len(found) == self.offset - low:
             found = limit([*found, *self._unstable[: end - self.offset]], bytes_max)
@@ -236,7 +236,7 @@ class RaftLog:
 
     def unapplied(self) -> Sequence[Entry]:
         """Committed entries to hand out, as many as fit beside those handed out and not applied yet."""
-        if self.snapshot or self._apply_paused or self.applying >= self._appliable:
+        if self.applying >= self.committed or self._apply_paused or self.snapshot:
             return ()
         room = self._apply_bytes_max - self._apply_bytes
         return self.entries(self.applying + 1, room, high=self._appliable + 1)
@@ -253,12 +253,14 @@ class RaftLog:
         # Also where the next one did not fit: small ones behind it would otherwise come in batches of their own.
         self._apply_paused = self._apply_bytes >= self._apply_bytes_max or self.applying < self._appliable
 
-    def finish_applying(self, entries: Sequence[Entry]) -> None:
-        """The application has applied the entries."""
-        self._apply_bytes -= data_bytes(entries)
+    def finish_applying(self, entries: Sequence[Entry]) -> int:
+        """The application has applied the entries; how many bytes of data they have."""
+        size_bytes = data_bytes(entries)
+        self._apply_bytes -= size_bytes
         assert self._apply_bytes >= 0
         self._apply_paused = self._apply_bytes >= self._apply_bytes_max
         self.applied_to(entries[-1].index)
+        return size_bytes
 
     def applied_to(self, index: int) -> None:
         """The application's state is that after `index`."""

@@ -7,6 +7,7 @@ in. The states are those of etcd-io/raft's `tracker`.
 
 from collections import deque
 from enum import Enum
+from typing import Final
 
 
 class ProgressState(Enum):
@@ -15,6 +16,12 @@ class ProgressState(Enum):
     PROBE = "probe"
     REPLICATE = "replicate"
     SNAPSHOT = "snapshot"
+
+
+# See `consensus.messages` for why these have names of their own.
+PROBE: Final = ProgressState.PROBE
+REPLICATE: Final = ProgressState.REPLICATE
+SNAPSHOT: Final = ProgressState.SNAPSHOT
 
 
 class Inflights:
@@ -85,7 +92,7 @@ class Progress:
         self.next = next_index
         self.is_learner = is_learner
         self.inflights = inflights
-        self.state = ProgressState.PROBE
+        self.state = PROBE
         self.pending_snapshot = 0
         self.recent_active = False
         self.paused = False
@@ -94,23 +101,23 @@ class Progress:
     @property
     def is_paused(self) -> bool:
         """Whether nothing may be sent, not even an empty append."""
-        return self.paused or self.state is ProgressState.SNAPSHOT
+        return self.paused or self.state is SNAPSHOT
 
     def become_probe(self) -> None:
         """Look for the point of agreement; after a snapshot, begin behind it."""
-        behind_snapshot = self.pending_snapshot + 1 if self.state is ProgressState.SNAPSHOT else 0
-        self._reset(ProgressState.PROBE)
+        behind_snapshot = self.pending_snapshot + 1 if self.state is SNAPSHOT else 0
+        self._reset(PROBE)
         self.next = max(self.match + 1, behind_snapshot)
         self._sent_commit = min(self._sent_commit, self.next - 1)
 
     def become_replicate(self) -> None:
         """The logs agree up to `match`: send ahead from there."""
-        self._reset(ProgressState.REPLICATE)
+        self._reset(REPLICATE)
         self.next = self.match + 1
 
     def become_snapshot(self, index: int) -> None:
         """A snapshot of `index` is on its way."""
-        self._reset(ProgressState.SNAPSHOT)
+        self._reset(SNAPSHOT)
         self.pending_snapshot = index
         self.next = index + 1
         self._sent_commit = index
@@ -123,14 +130,14 @@ class Progress:
 
     def note_sent(self, *, entries: int, size_bytes: int, commit: int) -> None:
         """An append with that many entries and that commit index was sent."""
-        if self.state is ProgressState.REPLICATE:
+        if self.state is REPLICATE:
             if entries:
                 self.next += entries
                 self.inflights.add(self.next - 1, size_bytes)
             # A full window is as good as a probe: one message more, and then wait.
             self.paused = self.inflights.full
         else:
-            assert self.state is ProgressState.PROBE, "appends are not sent while a snapshot is under way"
+            assert self.state is PROBE, "appends are not sent while a snapshot is under way"
             if entries:
                 self.paused = True
         self._sent_commit = commit
@@ -158,7 +165,7 @@ class Progress:
         What was committed with it stays committed: the follower votes as if it had it.
         """
         self.match = 0
-        if self.state is not ProgressState.SNAPSHOT:
+        if self.state is not SNAPSHOT:
             following = min(self.next, hint + 1)
             self.become_probe()
             self.next = max(following, 1)
@@ -169,7 +176,7 @@ class Progress:
         Returns:
             False if the answer is stale and says nothing new.
         """
-        if self.state is ProgressState.REPLICATE:
+        if self.state is REPLICATE:
             if index <= self.match:
                 return False
             self.next = self.match + 1

@@ -11,15 +11,16 @@ from consensus import election, reads, replication, steps
 from consensus.config import RaftConfig
 from consensus.core import Core
 from consensus.errors import ConfigurationRefused, ProposalDropped, UnknownPeer
-from consensus.log import data_bytes
 from consensus.memory import LogView, Lost
 from consensus.messages import (
+    FOLLOWER,
+    LEADER,
     NO_NODE,
+    NORMAL,
     ConfChange,
     ConfChangeSet,
     Configuration,
     Entry,
-    EntryKind,
     Message,
     MessageKind,
     Role,
@@ -95,6 +96,12 @@ class Raft:
         return self._core.log.last_index()
 
     @property
+    def state(self) -> tuple[Role, int, int, int, int]:
+        """Role, term, commit index, applied index and last index, for who looks at all of them often."""
+        core, log = self._core, self._core.log
+        return core.role, core.term, log.committed, log.applied, log.last_index()
+
+    @property
     def first_index(self) -> int:
         """The index of the first entry that is still in the log."""
         return self._core.log.first_index()
@@ -128,7 +135,7 @@ class Raft:
     def next_deadline(self) -> float | None:
         """When to call `wake` next; None if time alone will change nothing."""
         core = self._core
-        if core.role is Role.LEADER:
+        if core.role is LEADER:
             heartbeat = core.heartbeat_sent + core.config.heartbeat_interval_s
             return min(heartbeat, core.election_began + core.config.election_timeout_s)
         return core.election_began + core.randomized_timeout if core.is_promotable else None
@@ -196,9 +203,9 @@ class Raft:
         if core.is_leader:
             # As they will be in its log, so that they need not be made twice.
             places = enumerate(data, start=core.log.last_index() + 1)
-            entries = [Entry(core.term, index, EntryKind.NORMAL, one) for index, one in places]
+            entries = [Entry(core.term, index, NORMAL, one) for index, one in places]
         else:
-            entries = [Entry(0, 0, EntryKind.NORMAL, one) for one in data]
+            entries = [Entry(0, 0, NORMAL, one) for one in data]
         replication.propose(core, tuple(entries))
 
     def propose_change(self, change: ConfChange | ConfChangeSet) -> None:
@@ -241,7 +248,7 @@ class Raft:
 
         Without effect with `lease_reads`, which rely on followers that keep to their leader.
         """
-        if self._core.role is Role.FOLLOWER and not self._core.config.lease_reads:
+        if self._core.role is FOLLOWER and not self._core.config.lease_reads:
             self._core.leader = NO_NODE
 
     def report_unreachable(self, node: int) -> None:
@@ -263,10 +270,15 @@ class Raft:
         core, log = self._core, self._core.log
         # States are made only when they have changed: most calls find nothing to do at all.
         soft, hard = self._soft_state, self._hard_state
-        soft_state = core.soft_state if core.leader != soft.leader or core.role is not soft.role else None
+        leads_anew = core.leader != soft.leader or core.role is not soft.role
         promised = core.term != hard.term or core.vote != hard.vote
-        hard_state = core.hard_state if promised or log.committed != hard.commit else None
-        is_silent = not (soft_state or hard_state or core.messages or core.after_sync or core.read_states)
+        is_written = not promised and log.committed == hard.commit
+        has_messages = core.messages or core.after_sync or core.read_states
+        is_silent = is_written and not leads_anew and not has_messages
+        if is_silent and log.is_idle:
+            return None
+        soft_state = core.soft_state if leads_anew else None
+        hard_state = None if is_written else core.hard_state
         entries: tuple[Entry, ...] = ()
         committed: tuple[Entry, ...] = ()
         snapshot = None
@@ -366,8 +378,8 @@ class Raft:
 
     def _applied(self, entries: tuple[Entry, ...]) -> None:
         core = self._core
-        core.log.finish_applying(entries)
-        core.uncommitted_bytes = max(core.uncommitted_bytes - data_bytes(entries), 0)
+        size_bytes = core.log.finish_applying(entries)
+        core.uncommitted_bytes = max(core.uncommitted_bytes - size_bytes, 0)
         replication.leave_joint_if_due(core)
 
     def apply_change(self, change: ConfChange | ConfChangeSet) -> Configuration:

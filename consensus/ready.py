@@ -1,11 +1,14 @@
-"""What a core hands out: batches of work, and, with asynchronous storage, what the two storage threads are to do."""
+"""What a core hands out: batches of work, and, with asynchronous storage, what the two storage threads are to do.
+
+Nobody changes one; see `consensus.messages` for why they are not frozen.
+"""
 
 from dataclasses import dataclass
 
 from consensus.messages import Entry, HardState, Message, ReadState, Snapshot, SoftState
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Appended:
     """Says that a `StorageAppend` is durable. For `Raft.stored`.
 
@@ -22,7 +25,7 @@ class Appended:
     snapshot: Snapshot | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class StorageAppend:
     """Work for the thread that writes: in order, one after the other; several may be made durable by one sync.
 
@@ -40,14 +43,14 @@ class StorageAppend:
     responses: tuple[Message | Appended, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class StorageApply:
     """Work for the thread that applies, in order. Once done, it goes to `Raft.applied`."""
 
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Ready:
     """One batch of work. The steps are numbered in the docstring of the package.
 

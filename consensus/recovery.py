@@ -196,7 +196,7 @@ class Replay:
     def _take_batch(self, payload: bytes, number: int, offset: int) -> int:
         batch = decode_batch(payload)
         self._state, self._end, self._unknown = batch.state, (batch.last, batch.last_term), None
-        entries = batch_entries(payload)
+        entries = batch_entries(payload, batch)
         if not entries:
             return 0
         if self._before is not None and batch.first <= self._before[1]:

@@ -6,15 +6,17 @@ from consensus.core import Core
 from consensus.errors import ConfigurationRefused, Overloaded, ProposalDropped, Refusal
 from consensus.log import data_bytes
 from consensus.messages import (
+    APPEND,
+    HEARTBEAT,
     NO_NODE,
+    NORMAL,
     ConfChange,
     ConfChangeSet,
     Entry,
-    EntryKind,
     Message,
     MessageKind,
 )
-from consensus.progress import Progress, ProgressState
+from consensus.progress import PROBE, REPLICATE, SNAPSHOT, Progress
 from consensus.reconfiguration import decode_change, encode_change, leaves_joint, reconfigure
 
 # Proposals.
@@ -52,7 +54,7 @@ def take_proposal(core: Core, entries: Sequence[Entry]) -> None:
     pending = core.pending_change
     placed = []
     for index, entry in enumerate(entries, start=core.log.last_index() + 1):
-        if entry.kind is EntryKind.NORMAL:
+        if entry.kind is NORMAL:
             placed.append(entry)
         elif core.config.check_changes and refusal(core, decode_change(entry), pending=pending):
             placed.append(Entry(0, 0))
@@ -124,19 +126,21 @@ def send_append(core: Core, node: int, *, if_empty: bool = True) -> bool:
     progress = core.tracker.progress[node]
     if progress.is_paused:
         return False
+    if not if_empty and progress.next > core.log.last_index():
+        return False
     previous = progress.next - 1
     log_term = core.log.term(previous)
     if log_term is None:
         return _send_snapshot(core, node, progress)
     entries: tuple[Entry, ...] = ()
     # With a full window an empty append still goes out: if the whole window was lost, its answer says so.
-    if progress.state is not ProgressState.REPLICATE or not progress.inflights.full:
+    if progress.state is not REPLICATE or not progress.inflights.full:
         entries = tuple(core.log.entries(progress.next, core.config.append_bytes_max))
     if not entries and not if_empty:
         return False
     core.send(
         Message(
-            MessageKind.APPEND,
+            APPEND,
             to=node,
             sender=core.id,
             term=core.term,
@@ -170,7 +174,7 @@ def broadcast_heartbeat(core: Core) -> None:
             continue
         # Never beyond what the follower is known to have, since it would commit something else there.
         commit = min(progress.match, core.log.committed)
-        core.send(Message(MessageKind.HEARTBEAT, to=node, sender=core.id, term=core.term, commit=commit, round=number))
+        core.send(Message(HEARTBEAT, to=node, sender=core.id, term=core.term, commit=commit, round=number))
         progress.note_commit_sent(commit)
 
 
@@ -190,20 +194,19 @@ def receive_append_response(core: Core, message: Message) -> None:
     if message.reject:
         _step_back(core, message, progress)
         return
-    probed = progress.match == message.index and progress.state is ProgressState.PROBE
+    probed = progress.match == message.index and progress.state is PROBE
     if not progress.acknowledge(message.index) and not probed:
         return
-    match progress.state:
-        case ProgressState.PROBE:
-            progress.become_replicate()
-        case ProgressState.SNAPSHOT:
-            # The log reaches on from what the follower has, whichever snapshot it took.
-            if progress.match + 1 >= core.log.first_index():
-                progress.become_probe()
-                progress.become_replicate()
-        case ProgressState.REPLICATE:
-            progress.inflights.free_up_to(message.index)
-    if core.commit_by_quorum():
+    if progress.state is REPLICATE:
+        progress.inflights.free_up_to(message.index)
+    elif progress.state is PROBE:
+        progress.become_replicate()
+    elif progress.match + 1 >= core.log.first_index():
+        # The log reaches on from what the follower has, whichever snapshot it took.
+        progress.become_probe()
+        progress.become_replicate()
+    # What was committed before raises nothing, whoever else has it now.
+    if progress.match > core.log.committed and core.commit_by_quorum():
         broadcast_append(core)
     elif message.sender != core.id and progress.lacks_commit(core.log.committed):
         send_append(core, message.sender)
@@ -224,7 +227,7 @@ def _step_back(core: Core, message: Message, progress: Progress) -> None:
         progress.forget_match(hint=hint)
         send_append(core, message.sender)
     elif progress.reject(message.index, hint=hint):
-        if progress.state is ProgressState.REPLICATE:
+        if progress.state is REPLICATE:
             progress.become_probe()
         send_append(core, message.sender)
 
@@ -234,7 +237,7 @@ def receive_heartbeat_response(core: Core, message: Message) -> None:
     progress = core.tracker.progress[message.sender]
     progress.recent_active = True
     progress.paused = False
-    if progress.match < core.log.last_index() or progress.state is ProgressState.PROBE:
+    if progress.match < core.log.last_index() or progress.state is PROBE:
         send_append(core, message.sender)
 
 
@@ -270,14 +273,14 @@ def _hand_over(core: Core, node: int) -> None:
 def report_unreachable(core: Core, node: int) -> None:
     """Messages to the node were lost for certain: stop sending ahead."""
     progress = core.tracker.progress.get(node)
-    if core.is_leader and progress is not None and progress.state is ProgressState.REPLICATE:
+    if core.is_leader and progress is not None and progress.state is REPLICATE:
         progress.become_probe()
 
 
 def report_snapshot(core: Core, node: int, *, delivered: bool) -> None:
     """A snapshot was handed over to the node, or it failed. Appends follow after its answer or a heartbeat."""
     progress = core.tracker.progress.get(node)
-    if not core.is_leader or progress is None or progress.state is not ProgressState.SNAPSHOT:
+    if not core.is_leader or progress is None or progress.state is not SNAPSHOT:
         return
     if not delivered:
         progress.pending_snapshot = 0

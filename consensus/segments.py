@@ -56,7 +56,7 @@ _BATCH = struct.Struct(">BQQQQIQQ")
 _CHECKSUM = struct.Struct(">I")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
     """The first record of a file; see the module."""
 
@@ -226,13 +226,17 @@ def decode_batch(payload: bytes) -> Batch:
     return Batch(HardState(term, vote, commit), first, count, last, last_term)
 
 
-def batch_entries(payload: bytes) -> Sequence[Entry]:
+def batch_entries(payload: bytes, batch: Batch | None = None) -> Sequence[Entry]:
     """The entries in the payload of a batch.
+
+    Args:
+        payload: all of it.
+        batch: what `decode_batch` has made of it, if it is known.
 
     Raises:
         ValueError, struct.error: they are not what the batch says.
     """
-    batch = decode_batch(payload)
+    batch = batch or decode_batch(payload)
     entries, at = decode_entries(payload, _BATCH.size + _CHECKSUM.size, batch.count)
     if at != len(payload):
         raise ValueError(f"it has {len(payload)} bytes where {at} are accounted for")
@@ -277,7 +281,7 @@ class SegmentWriter:
 
     Args:
         disk, directory: where the files are.
-        now: what the head of a file would be that began here.
+        now: what the head of a file would be that began here; the writer keeps it up to date.
         paths: of the files that are there, by their numbers.
         segment_bytes: how large a file may become before the next one begins.
 
@@ -347,7 +351,8 @@ class SegmentWriter:
                 if first:
                     placed.append(Placed(first, self._now.number, self._end))
                 self._append(payload)
-            self._now = replace(self._now, state=work.state, end=work.last, end_term=work.last_term)
+            now = self._now
+            now.state, now.end, now.end_term = work.state, work.last, work.last_term
         self._flush()
         if changed:
             self.clean_up()

@@ -1,13 +1,24 @@
 """What a message does to a node: its term is compared first, then its kind and the node's role decide."""
 
-from typing import Final, assert_never
+from typing import Final
 
 from consensus import election, following, reads, replication
 from consensus.core import Core
 from consensus.errors import MalformedMessage
-from consensus.messages import NO_NODE, Message, MessageKind, ReadState, Role
+from consensus.messages import (
+    APPEND,
+    FOLLOWER,
+    HEARTBEAT,
+    HEARTBEAT_RESPONSE,
+    NO_NODE,
+    Message,
+    MessageKind,
+    ReadState,
+    Role,
+)
 
 _FROM_A_LEADER: Final = frozenset({MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT})
+_FROM_A_FOLLOWER: Final = frozenset({MessageKind.APPEND_RESPONSE, MessageKind.HEARTBEAT_RESPONSE})
 
 
 def step(core: Core, message: Message) -> None:
@@ -20,13 +31,19 @@ def step(core: Core, message: Message) -> None:
     """
     if message.term != core.term and not _heed_term(core, message):
         return
-    match message.kind:  # the most frequent first: each case that does not fit takes its time
-        case MessageKind.APPEND_RESPONSE | MessageKind.HEARTBEAT_RESPONSE:
-            # Without progress, it is the answer of a leader to itself that has just applied its own removal.
-            if core.is_leader and message.sender in core.tracker.progress:
-                _lead(core, message)
-        case MessageKind.APPEND | MessageKind.HEARTBEAT | MessageKind.SNAPSHOT:
-            _follow(core, message)
+    kind = message.kind
+    if kind in _FROM_A_LEADER:
+        _follow(core, message)
+    elif kind in _FROM_A_FOLLOWER:
+        # Without progress, it is the answer of a leader to itself that has just applied its own removal.
+        if core.is_leader and message.sender in core.tracker.progress:
+            _lead(core, message)
+    else:
+        _step_rarely(core, message)
+
+
+def _step_rarely(core: Core, message: Message) -> None:
+    match message.kind:
         case MessageKind.READ_INDEX:
             if core.is_leader:
                 reads.ask(core, message.sender, message.request)
@@ -44,11 +61,11 @@ def step(core: Core, message: Message) -> None:
             if core.role is Role.FOLLOWER:
                 election.stand(core, transfer=True)
         case _:
-            assert_never(message.kind)
+            raise AssertionError(f"{message.kind!r} is none of these")
 
 
 def _lead(core: Core, message: Message) -> None:
-    if message.kind is MessageKind.HEARTBEAT_RESPONSE:
+    if message.kind is HEARTBEAT_RESPONSE:
         replication.receive_heartbeat_response(core, message)
         reads.receive_confirmation(core, message)
         return
@@ -65,18 +82,17 @@ def _follow(core: Core, message: Message) -> None:
     if core.is_leader:
         raise MalformedMessage(f"node {message.sender} claims to lead term {core.term}, which this node leads")
     core.heard_leader = core.now
-    if core.role is Role.FOLLOWER:
+    if core.role is FOLLOWER:
         core.election_began = core.now
         core.leader = message.sender
     else:
         core.become_follower(message.term, message.sender)
-    match message.kind:
-        case MessageKind.APPEND:
-            following.receive_append(core, message)
-        case MessageKind.HEARTBEAT:
-            following.receive_heartbeat(core, message)
-        case _:
-            following.receive_snapshot(core, message)
+    if message.kind is APPEND:
+        following.receive_append(core, message)
+    elif message.kind is HEARTBEAT:
+        following.receive_heartbeat(core, message)
+    else:
+        following.receive_snapshot(core, message)
 
 
 def _heed_term(core: Core, message: Message) -> bool:

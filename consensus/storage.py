@@ -270,9 +270,9 @@ class DurableLog:
                 self._places.clear()
             else:
                 self._places.append(*placed)
-        # What is not written yet can be read only here.
-        first = min([first for first, _ in self._unplaced], default=self._terms.last + 1)
-        self._tail.shrink(before=first)
+        if self._tail.is_large:
+            # What is not written yet can be read only here.
+            self._tail.shrink(before=min([first for first, _ in self._unplaced], default=self._terms.last + 1))
 
     def _compaction(self, before: int, index: int) -> tuple[int, int]:
         """The oldest file to keep, and the index behind which the log then begins.

@@ -1,9 +1,10 @@
 """Whether a message from outside is one that a correct peer may send: shape only, whatever this node's state is."""
 
 from consensus.errors import MalformedMessage
-from consensus.messages import NODE_ID_MAX, Configuration, Message, MessageKind, Snapshot
+from consensus.messages import APPEND, NODE_ID_MAX, Configuration, Message, MessageKind, Snapshot
 
 _WITHOUT_TERM = frozenset({MessageKind.PROPOSE, MessageKind.TRANSFER_LEADER, MessageKind.READ_INDEX})
+_WITHOUT_CONTENT = frozenset({MessageKind.APPEND_RESPONSE, MessageKind.HEARTBEAT, MessageKind.HEARTBEAT_RESPONSE})
 
 
 def check_message(message: Message, *, receiver: int) -> None:
@@ -43,13 +44,13 @@ def _envelope_fault(message: Message, receiver: int) -> str:
 
 
 def _content_fault(message: Message) -> str:
-    match message.kind:  # the most frequent first
-        case MessageKind.APPEND_RESPONSE | MessageKind.HEARTBEAT | MessageKind.HEARTBEAT_RESPONSE:
-            return ""
+    if message.kind is APPEND:
+        return _place_fault(message) or _entries_fault(message)
+    if message.kind in _WITHOUT_CONTENT:
+        return ""
+    match message.kind:
         case MessageKind.PROPOSE:
             return "" if message.entries else "it proposes nothing"
-        case MessageKind.APPEND:
-            return _place_fault(message) or _entries_fault(message)
         case MessageKind.VOTE | MessageKind.PRE_VOTE:
             return _place_fault(message)
         case MessageKind.SNAPSHOT:
@@ -69,7 +70,7 @@ def _entries_fault(message: Message) -> str:
     for index, entry in enumerate(message.entries, start=message.index + 1):
         if entry.index != index:
             return f"entry {entry.index} is where {index} belongs"
-        if not max(term, 1) <= entry.term <= message.term:
+        if entry.term < term or not 0 < entry.term <= message.term:
             return f"entry {index} has term {entry.term} after term {term} in a message of term {message.term}"
         term = entry.term
     return ""

@@ -1,6 +1,6 @@
 """The one codec for everything that crosses a socket or is kept in a journal.
 
-A message is a frozen dataclass, registered under a kind number. On the wire it is CBOR (RFC 8949):
+A message is a dataclass that nobody changes, registered under a kind number. On the wire it is CBOR (RFC 8949):
 
     [ version, kind, { 1: first field, 2: second field, … } ]
 
@@ -41,7 +41,7 @@ class UnknownKind(WireError):
 
 
 def message(kind: int) -> Callable[[type[T]], type[T]]:
-    """Class decorator: give a frozen dataclass its kind number, unique in the project (1 … 65535)."""
+    """Class decorator: give a dataclass that nobody changes its kind number, unique in the project (1 … 65535)."""
 
     def register_class(cls: type[T]) -> type[T]:
         register(kind, cls)
@@ -51,7 +51,7 @@ def message(kind: int) -> Callable[[type[T]], type[T]]:
 
 
 def register(kind: int, cls: type) -> None:
-    """Give a frozen dataclass of a library its kind number."""
+    """Give a dataclass of a library its kind number."""
     assert dataclasses.is_dataclass(cls), cls
     assert 1 <= kind <= 65535, kind
     assert kind not in _class_of, f"kind {kind:#x} is taken by {_class_of[kind].__name__}"

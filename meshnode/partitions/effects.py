@@ -1,4 +1,7 @@
-"""What the cores of this room ask of their driver, in order."""
+"""What the cores of this room ask of their driver, in order.
+
+Nobody changes one; see `meshnode.partitions.messages` for why most are not frozen.
+"""
 
 from dataclasses import dataclass
 
@@ -7,14 +10,14 @@ from meshnode.metadata.commands import RowChange
 from meshnode.partitions.messages import Confirm, Confirmed, Entry, Message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Write:
     """Queue an entry in the node's journal."""
 
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Send:
     """Send now; may be lost. To this node itself: hand it to the partition at once."""
 
@@ -22,14 +25,14 @@ class Send:
     message: Message | Confirm | Confirmed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class AfterSync:
     """Send when everything queued in the journal so far is on disk."""
 
     send: Send
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Committed:
     """Everything up to ``through`` is committed and applied here."""
 
@@ -37,7 +40,7 @@ class Committed:
     through: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ReadReady:
     """A read that waited for its confirmation may be answered."""
 

@@ -19,6 +19,8 @@ class PartitionLog:
         self.start = start
         self.payload_bytes = 0
         self._records: list[Record] = []
+        # The answer of `last`, until something changes.
+        self._last: Position | None = None
 
     def __len__(self) -> int:
         return len(self._records)
@@ -26,7 +28,10 @@ class PartitionLog:
     @property
     def last(self) -> Position:
         """The position of the last record."""
-        return self._records[-1].position if self._records else self.start
+        last = self._last
+        if last is None:
+            last = self._last = self._records[-1].position if self._records else self.start
+        return last
 
     def epoch_at(self, sequence: int) -> Epoch | None:
         """The epoch of the record at ``sequence``; None outside the log."""
@@ -69,16 +74,19 @@ class PartitionLog:
 
     def add(self, record: Record) -> None:
         """Put a record at the end."""
-        assert record.sequence == self.last.sequence + 1, (record.sequence, self.last)
-        assert record.epoch >= self.last.epoch, (record.epoch, self.last)
+        last = self._records[-1] if self._records else self.start
+        assert record.sequence == last.sequence + 1, (record, last)
+        assert record.epoch >= last.epoch, (record, last)
         self._records.append(record)
+        self._last = None
         self.payload_bytes += len(record.payload)
 
     def news(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
         """Of records that follow something in the state or the log, those from the first on that the log lacks."""
         known = 0
         while known < len(records) and (
-            records[known].sequence <= self.start.sequence or self.contains(records[known].position)
+            records[known].sequence <= self.start.sequence
+            or self.epoch_at(records[known].sequence) == records[known].epoch
         ):
             known += 1
         return records[known:]
@@ -99,6 +107,7 @@ class PartitionLog:
         else:
             self._delete(0, len(self._records))
         self.start = position
+        self._last = None
 
     def shrink(self, through: int, *, records_max: int, bytes_max: int) -> None:
         """Drop the oldest records until both bounds hold, but none after ``through``: the state must hold those."""
@@ -114,6 +123,7 @@ class PartitionLog:
     def _delete(self, begin: int, end: int) -> None:
         self.payload_bytes -= sum(len(record.payload) for record in self._records[begin:end])
         del self._records[begin:end]
+        self._last = None
 
 
 def is_consecutive(previous: Position, records: Sequence[Record]) -> bool:

@@ -80,6 +80,11 @@ class Operation:
         return f"[{self.invoked_ns / 1e9:.6f}–{until}] process {self.process}: {self.op} {self.key}{given}{returned}"
 
 
+# In Python 3.11 a member that is looked up in its enum costs as much as ten calls.
+_INVOKE = EventType.INVOKE
+_INFO = EventType.INFO
+
+
 class MalformedHistory(ValueError):
     """The text or the events are no history; the message names the line, counted from 1."""
 
@@ -159,7 +164,7 @@ class History:
         if event.process < 0 or event.time_ns < 0:
             _refuse(line, f"process {event.process} or time_ns {event.time_ns} is negative")
         begun = self._open.get(event.process)
-        if event.type is EventType.INVOKE:
+        if event.type is _INVOKE:
             if begun is not None:
                 _refuse(line, f"process {event.process} invokes {event.op!r} while its {begun.op!r} is open")
             if event.process in self._retired:
@@ -171,7 +176,7 @@ class History:
             if (begun.op, begun.key) != (event.op, event.key):
                 _refuse(line, f"{event.op!r} of {event.key!r} ends where {begun.op!r} of {begun.key!r} is open")
             del self._open[event.process]
-            if event.type is EventType.INFO:
+            if event.type is _INFO:
                 self._retired.add(event.process)
         self._events.append(event)
 
@@ -181,7 +186,7 @@ def operations_of(events: Sequence[Event]) -> tuple[Operation, ...]:
     open_at: dict[int, int] = {}
     found: dict[int, Operation] = {}
     for place, event in enumerate(events):
-        if event.type is EventType.INVOKE:
+        if event.type is _INVOKE:
             open_at[event.process] = place
             found[place] = Operation(event.process, event.op, event.key, event.value, place, event.time_ns)
             continue

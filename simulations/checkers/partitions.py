@@ -343,8 +343,10 @@ class PartitionsChecker:
     def _check_commitment(self, partition: Partition, node: NodeId) -> None:
         replica = partition.replica
         key = (replica.partition, node)
-        committed = self.committed.setdefault(replica.partition, [])
-        before = self._checked.get(key, 0)
+        before = self._checked.get(key, -1)
+        if replica.committed == before:
+            return
+        before = max(before, 0)
         if replica.committed < before:
             raise self._violation(
                 "partitions-committed-stays",
@@ -352,6 +354,7 @@ class PartitionsChecker:
                 f"it takes {replica.committed} for committed, and took {before} before",
                 node,
             )
+        committed = self.committed.setdefault(replica.partition, [])
         is_first = False
         for sequence in range(before + 1, replica.committed + 1):
             epochs = self._logs.get(key, [])[sequence - 1 : sequence]

@@ -335,17 +335,20 @@ class PartitionNode:
                 while todo:
                     self.fuse.burn()
                     todo.extend(self._perform_one(core, todo.popleft(), touched))
-                if core.next_deadline > self.clock.now_s():
+                deadline_s, now_s = core.next_deadline, self.clock.now_s()
+                if deadline_s > now_s:
                     break
-                todo.extend(core.wake(self.clock.now_s()))
+                todo.extend(core.wake(now_s))
         except ProcessKilled:
             self.end(surviving=self._world.survivors(self.number))
             return
-        for partition in sorted(touched):
+        for partition in sorted(touched) if touched else ():
             if partition in core.partitions:
                 self._world.checks.check(core.partitions[partition], self.node_id)
         self._start_sync()
-        self._plan(core)
+        if deadline_s < self._wake_s:
+            self._wake_s = deadline_s
+            self._world.heap.at(self.clock.virtual_s(deadline_s), self._wake, deadline_s)
 
     def _perform_one(self, core: PartitionsCore, effect: Effect, touched: set[PartitionId]) -> list[Effect]:
         world = self._world
@@ -417,12 +420,6 @@ class PartitionNode:
         if journal.queue and not journal.at_work:
             journal.at_work = len(journal.queue)
             heap.at(heap.now + self._world.sync_takes_s(self.number), self._synced, (self.boot, journal.at_work))
-
-    def _plan(self, core: PartitionsCore) -> None:
-        deadline_s = core.next_deadline
-        if deadline_s < self._wake_s:
-            self._wake_s = deadline_s
-            self._world.heap.at(self.clock.virtual_s(deadline_s), self._wake, deadline_s)
 
     def _note(self, kind: int, value: int) -> None:
         self._world.trace.note(self._world.heap.now, self.number, kind, value)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from consensus.memory import Lost
 from consensus.messages import (
+    APPEND,
+    APPEND_RESPONSE,
     Configuration,
     Entry,
     EntryKind,
@@ -29,6 +31,9 @@ _HYPOTHETICAL = frozenset({MessageKind.PRE_VOTE, MessageKind.PRE_VOTE_RESPONSE})
 _EARLY = frozenset({*_HYPOTHETICAL, MessageKind.VOTE, MessageKind.HEARTBEAT_RESPONSE})
 """With asynchronous storage these leave before their term is on disk, and it may be forgotten: a candidate leads only
 once its own vote is there, and to have heard of a leader promises nothing that a restarted node does not keep."""
+
+
+_OF_ELECTIONS = frozenset({MessageKind.VOTE, MessageKind.VOTE_RESPONSE})
 
 
 class RaftChecks:
@@ -200,7 +205,7 @@ class RaftChecks:
         An append commits no more than it has compared (paper, figure 2), whatever else the log has.
         """
         compared = message.index + len(message.entries)
-        if message.kind is MessageKind.APPEND and commit > max(before, compared):
+        if message.kind is APPEND and commit > max(before, compared):
             self._broken("raft-commit-verified", f"commits {commit} by an append up to {compared}", node)
 
     def sent(self, message: Message, now_in: int) -> None:
@@ -218,9 +223,11 @@ class RaftChecks:
             state = self._states.get(sender)
             if state is not None and term > state.term:
                 self._broken("raft-durable-term", f"names {term}, and {state} is on disk", sender)
-        if kind is MessageKind.APPEND_RESPONSE:
+        if kind is APPEND_RESPONSE:
             if term == now_in and not message.reject:
                 self._acknowledged(sender, term, message.index)
+        elif kind not in _OF_ELECTIONS:
+            pass
         elif kind is MessageKind.VOTE:
             self._candidacies[sender] = message.request
             if not self._has_threads:
@@ -299,8 +306,11 @@ class RaftChecks:
 
     def _holds(self, node: int, commit: int, term: int) -> bool:
         """Whether it has the entry on disk; or had, and votes as if it had it still."""
-        logs = (self._durable.get(node, []), self._had.get(node, []))
-        return any(len(log) >= commit and log[commit - 1] == term for log in logs)
+        log = self._durable.get(node, ())
+        if len(log) >= commit and log[commit - 1] == term:
+            return True
+        log = self._had.get(node, ())
+        return len(log) >= commit and log[commit - 1] == term
 
     def progressed(self, node: int, *, commit: int, applied: int, last: int) -> None:
         """Within one life, the commit index only rises, and stays between what is applied and what there is."""

@@ -12,11 +12,15 @@ from typing import Protocol, TypeAlias
 from consensus.config import LogConfig, RaftConfig
 from consensus.errors import ProposalDropped, UnknownPeer
 from consensus.messages import (
+    FOLLOWER,
+    LEADER,
+    NORMAL,
+    READ_INDEX,
+    SNAPSHOT,
     ConfChange,
     ConfChangeSet,
     Configuration,
     Entry,
-    EntryKind,
     HardState,
     Message,
     MessageKind,
@@ -240,7 +244,7 @@ class RaftProcess:
         self._checks.wrote(number, log.initial_state()[0])
         self._checks.synced(number, is_whole=log.lost() is None)
         self._role, self._term, self._commit = Role.FOLLOWER, 0, 0
-        self._looked = (0, 0, 0)
+        self._looked: tuple[Role, int, int, int, int] | None = None
         self._configuration = Configuration()
         self._is_alone = False
         self._deadline_s = 0.0
@@ -267,7 +271,7 @@ class RaftProcess:
         try:
             if isinstance(content, bytes):
                 raft.propose(content)
-            elif raft.role is not Role.LEADER or raft.refusal(content) is not None:
+            elif raft.role is not LEADER or raft.refusal(content) is not None:
                 return False
             else:
                 raft.propose_change(content)
@@ -280,7 +284,7 @@ class RaftProcess:
         """Ask for a read under this number; whether it, or the leader that it knows, takes it."""
         self._checks.asked(request)
         now_s = self.clock.now_s()
-        if self.raft.role is Role.LEADER:
+        if self.raft.role is LEADER:
             self._checks.reads.asked(self.number, self.raft.term, self.number, request, now_s)
         try:
             self.raft.read(request, now_s)
@@ -330,9 +334,9 @@ class RaftProcess:
         now_s = self.clock.now_s()
         while inbox:
             message, before = inbox.popleft(), raft.commit_index
-            if message.kind is MessageKind.SNAPSHOT and not self.snapshots.receive(message):
+            if message.kind is SNAPSHOT and not self.snapshots.receive(message):
                 continue
-            if message.kind is MessageKind.READ_INDEX:
+            if message.kind is READ_INDEX:
                 self._checks.reads.asked(self.number, raft.term, message.sender, message.request, now_s)
             try:
                 raft.receive(message, now_s)
@@ -351,7 +355,7 @@ class RaftProcess:
         if raft.configuration is not self._configuration:
             self._configuration = raft.configuration
             self._is_alone = self._configuration.electorate == (self.number,)
-        if self._is_alone and raft.role is Role.FOLLOWER:
+        if self._is_alone and raft.role is FOLLOWER:
             raft.campaign(now_s)  # there is nobody to wait for
             self.look()
 
@@ -404,7 +408,7 @@ class RaftProcess:
         checks, network = self._checks, self._network
         for message in messages:
             burn()
-            if message.kind is MessageKind.SNAPSHOT and not self.snapshots.sends(message):
+            if message.kind is SNAPSHOT and not self.snapshots.sends(message):
                 continue
             checks.sent(message, term)
             if message.kind in CONCERN_READS:
@@ -424,7 +428,7 @@ class RaftProcess:
             self.fuse.burn()
             self.note(_APPLIED, entry.term << 32 ^ entry.index)
             self._checks.applied(self.number, entry)
-            if entry.kind is not EntryKind.NORMAL:
+            if entry.kind is not NORMAL:
                 self._checks.reads.configured(self.number, self.raft.apply_change(decode_change(entry)))
                 self._deadline_s = 0.0
             elif entry.data:
@@ -444,23 +448,23 @@ class RaftProcess:
 
     def look(self) -> None:
         """The core has taken a step: whatever changed by it is checked."""
+        state = self.raft.state
+        if state == self._looked:
+            return
+        self._looked = state
         raft, checks = self.raft, self._checks
-        role, term, commit = raft.role, raft.term, raft.commit_index
-        applied, last = raft.applied_index, raft.last_index
+        role, term, commit, applied, last = state
         if role is not self._role or term != self._term:
             self._role, self._term = role, term
             self._deadline_s = 0.0
-            if role is Role.LEADER:
+            if role is LEADER:
                 self.note(_LED, term)
                 checks.led(self.number, term, self.terms)
                 checks.elected(self.number, term, raft.configuration)
-        elif commit > self._commit and role is Role.LEADER:
+        elif commit > self._commit and role is LEADER:
             checks.committed(self.number, term, commit, raft.configuration, self.terms)
         self._commit = commit
-        looked = (commit, applied, last)
-        if looked != self._looked:
-            self._looked = looked
-            checks.progressed(self.number, commit=commit, applied=applied, last=last)
+        checks.progressed(self.number, commit=commit, applied=applied, last=last)
 
     def note(self, kind: int, value: int) -> None:
         """Add to the trace."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from consensus.founding import founding
-from consensus.messages import ChangeKind, ConfChange, ConfChangeSet, Role, Transition
+from consensus.messages import LEADER, ChangeKind, ConfChange, ConfChangeSet, Transition
 from consensus.quorum import VoteResult, joint_vote_result
 from consensus.storage import open_log
 from simulations.checkers.violation import Violation
@@ -177,7 +177,12 @@ class RaftWorld:
 
     def leading(self) -> Mapping[int, Sequence[int]]:
         """Of each process that takes itself for a leader, the terms of its entries, by its own term."""
-        return {process.raft.term: process.terms for process in self._running() if process.raft.role is Role.LEADER}
+        found: dict[int, Sequence[int]] = {}
+        for member in self.members.values():
+            process = member.process
+            if process is not None and process.raft.role is LEADER:
+                found[process.raft.term] = process.terms
+        return found
 
     def failed(self, node: int) -> None:
         """Its disk failed: start it again in a moment."""
@@ -226,7 +231,7 @@ class RaftWorld:
         now_s = self.heap.now
         able = [process for process in self._running() if process.resumes_s <= now_s]
         if leading:
-            able = [process for process in able if process.raft.role is Role.LEADER]
+            able = [process for process in able if process.raft.role is LEADER]
         return rng.choice(able) if able else None
 
     def _propose(self, rate: float) -> None:
@@ -358,7 +363,7 @@ class RaftWorld:
         self._last_in_trouble = self.asked
         while self.heap.now < end_s:
             for process in self._running():
-                if process.raft.role is Role.LEADER:
+                if process.raft.role is LEADER:
                     attempt += 1
                     process.propose(b"last %d" % attempt)
                 if self.workload.reads_per_s and process.answered <= self._last_in_trouble:
@@ -384,7 +389,7 @@ class RaftWorld:
         running = {process.number: process for process in self._running()}
         for leader in running.values():
             raft = leader.raft
-            if raft.role is not Role.LEADER or raft.configuration.auto_leave or not leader.applied:
+            if raft.role is not LEADER or raft.configuration.auto_leave or not leader.applied:
                 continue
             last = leader.applied[-1]
             members = [running[node] for node in raft.configuration.members if node in running]

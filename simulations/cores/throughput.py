@@ -1,9 +1,12 @@
 """How fast worlds of cores run: `python -m simulations.cores.throughput [NODES ...]`.
 
-Prints one line for each size of a SWIM mesh at rest and in the detection of a crash, for each world of the swarm, and
-for each size what a table of so many nodes costs. Times are of the processor: what one core needs if it has nothing
-else to do. What an event is says the docstring of the package. The collector of cycles rests while events run, here as
-in any run: see `EventHeap.run_until`.
+Prints one line for each size of a SWIM mesh at rest and in the detection of a crash, for a Raft group and a mesh with
+partitions that work without faults, for each world of the swarm, and for each size what a table of so many nodes costs.
+Times are of the processor: what one core needs if it has nothing else to do. What an event is says the docstring of the
+package. The collector of cycles rests while events run, here as in any run: see `EventHeap.run_until`.
+
+The swarm's figures are smaller than those of the same cores at work: its runs are a few thousand events long, and
+worlds are made, and processes started on the disks of earlier ones, all the time.
 """
 
 import random
@@ -15,13 +18,26 @@ from dataclasses import dataclass
 from meshnode.identity import NodeId
 from meshnode.membership.messages import State
 from meshnode.placement import MemberSpec, Table, next_table
+from simulations.cores.faults import CoreFaults
+from simulations.cores.partition_world import PartitionSettings, PartitionWorkload, PartitionWorld
+from simulations.cores.raft_process import RaftSettings
+from simulations.cores.raft_world import RaftWorkload, RaftWorld
 from simulations.cores.swarm import WORLDS, sweep
 from simulations.cores.swim_world import SwimWorld, bounds_of
 
 WARM_UP_S = 1.0
 """Virtual seconds before anything is measured: the first probes of all nodes, and the caches of the cores."""
 
+ELECTION_S = 4.0
+"""Virtual seconds until a group has its leader, and partitions their primaries."""
+
 SEEDS = 100
+
+IN_ORDER = CoreFaults(ordered=True)
+"""No faults, and links that keep the order, as streams do."""
+
+RAFT_WORKLOAD = RaftWorkload(members=5, founders=5, proposals_per_s=1_000.0)
+PARTITION_WORKLOAD = PartitionWorkload(nodes=5, partitions=16, replication=3, clients=64, pause_s=0.02)
 
 PARTITIONS = 16_384
 """Of the table: the most that a mesh can have."""
@@ -79,7 +95,23 @@ def with_crash(nodes: int) -> Throughput:
     return Throughput(events, virtual_s, cpu_s)
 
 
-def _measured(world: SwimWorld, virtual_s: float) -> Throughput:
+def raft_at_work(virtual_s: float) -> Throughput:
+    """A group of five whose leader takes a thousand proposals a second."""
+    world = RaftWorld(1, faults=IN_ORDER, settings=RaftSettings(), workload=RAFT_WORKLOAD)
+    world.begin()
+    world.run_for(ELECTION_S)
+    assert world.checks.chosen, "nobody leads"
+    return _measured(world, virtual_s)
+
+
+def partitions_at_work(virtual_s: float) -> Throughput:
+    """Five nodes and 64 clients, which mostly write and pause for 20 ms after each answer."""
+    world = PartitionWorld(1, faults=IN_ORDER, settings=PartitionSettings(), workload=PARTITION_WORKLOAD)
+    world.run_for(ELECTION_S)
+    return _measured(world, virtual_s)
+
+
+def _measured(world: SwimWorld | RaftWorld | PartitionWorld, virtual_s: float) -> Throughput:
     events, began_s = world.heap.events, time.process_time()
     world.run_for(virtual_s)
     return Throughput(world.heap.events - events, virtual_s, time.process_time() - began_s)
@@ -119,6 +151,8 @@ def main(sizes: list[int]) -> None:
     for nodes in sizes:
         for name, measured in (("at rest", at_rest(nodes, max(2.0, 20_000 / nodes))), ("crash", with_crash(nodes))):
             sys.stdout.write(f"{nodes:6} SWIM nodes, {name:8} {measured}\n")
+    sys.stdout.write(f"raft at work       {raft_at_work(5.0)}\n")
+    sys.stdout.write(f"partitions at work {partitions_at_work(5.0)}\n")
     for name in WORLDS:
         seeds_per_s, seen = in_swarm(name)
         sys.stdout.write(f"swarm {name:11} {seeds_per_s:7.1f} seeds/s {seen}\n")

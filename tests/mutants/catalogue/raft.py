@@ -298,7 +298,7 @@ RAFT = (
         "A heartbeat's answer does not make the leader send again what was lost.",
         Edit(
             "consensus/replication.py",
-            "    progress.paused = False\n    if progress.match < core.log.last_index() or progress.state is ProgressState.PROBE:\n"
+            "    progress.paused = False\n    if progress.match < core.log.last_index() or progress.state is PROBE:\n"
             "        send_append(core, message.sender)\n",
             "",
         ),

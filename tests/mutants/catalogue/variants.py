@@ -26,8 +26,8 @@ VARIANTS = (
         "The commit index is written with term and vote alone: a restarted node may stand in an old configuration.",
         Edit(
             "consensus/raft.py",
-            "hard_state = core.hard_state if promised or log.committed != hard.commit else None",
-            "hard_state = core.hard_state if promised else None",
+            "is_written = not promised and log.committed == hard.commit",
+            "is_written = not promised",
         ),
     ),
     _raft(
