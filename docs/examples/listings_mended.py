@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 import shop
+import trio
 
 from meshnode import Agent, agent, handler
+
+DRAWING_S = 1.0
+"""How long the picture takes that shows the price."""
 
 
 @dataclass
@@ -16,5 +20,6 @@ class Price:
 class Listing(Agent[Price]):
     @handler
     async def set_price(self, price: int) -> None:
+        await trio.sleep(DRAWING_S)
         await shop.shop.show(self.key, price, token=self.node.fencing_token)
         self.state.value = price

@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+import trio
+
 from simulations.mesh import SimClient, World
 
 shop: Any = None
@@ -29,20 +31,28 @@ class Shop:
         self.world.check(price >= before, "price-went-back", f"key {listing!r} shows {price} after {before}")
 
 
+LISTINGS = 5
+"""Of each client."""
+
+
 async def workload(world: World) -> None:
-    """Each client raises the price of a listing of its own, step by step, and waits for the answer each time."""
+    """Each client raises the prices of listings of its own, step by step, and waits for the answers each time."""
     global shop
     outside = Shop(world)
     shop = world.outside(outside)
     agreed: Counter[str] = Counter()
 
-    async def reprice(client: SimClient) -> None:
-        listing = f"listing-{client.number}"
+    async def reprice(client: SimClient, listing: str) -> None:
         price = agreed[listing] + 1  # the same one again, when the last step ended in an error
         await client.ref("listing", listing, timeout_s=250.0).set_price(price)
         agreed[listing] = price
 
-    await world.under_faults(reprice)
+    async def step(client: SimClient) -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(LISTINGS):
+                nursery.start_soon(reprice, client, f"listing-{client.number}-{number}")
+
+    await world.under_faults(step)
     for listing, price in agreed.items():
         shown = outside.prices[listing]
         world.check(shown >= price, "price-lost", f"key {listing!r} shows {shown}, but {price} was acknowledged")

@@ -82,9 +82,12 @@ class Relay:
     @property
     def news(self) -> News:
         """What this node knows of the group."""
-        news = self._member_news()
-        if news is not None:
-            return replace(news, path=(self._node_id,))
+        return self._beside(self._member_news())
+
+    def _beside(self, told: News | None) -> News:
+        """What this node knows, given what the group tells it itself."""
+        if told is not None:
+            return replace(told, path=(self._node_id,))
         news = self._follower.news
         return replace(news, path=(*news.path, self._node_id))
 
@@ -104,12 +107,12 @@ class Relay:
                         "this node"
                     ) from self._unreadable
                 now = self._host.now()
-                if self.news.leader:
+                told = self._member_news()
+                if self._beside(told).leader:
                     self.led_at_s = now
-                is_told = self._member_news() is not None
-                self._send(self._follower.rest(now) if is_told else self._follower.seek(now))
-                self._send(self._feeder.pump(self.news, now))
-                seek_at_s = now + LOOK_S if is_told else self._follower.next_deadline
+                self._send(self._follower.rest(now) if told is not None else self._follower.seek(now))
+                self._send(self._feeder.pump(self._beside(told), now))
+                seek_at_s = now + LOOK_S if told is not None else self._follower.next_deadline
                 with self._host.deadline(min(seek_at_s, self._feeder.next_deadline)):
                     await self._work.wait()
 

@@ -62,6 +62,7 @@ class _Node:
         acknowledged: the index up to which messages of it said that the log is on its disk.
         leads: the term that it leads; 0 if it does not.
         on_disk: the last index, and the term and vote; None if nobody tells.
+        looked_at: what the last look saw, but for the log; None if something else was observed since.
     """
 
     life: int = 0
@@ -73,6 +74,7 @@ class _Node:
     acknowledged: int = 0
     leads: int = 0
     on_disk: tuple[int, HardState] | None = None
+    looked_at: tuple[object, ...] | None = None
 
 
 class RaftChecker:
@@ -118,6 +120,9 @@ class RaftChecker:
                 " what is before can't be checked"
             )
         known = self._nodes.get(status.id)
+        seen = (life, status.term, status.role, status.leader, status.commit, status.applied)
+        if known is not None and known.looked_at == seen and _is_unchanged(known.log, log):
+            return
         first = 1 if known is None or known.life != life else _first_change(known.log, log)
         entries = [*self._committed[first - 1 : begin - 1], *_entries_from(log, max(first, begin))]
         self.observe(
@@ -134,10 +139,12 @@ class RaftChecker:
                 lost=status.lost,
             )
         )
+        self._nodes[status.id].looked_at = seen
 
     def observe(self, seen: Observation) -> None:
         """Take one observation."""
         node = self._nodes.setdefault(seen.node, _Node(life=seen.life))
+        node.looked_at = None
         if seen.life != node.life:
             self._restarted(node, seen)
         self._check_progress(node, seen)
@@ -328,6 +335,12 @@ class RaftChecker:
 
     def _violation(self, invariant: str, message: str, *nodes: int) -> Violation:
         return Violation(invariant, virtual_s=self._clock(), message=f"node {nodes[0]}: {message}", nodes=nodes)
+
+
+def _is_unchanged(known: Sequence[Entry], log: LogView) -> bool:
+    """Whether a log that only loses its end and grows is what it was."""
+    last = log.last_index()
+    return len(known) == last and (not last or _is_same(known[-1], log.entries(last, last + 1)[0]))
 
 
 def _first_change(known: Sequence[Entry], log: LogView) -> int:

@@ -69,7 +69,8 @@ class ReadsChecker:
     def answered(self, node: NodeId, to: NodeId, message: Confirmed) -> None:
         """A node answers: it confirms all claims but the denied ones."""
         asked = self._asked.get((to, node), ())
-        claims = next((claims for number, claims in asked if number == message.round), ())
+        # From the last one on: it is mostly that one, or the one before.
+        claims = next((claims for number, claims in reversed(asked) if number == message.round), ())
         denied = {denial.partition for denial in message.denied}
         for claim in claims:
             if claim.partition not in denied:

@@ -3,7 +3,7 @@
 import heapq
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from meshnode import CallerError, Client, MeshError, OutcomeUnknown, TurnTimeout, Unavailable
 from meshnode.host import Host
@@ -33,6 +33,7 @@ class SimClient(Client):
         number: from 0. In the history it is as many clients as it does operations at a time: this one, and those that
             come after all of the run, at the same distances.
         rng: what this client draws; each one's is its own.
+        calls: how many calls of agents it has begun.
     """
 
     def __init__(
@@ -52,8 +53,13 @@ class SimClient(Client):
         # The lowest first, so that one thing at a time has one number; a heap.
         self._idle = [number + lane * clients for lane in range(LANES)]
         self.rng = rng
+        self.calls = 0
         self._history = history
         self._now_ns = now_ns
+
+    async def _call(self, *call: Any, **options: Any) -> Any:
+        self.calls += 1
+        return await super()._call(*call, **options)
 
     async def operation(self, op: str, key: str, value: Json, call: Awaitable[T]) -> T:
         """Await the call, and keep it in the history of the run as one operation on ``key``.

@@ -17,8 +17,8 @@ class Report:
         begun_s: when the mesh was formed: time 0 of the plan; infinity if it never was.
         virtual_s: how much time passed in the world.
         events: how many events happened.
-        operations: how many steps the clients began under faults, in most workloads a call each; ``acknowledged`` of
-            them ended without an error.
+        operations: how many calls of agents the clients made in their steps under faults; a step without any is one.
+        steps: how many steps they began; ``acknowledged`` of them ended without an error.
         fired: how often each kind of fault struck.
         nodes: a line a node, at the end.
         lines: the last things that happened.
@@ -32,6 +32,7 @@ class Report:
     virtual_s: float
     events: int
     operations: int
+    steps: int
     acknowledged: int
     fired: dict[str, int]
     nodes: tuple[str, ...]

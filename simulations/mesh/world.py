@@ -90,6 +90,7 @@ class _Run:
         self._patience = trio.CancelScope()
         self._is_loaded = False
         self._unloaded = trio.Event()
+        self._operations = 0
         self._begun_s = math.inf
         self._clients: list[SimClient] = []
         self._client_processes: list[Process] = []
@@ -137,7 +138,8 @@ class _Run:
             begun_s=self._begun_s,
             virtual_s=self._events.now,
             events=self._events.happened,
-            operations=self._world.steps,
+            operations=self._operations,
+            steps=self._world.steps,
             acknowledged=self._world.done,
             fired=dict(sorted(cluster.fired.items())),
             nodes=self._summary,
@@ -274,11 +276,14 @@ class _Run:
         pause_s = plan.clients / plan.calls_per_s
         while self._is_loaded:
             world.steps += 1
+            calls_before = client.calls
             try:
                 await step(client)
                 world.done += 1
             except* CAUSED_BY_FAULTS:
                 pass
+            finally:
+                self._operations += max(1, client.calls - calls_before)
             with trio.move_on_after(client.rng.expovariate(1.0) * pause_s):
                 await self._unloaded.wait()
 

@@ -28,7 +28,7 @@ def test_a_mesh_without_faults_answers_every_call() -> None:
     report = run(SMALL)
     assert report.violation is None
     assert report.operations > 50
-    assert report.acknowledged == report.operations
+    assert report.acknowledged == report.steps <= report.operations
     assert report.fired == {}
     assert len(report.nodes) == 3
 
