@@ -36,8 +36,7 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - swim-life-supersedes: a node claims no less than before, and a new life begins above all that was claimed.
 - swim-precedence: a belief gives way only to a stronger one of its incarnation, or to any of a higher one.
 - swim-departure: only the subject says that it leaves.
-- swim-time-to-answer: nobody suspects a member by a probe that began before it stood still itself, or before the member
-  claimed to be alive.
+- swim-time-to-answer: who suspects has waited for an answer without a pause, to a probe later than the member's claim.
 - swim-time-to-refute: nobody holds a live member dead before it has suspected it for as long as that has to refute.
 - swim-detection-bound: a crash is known to somebody within its bound.
 - swim-spread-bound: and to all within theirs.
