@@ -41,6 +41,8 @@ from consensus.writer import Writer
 
 WAITING_BYTES_MAX: Final = 64 << 20
 """Proposals of this process that are under way: as much as a leader takes on uncommitted."""
+ALONE_TIMEOUTS: Final = 10
+"""Election timeouts in which a damaged node that knows of no other voter waits for one to be heard."""
 READ_RETRY_HEARTBEATS: Final = 2
 """Heartbeats in which a read is not confirmed, and asked again: a round goes out with each, and may be lost."""
 
@@ -98,6 +100,9 @@ class RaftNode:
         self._outbox = Outbox(log.initial_state()[0], send)
         self._inbox = Inbox()
         self._messages_refused = 0
+        self._has_heard = False
+        # A log that has lost entries may have lost those that brought in other voters.
+        self._alone_until = clock.now() + ALONE_TIMEOUTS * config.election_timeout_s
         self._work = trio.Event()
         self._changed = trio.Event()
         self._leads = trio.Event()
@@ -329,7 +334,8 @@ class RaftNode:
                 self._snapshots.applied()
                 await trio.lowlevel.checkpoint()  # others have their turn
                 continue
-            self._loop_deadline = _earliest(self._raft.next_deadline, self._readers.next_question)
+            alone_until = None if self._raft.lost is None or self._has_heard else self._alone_until
+            self._loop_deadline = _earliest(self._raft.next_deadline, self._readers.next_question, alone_until)
             self._alarm.ring_by(self._loop_deadline)
             await self._work.wait()
             self._loop_deadline = None
@@ -361,6 +367,7 @@ class RaftNode:
                 if self._snapshots.offered(message):
                     return
             self._raft.receive(message, now)
+            self._has_heard = True
         except (MalformedMessage, UnknownPeer, ProposalDropped):
             self._messages_refused += 1
 
@@ -391,8 +398,12 @@ class RaftNode:
                 f"{log.damage}. It is not applied yet: start the node again, and it gets back from the others what it"
                 " has lost"
             )
-        if raft.lost is not None and raft.configuration.electorate == (raft.id,):
-            raise CorruptLog(f"{log.damage}. Node {raft.id} is the only voter, so nobody can give it back. {REMEDY}")
+        alone = raft.lost is not None and raft.configuration.electorate == (raft.id,) and not self._has_heard
+        if alone and self._clock.now() >= self._alone_until:
+            raise CorruptLog(
+                f"{log.damage}. As far as its log can be read, node {raft.id} is the only voter, and no other has been"
+                f" heard: nobody gives back what it has lost. {REMEDY}"
+            )
 
     def _ask_for_reads(self, now: float) -> None:
         request = self._readers.ask(now)

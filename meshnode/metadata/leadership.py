@@ -164,9 +164,9 @@ class Leadership:
             if self._founding is not None:
                 await self._group.propose(self._founding)
             return
-        health = self.health()
-        await self._move_partitions(self._allocator, health)
-        await self._choose_voters(status, health)
+        await self._move_partitions(self._allocator, self.health())
+        if self._group.is_leader:  # and looks anew: meanwhile nodes may have come and gone
+            await self._choose_voters(self._group.status, self.health())
         await self._let_go()
 
     async def _move_partitions(self, allocator: Allocator, health: Mapping[NodeId, Health]) -> None:

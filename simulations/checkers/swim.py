@@ -324,7 +324,9 @@ class SwimChecker:
         for view in settled:
             for other in settled:
                 held = view.members.get(other.observer)
-                truth = other.members[other.observer]
+                truth = other.members.get(other.observer)
+                if truth is None:
+                    continue  # strangers speak in its name, so nothing is judged of it
                 if held is not None and not held.is_live and truth.state is not State.LEFT:
                     raise self._violation(
                         "swim-live-stays-dead",
