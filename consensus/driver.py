@@ -334,8 +334,7 @@ class RaftNode:
                 self._snapshots.applied()
                 await trio.lowlevel.checkpoint()  # others have their turn
                 continue
-            alone_until = None if self._raft.lost is None or self._has_heard else self._alone_until
-            self._loop_deadline = _earliest(self._raft.next_deadline, self._readers.next_question, alone_until)
+            self._loop_deadline = _earliest(self._raft.next_deadline, self._readers.next_question, self._patience_ends)
             self._alarm.ring_by(self._loop_deadline)
             await self._work.wait()
             self._loop_deadline = None
@@ -398,12 +397,18 @@ class RaftNode:
                 f"{log.damage}. It is not applied yet: start the node again, and it gets back from the others what it"
                 " has lost"
             )
-        alone = raft.lost is not None and raft.configuration.electorate == (raft.id,) and not self._has_heard
-        if alone and self._clock.now() >= self._alone_until:
+        if self._patience_ends is not None and self._clock.now() >= self._patience_ends:
             raise CorruptLog(
                 f"{log.damage}. As far as its log can be read, node {raft.id} is the only voter, and no other has been"
                 f" heard: nobody gives back what it has lost. {REMEDY}"
             )
+
+    @property
+    def _patience_ends(self) -> float | None:
+        """When a damaged node gives up that knows of no other voter; None for any other."""
+        raft = self._raft
+        alone = raft.lost is not None and raft.configuration.electorate == (raft.id,) and not self._has_heard
+        return self._alone_until if alone else None
 
     def _ask_for_reads(self, now: float) -> None:
         request = self._readers.ask(now)
