@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.report import write_report
+from benchmarks.report import parse, write_report
 from kernels import Backend, Engine, Layer, Mlp, open_engine, reference
 from kernels.model import Floats
 from kernels.reference import HOST_FLOP_MAX
@@ -191,19 +191,9 @@ def missing(engine: Engine, wanted: Sequence[str]) -> list[dict[str, str]]:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.predict", description="Batched prediction, compared.")
-    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated, of: " + ", ".join(PEERS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one short round of the smaller workloads")
     parser.add_argument("--device", default="", help="part of the name of the OpenCL device or platform, or a kind")
     parser.add_argument("--cache", type=Path, help="where compiled kernels are kept; default: nowhere")
-    parser.add_argument("--json", type=Path, help="write the report to this file")
-    parsed = parser.parse_args()
-    unknown = set(filter(None, parsed.peers.split(","))) - set(PEERS)
-    if unknown:
-        parser.error(f"unknown peers {', '.join(sorted(unknown))}; known are {', '.join(PEERS)}")
-    if parsed.rounds < 1:
-        parser.error(f"--rounds must be at least 1, not {parsed.rounds}")
-    return parsed
+    return parse(parser, PEERS, quick="one short round of the smaller workloads")
 
 
 def main() -> None:

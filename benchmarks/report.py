@@ -1,5 +1,6 @@
-"""What every benchmark writes, and what it says of the machine."""
+"""What every benchmark is asked and writes, and what it says of the machine."""
 
+import argparse
 import json
 import os
 import platform
@@ -30,3 +31,23 @@ def write_report(
     """The report as JSON."""
     result = {"subject": subject, "machine": machine(), "rows": rows, "missing": missing}
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def parse(parser: argparse.ArgumentParser, peers: Sequence[str], *, quick: str) -> argparse.Namespace:
+    """The arguments that every benchmark has, beside those that `parser` knows already.
+
+    Args:
+        peers: the systems that can be compared.
+        quick: what ``--quick`` does.
+    """
+    parser.add_argument("--peers", default=",".join(peers), help="comma-separated, of: " + ", ".join(peers))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--json", type=Path, help="write the report to this file")
+    parsed = parser.parse_args()
+    unknown = set(filter(None, parsed.peers.split(","))) - set(peers)
+    if unknown:
+        parser.error(f"unknown peers {', '.join(sorted(unknown))}; known are {', '.join(peers)}")
+    if parsed.rounds < 1:
+        parser.error(f"--rounds must be at least 1, not {parsed.rounds}")
+    return parsed

@@ -5,13 +5,12 @@ import shutil
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.consensus.clusters import NODES
 from benchmarks.consensus.node import COLLECTOR
 from benchmarks.consensus.turns import PEERS_PYTHON, TURNS, Key, Workloads
-from benchmarks.report import write_report
+from benchmarks.report import parse, write_report
 from consensus import raft
 
 PEERS: Final = ("etcd", "pysyncobj")
@@ -70,17 +69,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.consensus", description="Replicated writes and linearizable reads, compared."
     )
-    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated, of: " + ", ".join(PEERS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one short round")
-    parser.add_argument("--json", type=Path, help="write the report to this file")
-    parsed = parser.parse_args()
-    unknown = set(filter(None, parsed.peers.split(","))) - set(PEERS)
-    if unknown:
-        parser.error(f"unknown peers {', '.join(sorted(unknown))}; known are {', '.join(PEERS)}")
-    if parsed.rounds < 1:
-        parser.error(f"--rounds must be at least 1, not {parsed.rounds}")
-    return parsed
+    return parse(parser, PEERS, quick="one short round")
 
 
 def main() -> None:
