@@ -349,7 +349,7 @@ class RaftNode:
             self._take_message(message, now)
         # After the messages: a node that was held up hears first that its leader is alive.
         self._raft.wake(now)
-        alone = self._raft.configuration.electorate == (self._raft.id,)
+        alone = self._is_only_voter
         if alone and self._raft.role is Role.FOLLOWER:
             # There is nobody to wait for.
             self._raft.campaign(now)
@@ -406,9 +406,12 @@ class RaftNode:
     @property
     def _patience_ends(self) -> float | None:
         """When a damaged node gives up that knows of no other voter; None for any other."""
-        raft = self._raft
-        alone = raft.lost is not None and raft.configuration.electorate == (raft.id,) and not self._has_heard
-        return self._alone_until if alone else None
+        waits = self._raft.lost is not None and not self._has_heard and self._is_only_voter
+        return self._alone_until if waits else None
+
+    @property
+    def _is_only_voter(self) -> bool:
+        return self._raft.configuration.electorate == (self._raft.id,)
 
     def _ask_for_reads(self, now: float) -> None:
         request = self._readers.ask(now)
