@@ -203,12 +203,12 @@ class Cluster:
         """The node's disk."""
         return self.machines[number].disk(DATA)
 
-    def set_disk_faults(self, number: int, faults: DiskFaults) -> None:
-        """How the node's disk fails from now on."""
-        machine = self.machines[number]
-        machine.disk(DATA).faults = faults
-        if not faults.stuck_sync_rate:
-            machine.unstick()
+    def mend(self, disk: SimDisk) -> None:
+        """The disk fails no more, whichever machine it is in by now."""
+        disk.faults = DiskFaults()
+        for machine in self.machines.values():
+            if disk in machine.disks.values():
+                machine.unstick()
 
     def exchange_disks(self, one: int, other: int) -> None:
         """The disks of two machines, on which nothing runs, are exchanged."""

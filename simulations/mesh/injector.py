@@ -40,10 +40,6 @@ class Injector:
             machine.step_s = 0.0
             if machine.skew.rate != rates.get(number, 1.0):
                 machine.run_at(rates.get(number, 1.0))
-            for disk in machine.disks.values():
-                disk.faults = DiskFaults()
-                disk.on_operation = None
-            machine.unstick()
             process = cluster.processes.get(number)
             if process is not None:
                 process.step_s = 0.0
@@ -52,6 +48,10 @@ class Injector:
             if cluster.has_copy(number):
                 cluster.kill(number)
                 cluster.put_back(number)
+            for disk in machine.disks.values():
+                disk.faults = DiskFaults()
+                disk.on_operation = None
+            machine.unstick()
             network.power_on(host_of(number))
             if process is None or number in cluster.down:
                 cluster.start(number)

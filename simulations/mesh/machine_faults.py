@@ -42,13 +42,11 @@ class _Machines:
         self._cluster = cluster
 
     def spoil(self, bad: BadDisk) -> None:
-        cluster = self._cluster
-        faults = bad.faults
+        disk, faults = self._cluster.disk(bad.node), bad.faults
         if faults.capacity_bytes is not None:  # what is left, since nobody knows how full the disk will be
-            used = cluster.disk(bad.node).used_bytes
-            faults = replace(faults, capacity_bytes=used + faults.capacity_bytes)
-        cluster.set_disk_faults(bad.node, faults)
-        self._schedule.after(bad.for_s, functools.partial(cluster.set_disk_faults, bad.node, DiskFaults()))
+            faults = replace(faults, capacity_bytes=disk.used_bytes + faults.capacity_bytes)
+        disk.faults = faults
+        self._schedule.after(bad.for_s, functools.partial(self._cluster.mend, disk))
 
     def replace_machine(self, new: NewDisk) -> None:
         cluster = self._cluster
@@ -80,6 +78,7 @@ class _Machines:
         node_id, boot = node.node_id, node.identity.boot
         cluster.kill(image.other)
         copy = cluster.disk(image.other).fork(f"copy for n{image.node}", seed=cluster.plan.seed)
+        copy.faults = DiskFaults()
         schedule.after(COPY_S, functools.partial(self._start, image.other))
 
         def use() -> None:

@@ -87,6 +87,9 @@ class _Processes:
 
         def count(operation: str, _path: str) -> None:
             nonlocal left
+            if cluster.disk(kill.node) is not disk:  # it was put into another machine meanwhile
+                disk.on_operation = None
+                return
             left -= 1
             if left < 0 and (operation == Operation.SYNC or not kill.power):  # then there is something to lose
                 disk.on_operation = None
@@ -98,7 +101,8 @@ class _Processes:
                 raise Killed
 
         def restart() -> None:
-            disk.on_operation = None
+            if disk.on_operation is count:
+                disk.on_operation = None
             if kill.node in cluster.down:
                 self._start(kill.node)
 

@@ -147,6 +147,14 @@ def test_exchanged_disks_lose_nothing() -> None:
     assert "boot 3" in report.nodes[1]
 
 
+@pytest.mark.parametrize("power", [True, False], ids=["machine", "process"])
+def test_no_machine_ends_by_a_disk_that_it_has_no_more(power: bool) -> None:
+    kill = DiskKill(0, 40, 1.4, 3.0, power=power)
+    report = suffer(Faults(mixups=(Mixup(0, 1, 1.0, 0.5),), disk_kills=(kill,)), nodes=4)
+    assert report.fired["kill at disk to come"] == 1
+    assert all("boot 3," in line for line in report.nodes[:2])
+
+
 @pytest.mark.parametrize("other", [1, 2], ids=["its-own", "another"])
 def test_an_old_copy_of_a_disk_is_refused_and_nothing_is_lost(other: int) -> None:
     report = suffer(Faults(old_images=(OldImage(1, other, 0.5, 3.0, 5.0),)), nodes=4, duration_s=9.0)
