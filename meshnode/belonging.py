@@ -7,7 +7,7 @@ import trio
 
 from meshnode.control import Join
 from meshnode.errors import GroupRecovered, MeshError, OldCopy, Unavailable
-from meshnode.identity import NodeId, Start, node_id_text
+from meshnode.identity import NodeId, node_id_text
 from meshnode.joining import join_mesh
 from meshnode.log import get_logger
 from meshnode.metadata.commands import Leaving
@@ -88,7 +88,7 @@ class Belonging:
 
     def _is_superseded(self) -> bool:
         node = self._node
-        return Start(node.identity.boot, node.nonce).is_over(node.metadata.start_of(node.node_id))
+        return node.identity.start.is_over(node.metadata.start_of(node.node_id))
 
     async def _ask_back_in(self) -> None:
         """For a node that was let go while it was down nothing is proposed: it has to be let in as if it were new.

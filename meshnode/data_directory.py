@@ -8,7 +8,7 @@ from consensus.errors import StorageError
 from consensus.records import REMEDY, RecordScan, frame
 from meshnode import wire
 from meshnode.errors import DataDirectoryError
-from meshnode.identity import Boot, MeshId, NodeId, node_id_text
+from meshnode.identity import STARTS_KEPT, Boot, MeshId, NodeId, Start, node_id_text
 from meshnode.metadata.config import VOTERS_DEFAULT
 
 PATH = "identity"
@@ -35,6 +35,7 @@ class Identity:
 
     Attributes:
         generation: of the Raft group whose log this node has; see `meshnode.recovery`.
+        nonces: of the last starts, that of this one last.
         partitions, replication, voters: of the mesh that this node founded; without meaning on every other node.
     """
 
@@ -46,6 +47,12 @@ class Identity:
     replication: int = 0
     voters: int = VOTERS_DEFAULT
     generation: int = 0
+    nonces: tuple[int, ...] = ()
+
+    @property
+    def start(self) -> Start:
+        """This life of the node."""
+        return Start(self.boot, self.nonces[-1], self.nonces[:-1])
 
     @property
     def raft_directory(self) -> str:
@@ -58,8 +65,12 @@ class Identity:
         return self.mesh_id + self.node_id.to_bytes(8, "big")
 
 
-def load_identity(disk: Disk, fresh_id: NodeId) -> Identity:
+def load_identity(disk: Disk, fresh_id: NodeId, nonce: int) -> Identity:
     """The identity of this start: read, or drawn in an empty directory; ``boot`` is raised and on disk.
+
+    Args:
+        fresh_id: for the node, where the directory is empty.
+        nonce: a random number for this start.
 
     Raises:
         DataDirectoryError: the file is damaged, or missing beside a node's data; or a mesh refused this directory once.
@@ -68,7 +79,7 @@ def load_identity(disk: Disk, fresh_id: NodeId) -> Identity:
     if not disk.exists(PATH):
         if disk.exists(RAFT_PATH) or disk.exists("journal"):
             raise DataDirectoryError(f"the data directory has a node's data but no {PATH}. {REMEDY}")
-        identity = Identity(fresh_id, Boot(1), Standing.BORN, MeshId(b""))
+        identity = Identity(fresh_id, Boot(1), Standing.BORN, MeshId(b""), nonces=(nonce,))
     else:
         kept = read_identity(disk)
         if kept.standing is Standing.SUPERSEDED:
@@ -76,7 +87,7 @@ def load_identity(disk: Disk, fresh_id: NodeId) -> Identity:
                 f"the data directory is an old copy: node {node_id_text(kept.node_id)} has gone on elsewhere. Start "
                 "with an empty one"
             )
-        identity = replace(kept, boot=Boot(kept.boot + 1))
+        identity = replace(kept, boot=Boot(kept.boot + 1), nonces=(*kept.nonces, nonce)[-STARTS_KEPT:])
     save_identity(disk, identity)
     return identity
 

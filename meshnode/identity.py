@@ -12,16 +12,30 @@ Boot = NewType("Boot", int)
 """How often a node has started on its data directory: 1, 2, …"""
 
 
+STARTS_KEPT = 16
+"""Starts that a data directory remembers: more than a copy of it gets before it hears that it is one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One life of a node. Those of two copies of one data directory may have the same boot, but not the same nonce."""
+    """One life of a node.
+
+    Attributes:
+        boot: which one of its data directory. A copy of the directory counts on by itself.
+        nonce: drawn at random, so that no life of a copy has the same.
+        before: the nonces of the lives before this one on the directory, the last one last, as far as it remembers.
+    """
 
     boot: Boot
     nonce: int
+    before: tuple[int, ...] = ()
 
     def is_over(self, registered: "Start") -> bool:
-        """Whether the mesh has registered another life that is not an earlier one."""
-        return self != registered and self.boot <= registered.boot
+        """Whether the life that the mesh has registered is neither this one nor known to have been before it."""
+        ago = self.boot - registered.boot
+        if ago <= 0:
+            return (self.boot, self.nonce) != (registered.boot, registered.nonce)
+        return ago <= len(self.before) and self.before[-ago] != registered.nonce
 
 
 PartitionId = NewType("PartitionId", int)

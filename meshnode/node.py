@@ -71,7 +71,6 @@ class Node(Access):
 
     node_id: NodeId
     identity: Identity
-    nonce: int
     address: Address
     links: Links
     metadata: Metadata
@@ -137,10 +136,10 @@ class Node(Access):
         structlog.contextvars.bind_contextvars(node=self.config.name)
         host, config = self.host, self.config
         async with host.disk(config.data) as disk:
-            identity = await self._on_disk(load_identity, disk, NodeId(host.fresh_id(63)))
+            fresh_id, nonce = NodeId(host.fresh_id(63)), host.fresh_id(63)
+            identity = await self._on_disk(load_identity, disk, fresh_id, nonce)
             listener, bound = await host.listen(config.bind)
             self.node_id = identity.node_id
-            self.nonce = host.fresh_id(63)
             advertised = config.advertise or bound
             self.address = Address(advertised.host, advertised.port or bound.port)
             try:
@@ -173,7 +172,7 @@ class Node(Access):
 
     def _open_links(self, identity: Identity) -> None:
         role = Role.NODE if identity.mesh_id else Role.GUEST
-        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, role, self.config.name, nonce=self.nonce)
+        hello = self._hello(identity, role)
         self.metadata = Metadata(
             on_row=self._row_changed, on_node=self._node_changed, on_coordination=lambda: replica.changed()
         )
@@ -241,9 +240,28 @@ class Node(Access):
         return self._register(self.identity)
 
     def _register(self, identity: Identity) -> Register:
-        config = self.config
+        config, start = self.config, identity.start
         return Register(
-            identity.node_id, identity.boot, config.name, self.address, config.weight, config.zone, self.nonce
+            identity.node_id,
+            start.boot,
+            config.name,
+            self.address,
+            config.weight,
+            config.zone,
+            start.nonce,
+            start.before,
+        )
+
+    def _hello(self, identity: Identity, role: Role) -> Hello:
+        start = identity.start
+        return Hello(
+            identity.mesh_id,
+            identity.node_id,
+            start.boot,
+            role,
+            self.config.name,
+            nonce=start.nonce,
+            before=start.before,
         )
 
     async def _open_rooms(self, disk: Disk, bound: Address, seeds: tuple[Address, ...]) -> None:
@@ -296,8 +314,7 @@ class Node(Access):
         )
         at = Address(bound.host, bound.port)
         self.membership = Membership(host, config.swim, me, mesh_id=identity.mesh_id, bind=at, seeds=seeds)
-        hello = Hello(identity.mesh_id, identity.node_id, identity.boot, Role.NODE, config.name, nonce=self.nonce)
-        self.links.introduce_as(hello, self._address_of)
+        self.links.introduce_as(self._hello(identity, Role.NODE), self._address_of)
         founding = None
         if identity.partitions:  # the founder may have ended before its first command was committed
             founding = Found(identity.mesh_id, identity.partitions, identity.replication, identity.voters)
@@ -355,8 +372,8 @@ class Node(Access):
     def _node_changed(self, node_id: NodeId, record: NodeRecord | None) -> None:
         self.directory.node_changed()
         if node_id == self.node_id:
-            mine = (self.identity.boot, self.nonce)
-            if record is not None and (record.boot, record.nonce) == mine and not self._has_duties:
+            mine = self.identity.start
+            if record is not None and (record.boot, record.nonce) == (mine.boot, mine.nonce) and not self._has_duties:
                 # Partition duties begin once this start is registered (rule 2), and before any row that names it.
                 self._has_duties = True
                 self.links.on(Channel.PARTITIONS, self.partitions.receive)

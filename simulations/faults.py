@@ -193,6 +193,7 @@ class OldImage:
         node: whose machine it is.
         other: whose disk was copied.
         taken_at_s: when that was.
+        again_s: so long after its start the copy is started once more.
     """
 
     node: int
@@ -200,6 +201,7 @@ class OldImage:
     taken_at_s: float
     at_s: float
     for_s: float
+    again_s: float = FOREVER
 
 
 # ---- clocks

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from meshnode import wire
 from meshnode.errors import OldCopy
-from meshnode.identity import NODE_ID_MAX, Boot, MeshId, NodeId, Start, check_text, node_id_text
+from meshnode.identity import NODE_ID_MAX, STARTS_KEPT, Boot, MeshId, NodeId, Start, check_text, node_id_text
 
 
 class Role(enum.Enum):
@@ -25,7 +25,7 @@ class Hello:
         node_id: a guest draws one too, so that answers find their way.
         boot: 0 for a guest.
         dial: the dialling side's count of its dials, so that both ends know the newer of two connections.
-        nonce: drawn at this start of a node: a copy of its data directory starts with another one.
+        nonce, before: see `meshnode.identity.Start`.
     """
 
     mesh_id: MeshId
@@ -35,18 +35,21 @@ class Hello:
     name: str
     dial: int = 0
     nonce: int = 0
+    before: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.node_id <= NODE_ID_MAX:
             raise ValueError(f"node id {self.node_id} is outside 1 … 2**63 − 1")
         if len(self.mesh_id) not in (0, 16):
             raise ValueError(f"a mesh id has 16 bytes, not {len(self.mesh_id)}")
+        if len(self.before) > STARTS_KEPT:
+            raise ValueError(f"{len(self.before)} starts before this one: at most {STARTS_KEPT} are kept")
         check_text("name", self.name)
 
     @property
     def start(self) -> Start:
         """Which life of the node this is."""
-        return Start(self.boot, self.nonce)
+        return Start(self.boot, self.nonce, self.before)
 
 
 @wire.message(0x02)

@@ -4,7 +4,19 @@ import enum
 from dataclasses import dataclass
 
 from meshnode import wire
-from meshnode.identity import NODE_ID_MAX, Address, Boot, Epoch, MeshId, NodeId, PartitionId, check_address, check_text
+from meshnode.identity import (
+    NODE_ID_MAX,
+    STARTS_KEPT,
+    Address,
+    Boot,
+    Epoch,
+    MeshId,
+    NodeId,
+    PartitionId,
+    Start,
+    check_address,
+    check_text,
+)
 from meshnode.metadata.config import VOTERS_DEFAULT
 from meshnode.metadata.rows import Phase
 
@@ -29,7 +41,10 @@ class Found:
 @wire.message(0x41)
 @dataclass(frozen=True, slots=True)
 class Register:
-    """A node has started. ``boot`` must exceed the one registered (rule 2); it is registered if the nonce is there."""
+    """A node has started. ``boot`` must exceed the one registered (rule 2), on the same data directory: see `Start`.
+
+    It is registered if the nonce is there.
+    """
 
     node_id: NodeId
     boot: Boot
@@ -38,7 +53,12 @@ class Register:
     weight: int = 1
     zone: str = ""
     nonce: int = 0
-    """Drawn at each start: two processes with copies of one data directory have the same boot, but not this."""
+    before: tuple[int, ...] = ()
+
+    @property
+    def start(self) -> Start:
+        """Which life of the node this is."""
+        return Start(self.boot, self.nonce, self.before)
 
     def problem(self) -> str:
         """Why it can't be carried out at all; empty where it can. It goes into everyone's placement and tables."""
@@ -46,6 +66,8 @@ class Register:
             return f"node id {self.node_id} is outside 1 … 2**63 − 1"
         if self.boot < 1:
             return f"boot {self.boot} is below 1"
+        if len(self.before) > STARTS_KEPT:
+            return f"{len(self.before)} starts before this one: at most {STARTS_KEPT} are kept"
         if not 1 <= self.weight <= WEIGHT_MAX:
             return f"weight {self.weight} is outside 1 … {WEIGHT_MAX}"
         if not self.name:

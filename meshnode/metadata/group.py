@@ -345,12 +345,13 @@ class MetadataGroup:
                 await self._raft.status_changed()
 
     async def register(self, command: Register) -> None:
-        """Make this start of the node known; returns when the metadata has it, or another one of this boot or later.
+        """Make this start of the node known; returns when the metadata has it, or it is over.
 
         Raises:
             OperatorError: it can't be registered.
         """
-        while self.metadata.boot_of(self._node_id) < command.boot:
+        start = command.start
+        while (known := self.metadata.start_of(self._node_id)).boot < start.boot and not start.is_over(known):
             try:
                 outcome = await self.propose(command)
             except Unavailable as error:

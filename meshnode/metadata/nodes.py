@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from meshnode.identity import Address, Boot, MeshId, NodeId
+from meshnode.identity import Address, Boot, MeshId, NodeId, Start
 from meshnode.metadata.config import VOTERS_DEFAULT
 
 
@@ -18,6 +18,11 @@ class NodeRecord:
     zone: str
     nonce: int = 0
     is_leaving: bool = False
+
+    @property
+    def start(self) -> Start:
+        """Which life of the node this is."""
+        return Start(self.boot, self.nonce)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class Metadata:
     def start_of(self, node_id: NodeId) -> Start:
         """The latest start of a node that is registered; one of boot 0 if none is."""
         record = self.nodes.get(node_id)
-        return Start(Boot(0), 0) if record is None else Start(record.boot, record.nonce)
+        return Start(Boot(0), 0) if record is None else record.start
 
     def stamp(self, index: int) -> int:
         """A log index with the recovery generation above it (rule 13): it grows also where a log is recovered."""
@@ -165,7 +165,7 @@ class Metadata:
         if command.problem():
             return Outcome.INVALID
         known = self.nodes.get(command.node_id)
-        if known is not None and command.boot <= known.boot:
+        if known is not None and (command.boot <= known.boot or command.start.is_over(known.start)):
             return Outcome.STALE
         # A node that is started again means to stay: what it began before, as to leave, it begins anew.
         return self._set_node(

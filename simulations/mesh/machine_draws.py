@@ -1,6 +1,6 @@
 """Draws what happens to disks and clocks."""
 
-from simulations.cores.faults import ClockRate, Crash
+from simulations.cores.faults import FOREVER, ClockRate, Crash
 from simulations.disk import DiskFaults
 from simulations.faults import BadDevice, BadDisk, Drift, Mixup, NewDisk, OldImage, Outside, WallJump
 from simulations.mesh.drawing import Draw, Drawing
@@ -94,7 +94,9 @@ def _old_images(draw: Drawing) -> dict[str, object]:
     node, other = pair if rng.random() < 0.5 else (pair[0], pair[0])
     taken_at_s = round(rng.uniform(0.0, 0.4 * draw.duration_s), 3)
     at_s = round(rng.uniform(taken_at_s + 0.1 * draw.duration_s, 0.7 * draw.duration_s), 3)
-    return {"old_images": (OldImage(node, other, taken_at_s, at_s, draw.span(at_s, 15.0)),)}
+    for_s = draw.span(at_s, 15.0)
+    again_s = round(0.3 * rng.random() ** 2, 3) if rng.random() < 0.5 else FOREVER
+    return {"old_images": (OldImage(node, other, taken_at_s, at_s, for_s, again_s),)}
 
 
 def _clocks(draw: Drawing) -> dict[str, object]:

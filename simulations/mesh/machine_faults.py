@@ -94,6 +94,14 @@ class _Machines:
         cluster.put_copy(node, copy)
         self._start(node)
 
+        def start_again() -> None:
+            if cluster.has_copy(node):
+                cluster.kill(node)
+                self._start(node)
+
+        if image.again_s < image.for_s:
+            self._schedule.after(image.again_s, start_again)
+
         def put_right() -> None:
             if cluster.has_copy(node):
                 cluster.kill(node)

@@ -178,6 +178,18 @@ async def test_of_two_copies_of_a_node_the_one_that_is_registered_is_linked_and_
         assert await copy.links.connect(one.address) == one.hello
 
 
+async def test_a_copy_of_a_node_is_told_also_when_it_has_been_started_more_often() -> None:
+    async with network() as net:
+        one, two = await net.start(1), await net.start(2)
+        net.nonces[NodeId(2)] = 77
+        net.boots[NodeId(2)] = Boot(3)
+        two.links.introduce_as(replace(two.hello, boot=Boot(4), before=(5, 6, 78)), net.addresses.get)
+        with pytest.raises(LinkRefused, match=r"start 4 of .* is over, since another start 3 is registered"):
+            await two.links.connect(one.address)
+        two.links.introduce_as(replace(two.hello, boot=Boot(4), before=(5, 6, 77)), net.addresses.get)
+        assert await two.links.connect(one.address) == one.hello
+
+
 @pytest.mark.parametrize("seed", range(25))
 async def test_garbage_on_the_port_is_survived(seed: int) -> None:
     rng = random.Random(seed)

@@ -112,9 +112,19 @@ def test_a_start_is_registered_only_if_it_is_newer_than_the_last() -> None:
     assert log.metadata.nodes[A] == NodeRecord(A, Boot(5), "new", moved, 3, "elsewhere")
 
 
+def test_a_later_start_of_a_copy_is_not_registered() -> None:
+    log = Log()
+    assert log.append(replace(register(A, 2), nonce=72, before=(71,))) is Outcome.DONE
+    assert log.append(replace(register(A, 3), nonce=93, before=(71, 92))) is Outcome.STALE, "of another second start"
+    assert log.append(replace(register(A, 4), nonce=74, before=(71, 72, 73))) is Outcome.DONE
+    forgotten = replace(register(A, 9), nonce=79, before=(75, 76, 77, 78))
+    assert log.append(forgotten) is Outcome.DONE, "a directory does not remember all its starts"
+
+
 @pytest.mark.parametrize(
     "command",
     [
+        replace(register(A), before=(1,) * 17),
         register(NodeId(0)),
         register(NodeId(-1)),
         register(NodeId(NODE_ID_MAX + 1)),

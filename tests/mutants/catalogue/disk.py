@@ -166,7 +166,7 @@ DISK = (
     Mutant(
         name="identity-boot-not-raised",
         wrong="A restarted node takes the boot number of its earlier life (rule 2).",
-        edits=(Edit(_IDENTITY, "replace(kept, boot=Boot(kept.boot + 1))", "replace(kept, boot=kept.boot)"),),
+        edits=(Edit(_IDENTITY, "replace(kept, boot=Boot(kept.boot + 1), ", "replace(kept, boot=kept.boot, "),),
         invariants=("swim-*", "partitions-*", "liveness*", "linearizability"),
         is_easy=True,
     ),

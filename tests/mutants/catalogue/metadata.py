@@ -96,7 +96,7 @@ METADATA = (
         "A registration is taken although its process is not newer than the one that is registered (rule 2).",
         Edit(
             _STATE,
-            "if known is not None and command.boot <= known.boot:",
+            "if known is not None and (command.boot <= known.boot or command.start.is_over(known.start)):",
             "if known is not None and command.boot < known.boot - 1:",
         ),
         worlds=(),

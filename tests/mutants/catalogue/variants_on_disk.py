@@ -129,13 +129,22 @@ VARIANTS_ON_DISK = (
         "A process takes up duties when its boot number is registered, by whomever.",
         Edit(
             "meshnode/node.py",
-            "(record.boot, record.nonce) == mine and not self._has_duties:",
-            "record.boot == mine[0] and not self._has_duties:",
+            "(record.boot, record.nonce) == (mine.boot, mine.nonce) and not self._has_duties:",
+            "record.boot == mine.boot and not self._has_duties:",
         ),
         Edit(
             "meshnode/identity.py",
-            "return self != registered and self.boot <= registered.boot",
+            "return (self.boot, self.nonce) != (registered.boot, registered.nonce)",
             "return self.boot < registered.boot",
+        ),
+    ),
+    _identity(
+        "a-copys-later-start-goes-on",
+        "The start of a copy is taken for one of the node once its boot is higher than the one registered.",
+        Edit(
+            "meshnode/identity.py",
+            "return ago <= len(self.before) and self.before[-ago] != registered.nonce",
+            "return False",
         ),
     ),
     _identity(
@@ -143,7 +152,8 @@ VARIANTS_ON_DISK = (
         "A process takes part in partitions before its start is registered (rule 2).",
         Edit(
             "meshnode/node.py",
-            "            if record is not None and (record.boot, record.nonce) == mine and not self._has_duties:\n",
+            "            if record is not None and (record.boot, record.nonce) == (mine.boot, mine.nonce) "
+            "and not self._has_duties:\n",
             "            if record is not None and not self._has_duties:\n",
         ),
     ),

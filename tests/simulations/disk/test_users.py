@@ -19,7 +19,7 @@ from meshnode import errors
 from meshnode.data_directory import load_identity
 from meshnode.errors import DataDirectoryError
 from meshnode.host import Host
-from meshnode.identity import Boot, Epoch, NodeId, PartitionId
+from meshnode.identity import STARTS_KEPT, Boot, Epoch, NodeId, PartitionId
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.journal import Journal
 from meshnode.partitions.messages import Entry as JournalEntry
@@ -90,10 +90,16 @@ def test_an_identity_is_never_lost_and_no_boot_number_comes_twice(seed: int, cra
     disk = SimDisk("disk", seed=seed)
     boots: list[Boot] = []
     known: list[NodeId] = []
+    nonces: dict[Boot, int] = {}
 
     def live() -> None:
         while True:
-            identity = load_identity(disk, NodeId(100 + len(boots)))
+            identity = load_identity(disk, NodeId(100 + len(boots)), 1000 + len(boots))
+            remembered = identity.start.before
+            for boot, nonce in nonces.items():
+                ago = identity.boot - boot
+                assert (remembered[-ago] == nonce) if ago <= len(remembered) else ago > STARTS_KEPT - 1
+            nonces[identity.boot] = 1000 + len(boots)
             boots.append(identity.boot)
             known.append(identity.node_id)
 
@@ -119,7 +125,7 @@ def test_without_a_sound_identity_the_only_way_on_is_an_empty_directory(content:
     if content is not None:
         disk.open("identity", create=True).append(content)
     with pytest.raises(DataDirectoryError, match=f"{problem}.* with an empty"):
-        load_identity(disk, NodeId(1))
+        load_identity(disk, NodeId(1), 7)
 
 
 # ---- Raft log
