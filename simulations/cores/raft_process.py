@@ -429,6 +429,7 @@ class RaftProcess:
             self.note(_APPLIED, entry.term << 32 ^ entry.index)
             self._checks.applied(self.number, entry)
             if entry.kind is not NORMAL:
+                self._checks.reads.changes(self.number, self.raft.term, self.clock.now_s())
                 self._checks.reads.configured(self.number, self.raft.apply_change(decode_change(entry)))
                 self._deadline_s = 0.0
             elif entry.data:

@@ -4,6 +4,7 @@
 same moment. Here it is judged whether that could have been.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ class _Leadership:
         sent_s: when its rounds left, by its own clock.
         answered: the last round that each member has answered.
         asked: of reads by member and number, the last round before they came, and when that was by its clock.
+        alone_s: until when, by its clock, it was the only one to be asked, and so confirmed its term by itself.
         has_lease: whether it never asked anybody to take over.
     """
 
@@ -34,6 +36,7 @@ class _Leadership:
     last: int = 0
     answered: dict[int, int] = field(default_factory=dict)
     asked: dict[tuple[int, int], list[tuple[int, float]]] = field(default_factory=dict)
+    alone_s: float = -math.inf
     has_lease: bool = True
 
 
@@ -55,6 +58,15 @@ class ReadChecks:
     def configured(self, node: int, configuration: Configuration) -> None:
         """Another configuration is in force there."""
         self._configurations[node] = [*self._configurations.get(node, ())[1 - CONFIGURATIONS_KEPT :], configuration]
+
+    def changes(self, node: int, term: int, now_s: float) -> None:
+        """A change of the configuration is about to be applied there.
+
+        Whoever elects another leader after it has heard from this one since, or else the change would not be agreed on:
+        so a lease from before it is as good as ever.
+        """
+        if self._is_alone(self._configurations[node][-1], node):
+            self._of(node, term).alone_s = now_s
 
     def sent(self, message: Message, now_s: float) -> None:
         """A message leaves.
@@ -107,10 +119,15 @@ class ReadChecks:
             sent_s = leadership.sent_s.get(confirmed)
             if sent_s is not None and leadership.has_lease and asked_s - sent_s < self._lease_s:
                 return
+            if leadership.has_lease and asked_s - leadership.alone_s < self._lease_s:
+                return
             # Alone, it need not ask anybody.
-            if any(one.electorate == (leader,) for one in self._configurations.get(leader, ())):
+            if any(self._is_alone(one, leader) for one in self._configurations.get(leader, ())):
                 return
         self._broken(f"answers read {request} of {member} in term {term}, with round {confirmed} confirmed", leader)
+
+    def _is_alone(self, configuration: Configuration, leader: int) -> bool:
+        return configuration.electorate == (leader,)
 
     def _confirmed(self, leadership: _Leadership, leader: int, configuration: Configuration) -> int:
         """The last round that a majority, of each half, has answered."""

@@ -1,5 +1,6 @@
 """Each invariant of Raft is noticed where it is broken, and not where it holds."""
 
+import contextlib
 from collections.abc import Iterable
 
 import pytest
@@ -377,6 +378,16 @@ class TestReads:
             made.reads.answered(1, 1, ReadState(5, 1))
             made.reads.sent(Message(MessageKind.TIMEOUT_NOW, to=2, sender=1, term=1), 1.5)
         with broken("raft-read-confirmed"):
+            made.reads.answered(1, 1, ReadState(5, 1))
+
+    @pytest.mark.parametrize(("asked_s", "is_within"), [(2.5, True), (2.7, False)])
+    def test_who_was_alone_has_a_lease_for_a_while(self, asked_s: float, is_within: bool) -> None:
+        made = self.made(lease_s=0.6)
+        for configuration in (Configuration(voters=(1,)), *[VOTERS] * 3):
+            made.reads.changes(1, 1, 2.0)
+            made.reads.configured(1, configuration)
+        made.reads.asked(1, 1, 1, 5, asked_s)
+        with contextlib.nullcontext() if is_within else broken("raft-read-confirmed"):
             made.reads.answered(1, 1, ReadState(5, 1))
 
     def test_who_is_alone_asks_nobody_and_who_follows_has_asked_its_leader(self) -> None:
