@@ -70,21 +70,34 @@ class Belonging:
 
     async def _stay_registered(self) -> None:
         node = self._node
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._ask_back_in)
-            await node.group.register(node.registration)
-            nursery.cancel_scope.cancel()
-        if not self._is_superseded():
+        while not self._is_superseded():
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._leave_when_forgotten)
-                while not self._is_superseded():
-                    await node.directory.next_change()
+                nursery.start_soon(self._ask_back_in)
+                await node.group.register(node.registration)
                 nursery.cancel_scope.cancel()
+            await self._until_registered_no_more()
         raise OldCopy(
             f"this is start {node.identity.boot} of node {node_id_text(node.node_id)}, but the mesh has seen another "
             f"start {node.metadata.boot_of(node.node_id)}: the data directory {node.config.data} is an old copy, or "
             "another process runs on a copy of it. Start with an empty one"
         )
+
+    async def _until_registered_no_more(self) -> None:
+        """Wait until another start is registered, or the group was made anew without this one, and leave if forgotten.
+
+        A group that is made anew may have lost that this start was registered: that is no reason to leave.
+        """
+        node = self._node
+        generation = node.metadata.generation
+        while not self._is_superseded() and node.metadata.boot_of(node.node_id) == node.identity.boot:
+            generation = node.metadata.generation
+            await node.directory.next_change()
+        if node.node_id not in node.metadata.nodes and node.metadata.generation == generation:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._leave)
+                while not self._is_superseded():
+                    await node.directory.next_change()
+                nursery.cancel_scope.cancel()
 
     def _is_superseded(self) -> bool:
         node = self._node
@@ -121,13 +134,10 @@ class Belonging:
 
     # ---- leaving
 
-    async def _leave_when_forgotten(self) -> None:
+    async def _leave(self) -> None:
         """Whoever asked for it may not wait any more: the node leaves once it is let go."""
-        node = self._node
-        while node.node_id in node.metadata.nodes:
-            await node.directory.next_change()
         await self._until_not_needed()
-        node.membership.leave()
+        self._node.membership.leave()
         self._log.info("left the mesh")
         self.left.set()
 

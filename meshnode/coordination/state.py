@@ -102,6 +102,18 @@ class Coordination:
         """
         self._end(stamp, [one for one in self.sessions if one.node_id == node_id and one.boot < boot])
 
+    def recovered(self, stamp: int) -> None:
+        """The Raft group was made anew, and may have lost what was agreed on last, renewals among it: all claims and
+        sessions last their TTL anew, and who watches keys is told to list them anew, since some may be as they were.
+        """
+        for claim in self.queues:
+            claim.deadline_ms = self._deadline(claim.ttl_ms)
+        for session in self.sessions:
+            session.deadline_ms = self._deadline(bounds.SESSION_TTL_MS)
+        self.store.recovered(stamp)
+        self.version = stamp
+        self.on_change()
+
     # ---- commands
 
     def _carry_out(self, stamp: int, command: Command) -> Reply:

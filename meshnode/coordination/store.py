@@ -1,8 +1,8 @@
 """The replicated configuration: keys, what they were changed to of late, and transactions.
 
-A revision is the stamp of the command that made a change; all changes of one command have the same one. Changes are
-kept for those who watch, up to a bound; `compacted` is the revision of the last one that is not kept any more, so who
-has seen all up to there, or more, misses nothing.
+A revision is the stamp of the command that made a change, or with which the Raft group was made anew; all changes of
+one command have the same one. Changes are kept for those who watch, up to a bound; `compacted` is the revision of the
+last one that is not kept any more, so who has seen all up to there, or more, misses nothing.
 """
 
 import bisect
@@ -122,6 +122,12 @@ class Store:
             self._set(key, written)
         self._keep(stamp, changes)
         return Transacted(succeeded, self.revision, tuple(found))
+
+    def recovered(self, stamp: int) -> None:
+        """Changes may be undone that somebody has seen: whoever has seen any up to here begins anew."""
+        self.history = []
+        self._history_changes = self._history_bytes = 0
+        self.revision = self.compacted = stamp
 
     def deadlines(self) -> list[int]:
         """Of the keys that have one."""

@@ -3,7 +3,7 @@
 A core without I/O. It only proposes: each change compares with the row that it was made for, so a leader with an old
 view does no harm. Four cares, in this order:
 
-1. A primary that failed, restarted or is stuck: name a living replica, at once.
+1. A primary that failed, restarted or is stuck, or was named in an older generation: name a living replica, at once.
 2. A takeover that stalls: name another living replica; wait twice as long each time. One that lacks a majority of the
    new replicas while the old ones have theirs: begin again with the old ones. One that can't succeed is left alone.
 3. A partition that never was active, and has nobody who could make it so: give it to members that are alive.
@@ -21,7 +21,7 @@ from meshnode.metadata.commands import RowChange, Step
 from meshnode.metadata.config import AllocatorConfig
 from meshnode.metadata.nodes import NodeRecord
 from meshnode.metadata.rows import Phase, Row
-from meshnode.metadata.state import Metadata
+from meshnode.metadata.state import GENERATION_SHIFT, Metadata
 from meshnode.placement import MemberSpec, Reason, Table, moves, next_table, successors
 
 STALL_MAX_S = 60.0
@@ -159,13 +159,14 @@ class Allocator:
         vacancies: dict[PartitionId, _Vacancy] = {}
         is_served = True
         for partition, row in rows.items():
-            is_orphan = (row.primary, row.boot) not in processes
+            is_old = self._is_old(row)
+            is_orphan = is_old or (row.primary, row.boot) not in processes
             if row.phase is Phase.ACTIVE and not is_orphan:
                 self._stalls.pop(partition, None)
                 continue
             is_served = False
             left = health.get(row.primary) is Health.LEFT
-            reason = Reason.NODE_LEFT if left else Reason.NODE_FAILED
+            reason = Reason.GROUP_ANEW if is_old else Reason.NODE_LEFT if left else Reason.NODE_FAILED
             vacancy = self._vacancy(row, live, processes, reason)
             if vacancy is None:
                 self._stalls.pop(partition, None)  # whoever takes over can't be blamed; it gets all its time after this
@@ -191,10 +192,15 @@ class Allocator:
                 return None
             replicas = row.base
         # A process that stalls is passed over, unless it is the set that it lacked. A new process of its node is not.
-        stalled = row.primary if (row.primary, row.boot) in processes and replicas == row.replicas else _GONE
+        is_stalled = (row.primary, row.boot) in processes and replicas == row.replicas and not self._is_old(row)
+        stalled = row.primary if is_stalled else _GONE
         heirs = tuple(member for member in replicas if member in live and member != stalled)
         staying = tuple(heir for heir in heirs if not live[heir].is_leaving)
         return _Vacancy(replicas, staying or heirs, reason)
+
+    def _is_old(self, row: Row) -> bool:
+        """Whether the row is of an older generation. Later ones of it may be lost, in which its primary was deposed."""
+        return row.epoch < self._metadata.generation << GENERATION_SHIFT
 
     def _has_stalled(self, partition: PartitionId, row: Row, now: float) -> bool:
         stall = self._stalls.get(partition)

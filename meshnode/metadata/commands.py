@@ -100,7 +100,10 @@ class Forget:
 @wire.message(0x46)
 @dataclass(frozen=True, slots=True)
 class Recover:
-    """The Raft group lost its quorum and was made anew from one node's log (rule 13): these nodes are lost for good."""
+    """The Raft group was made anew, from one node's log or from a snapshot (rule 13): these nodes are lost for good.
+
+    What was agreed on after that log or snapshot is lost. All rows of an older generation have to begin anew.
+    """
 
     generation: int
     lost: tuple[NodeId, ...]

@@ -11,10 +11,11 @@ from consensus import codec
 from consensus.config import LogConfig, RaftConfig
 from consensus.disk import Disk
 from consensus.driver import RaftNode
+from consensus.environment import Image
 from consensus.errors import CorruptLog, ForeignLog, LostLog, MalformedMessage, ProposalDropped, StorageError
 from consensus.errors import OutcomeUnknown as ProposalUnknown
 from consensus.founding import founding
-from consensus.messages import ConfChange, Configuration, Message, MessageKind, Packet, Role
+from consensus.messages import ConfChange, Configuration, Message, MessageKind, Packet, Role, Snapshot
 from consensus.status import Status
 from consensus.storage import DurableLog, open_log
 from meshnode import wire
@@ -178,13 +179,22 @@ class MetadataGroup:
         generation = message.term >> GENERATION_SHIFT
         if generation == self.generation or not message.term:
             return True
-        if generation < max(self.generation, self.metadata.generation):
+        newest = max(self.generation, self.metadata.generation)
+        if generation < newest:
+            self._tell_generation(NodeId(message.sender), newest)
             return False
         self.generation = generation
         if self._raft.status().term:
             self.recovered.set()  # only a log that has nothing yet can be of any group
             return False
         return True
+
+    def _tell_generation(self, node: NodeId, generation: int) -> None:
+        """Tell a node of an older group that it is over. Nobody else may: the new one need not know of that node."""
+        message = Message(
+            MessageKind.HEARTBEAT_RESPONSE, to=node, sender=self._node_id, term=generation << GENERATION_SHIFT
+        )
+        self._links.send(node, Channel.RAFT, RaftBytes(codec.encode(message)))
 
     def link_ended(self, peer: NodeId) -> None:
         """Messages to the peer were lost."""
@@ -325,6 +335,17 @@ class MetadataGroup:
             await self._raft.read_index(timeout_s=PROPOSAL_TIMEOUT_S)
         except ProposalDropped as error:
             raise Unavailable(f"the Raft group did not confirm what the metadata is: {error}") from error
+
+    def freeze(self) -> tuple[Snapshot, Image]:
+        """All of the metadata as it is here: what it is, and what gives out its image, in another thread.
+
+        Returns:
+            A snapshot of the position up to which everything is applied, the present term and the configuration as far
+            as this node knows it; and the image, as `consensus.image.write_image` takes it.
+        """
+        self._history.advance(self.member_status.applied)
+        status = self.status
+        return Snapshot(self._history.position, status.term, status.configuration), self._history.freeze()
 
     async def change_configuration(self, change: ConfChange) -> None:
         """Change who votes and who follows; on the leader.

@@ -35,8 +35,8 @@ class Outcome(enum.Enum):
 class Metadata:
     """Applies committed commands. Nothing here depends on anything but their order.
 
-    ``on_row`` and ``on_node`` are told of each change, with the new value (None for a forgotten node);
-    ``on_coordination`` that locks or the configuration have changed.
+    ``on_row`` and ``on_node`` are told of each change, with the new value (None for a forgotten node), ``on_node`` of
+    every node where the group was made anew; ``on_coordination`` that locks or the configuration have changed.
 
     Attributes:
         coordination: locks and the replicated configuration.
@@ -52,7 +52,7 @@ class Metadata:
         self.founding: Founding | None = None
         self.generation = 0
         self.version = 0
-        """The log index of the last command that changed anything."""
+        """The stamp of the last command that changed anything."""
         self.nodes: dict[NodeId, NodeRecord] = {}
         self.rows: dict[PartitionId, Row] = {}
         self.coordination = Coordination(on_coordination)
@@ -84,7 +84,8 @@ class Metadata:
 
     def _become(self, state: MetadataState) -> None:
         gone = [node_id for node_id in self.nodes if node_id not in state.nodes]
-        nodes = [record for node_id, record in state.nodes.items() if self.nodes.get(node_id) != record]
+        is_new = self.generation != state.generation
+        nodes = [record for node_id, record in state.nodes.items() if is_new or self.nodes.get(node_id) != record]
         rows = [(partition, row) for partition, row in state.rows.items() if self.rows.get(partition) != row]
         self.founding, self.generation, self.version = state.founding, state.generation, state.version
         self.nodes, self.rows = state.nodes, state.rows
@@ -125,7 +126,7 @@ class Metadata:
             return self.coordination.apply(self.stamp(index), command)
         outcome = self._carry_out(index, command)
         if outcome is Outcome.DONE:
-            self.version = index
+            self.version = self.stamp(index)
             if isinstance(command, Register):
                 self.coordination.node_started(self.stamp(index), command.node_id, command.boot)
         self.coordination.passed(self.stamp(index))
@@ -142,7 +143,7 @@ class Metadata:
             case Forget():
                 return self._forget(command.node_id)
             case Recover():
-                return self._recover(command)
+                return self._recover(index, command)
             case ChangeRows():
                 outcomes = [self._change_row(change) for change in command.changes]
                 return Outcome.DONE if Outcome.DONE in outcomes or not outcomes else outcomes[0]
@@ -197,13 +198,13 @@ class Metadata:
         self._on_node(node_id, None)
         return Outcome.DONE
 
-    def _recover(self, command: Recover) -> Outcome:
-        if command.generation != self.generation + 1:
+    def _recover(self, index: int, command: Recover) -> Outcome:
+        if command.generation <= self.generation:
             return Outcome.STALE
         self.generation = command.generation
-        for node_id in command.lost:
-            if node_id in self.nodes:
-                self._set_node(replace(self.nodes[node_id], is_leaving=True))
+        self.coordination.recovered(self.stamp(index))
+        for node_id, record in list(self.nodes.items()):  # all, since each may have been more than it is now
+            self._set_node(replace(record, is_leaving=record.is_leaving or node_id in command.lost))
         return Outcome.DONE
 
     def _set_node(self, record: NodeRecord) -> Outcome:

@@ -26,6 +26,7 @@ class Reason(Enum):
     NODE_FAILED = "node failed"
     NODE_JOINED = "node joined"
     REBALANCE = "rebalance"
+    GROUP_ANEW = "group made anew"
 
     @property
     def text(self) -> str:
@@ -41,6 +42,8 @@ class Reason(Enum):
                 return "a node joined and takes its share"
             case Reason.REBALANCE:
                 return "the load has to be evened or spread over zones"
+            case Reason.GROUP_ANEW:
+                return "the Raft group was made anew, and later changes may be lost"
             case _:
                 assert_never(self)
 

@@ -14,7 +14,7 @@ from meshnode.metadata.allocator import Allocator, Health, Move, Plan
 from meshnode.metadata.commands import ChangeRows, Command, Forget, Found, Leaving, Register, RowChange, Step
 from meshnode.metadata.config import AllocatorConfig
 from meshnode.metadata.rows import Phase, Row
-from meshnode.metadata.state import Metadata, Outcome
+from meshnode.metadata.state import GENERATION_SHIFT, Metadata, Outcome
 from meshnode.placement import MemberSpec, Table, next_table
 
 LOOK_INTERVAL_S = 0.25
@@ -292,7 +292,8 @@ class Mesh:
         is_undone = row.phase is Phase.SEALING and replicas == set(row.base)
         assert replicas == held or is_undone, "a set was changed without its primary"
         is_same_process = (change.primary, change.boot) == (row.primary, row.boot)
-        assert not is_same_process or replicas != held, "the same process again, for nothing"
+        is_old = row.epoch < self.metadata.generation << GENERATION_SHIFT
+        assert not is_same_process or replicas != held or is_old, "the same process again, for nothing"
 
     def _check_move(self, move: Move, health: dict[NodeId, Health]) -> None:
         self._check_primary(move, health)
