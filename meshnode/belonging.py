@@ -70,12 +70,14 @@ class Belonging:
 
     async def _stay_registered(self) -> None:
         node = self._node
+        patience_s = REGISTRATION_PATIENCE_S
         while not self._is_superseded():
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._ask_back_in)
+                nursery.start_soon(self._ask_back_in, patience_s)
                 await node.group.register(node.registration)
                 nursery.cancel_scope.cancel()
             await self._until_registered_no_more()
+            patience_s = 0.0  # what this node knows by then is no old news
         raise OldCopy(
             f"this is start {node.identity.boot} of node {node_id_text(node.node_id)}, but the mesh has seen another "
             f"start {node.metadata.boot_of(node.node_id)}: the data directory {node.config.data} is an old copy, or "
@@ -103,14 +105,15 @@ class Belonging:
         node = self._node
         return node.identity.start.is_over(node.metadata.start_of(node.node_id))
 
-    async def _ask_back_in(self) -> None:
-        """For a node that was let go while it was down nothing is proposed: it has to be let in as if it were new.
+    async def _ask_back_in(self, patience_s: float) -> None:
+        """For a node that is not registered nothing is proposed, as for one that was let go while it was down: it has
+        to be let in as if it were new.
 
         Raises:
             OperatorError: the mesh never will, as when another node has its name by now.
         """
         node = self._node
-        await node.host.sleep_until(node.host.now() + REGISTRATION_PATIENCE_S)
+        await node.host.sleep_until(node.host.now() + patience_s)
         known = [node.membership.members[member].address for member in node.others()]
         seeds = (*node.config.join, *known)
         await join_mesh(node.host, node.links, node.reception.joined, Join(0, node.registration), seeds)

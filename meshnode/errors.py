@@ -142,6 +142,12 @@ class DataDirectoryError(OperatorError):
     """The data directory is locked, not writable, damaged, or of another mesh. It was not changed."""
 
 
+class DamagedSnapshot(OperatorError):
+    """The file of a snapshot is damaged, or none that this version can read. Nothing was changed."""
+
+    code = "damaged_snapshot"
+
+
 class OldCopy(DataDirectoryError):
     """The mesh has seen more of this node than its data directory has: it is marked, and never used again."""
 

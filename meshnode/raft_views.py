@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from consensus.codec import encode_snapshot
 from consensus.quorum import majority
 from meshnode.errors import InvalidArgument, NotFound, Unavailable
 from meshnode.identity import NodeId, node_id_text
@@ -184,6 +185,19 @@ async def raft_remove(node: "Node", arguments: Any) -> Any:
     )
 
 
+async def raft_snapshot(node: "Node", arguments: Any) -> Any:
+    """Begin to hand out all that is agreed on, from any node; then, part by part, what that is."""
+    exports = node.reception.exports
+    match arguments:
+        case {"stream": int(stream), "offset": int(offset)}:
+            part = await exports.part(stream, offset)
+            return {"data": part.data, "checksum": part.checksum, "is_last": part.is_last}
+        case _:
+            await node.group.read()
+            snapshot, image = node.group.freeze()
+            return {"stream": exports.begin(image), "snapshot": encode_snapshot(snapshot)}
+
+
 def _resolve(node: "Node", text: str) -> NodeId:
     """A registered node, by its name or id."""
     records = node.metadata.nodes.values()
@@ -197,5 +211,5 @@ def _resolve(node: "Node", text: str) -> NodeId:
 
 
 RAFT_VIEWS: dict[str, Callable[["Node", Any], Awaitable[Any]]] = {
-    view.__name__: view for view in (raft_status, doctor, raft_transfer, raft_remove)
+    view.__name__: view for view in (raft_status, doctor, raft_transfer, raft_remove, raft_snapshot)
 }

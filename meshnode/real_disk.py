@@ -52,37 +52,11 @@ class RealFile:
             self._fd = -1
 
 
-class RealDisk:
-    """The directory ``root``, made if absent and locked until `close`.
-
-    Raises:
-        DataDirectoryError: it is locked by another process, not a directory, or not writable.
-    """
+class PlainDisk:
+    """The directory ``root`` as it is, not locked: for files that are no node's. Paths may also be absolute."""
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
-        try:
-            os.makedirs(self.root, mode=0o700, exist_ok=True)
-            self._lock = os.open(self._path(LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._unusable(error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.access(self.root, os.W_OK | os.X_OK):  # the lock may be left from when it was writable
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        except BlockingIOError as error:
-            self.close()
-            raise DataDirectoryError(
-                f"data directory {self.root} is locked by a running node: stop it, or give another one with --data"
-            ) from error
-        except OSError as error:
-            self.close()
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: OSError) -> DataDirectoryError:
-        return DataDirectoryError(
-            f"can't use data directory {self.root}: {error.strerror}. Give a writable directory with --data"
-        )
 
     def _path(self, path: str) -> str:
         return os.path.join(self.root, path)
@@ -112,6 +86,39 @@ class RealDisk:
         finally:
             os.close(fd)
 
+
+class RealDisk(PlainDisk):
+    """The directory ``root``, made if absent and locked until `close`.
+
+    Raises:
+        DataDirectoryError: it is locked by another process, not a directory, or not writable.
+    """
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        try:
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            self._lock = os.open(self._path(LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.access(self.root, os.W_OK | os.X_OK):  # the lock may be left from when it was writable
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except BlockingIOError as error:
+            self.close()
+            raise DataDirectoryError(
+                f"data directory {self.root} is locked by a running node: stop it, or give another one with --data"
+            ) from error
+        except OSError as error:
+            self.close()
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> DataDirectoryError:
+        return DataDirectoryError(
+            f"can't use data directory {self.root}: {error.strerror}. Give a writable directory with --data"
+        )
+
     def close(self) -> None:
         """Unlock. Files that are still open stay usable, which only a node that is going down may do."""
         if self._lock >= 0:
@@ -119,17 +126,11 @@ class RealDisk:
             self._lock = -1
 
 
-class ReadOnlyDisk:
+class ReadOnlyDisk(PlainDisk):
     """The directory ``root`` as it is, to be looked at. It is not locked, so a node may be running on it.
 
     Whatever would change it raises OSError (EROFS).
     """
-
-    def __init__(self, root: str) -> None:
-        self.root = os.path.abspath(root)
-
-    def _path(self, path: str) -> str:
-        return os.path.join(self.root, path)
 
     def _refuse(self, path: str) -> NoReturn:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), self._path(path))
@@ -138,12 +139,6 @@ class ReadOnlyDisk:
         if create:
             self._refuse(path)
         return RealFile(self._path(path), create=False, read_only=True)
-
-    def exists(self, path: str) -> bool:
-        return os.path.exists(self._path(path))
-
-    def list(self, directory: str) -> list[str]:
-        return sorted(os.listdir(self._path(directory)))
 
     def rename(self, old: str, _new: str) -> None:
         self._refuse(old)

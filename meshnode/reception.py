@@ -10,6 +10,7 @@ from meshnode import wire
 from meshnode.agents.messages import Answer
 from meshnode.control import Alive, AskRoutes, Join, Joined, Query, Routes, View
 from meshnode.errors import MeshError, Overloaded, Unavailable
+from meshnode.export import Exports
 from meshnode.identity import NodeId, PartitionId
 from meshnode.links import Channel, Requests
 from meshnode.membership.seeds import SEEDS_MAX
@@ -27,11 +28,16 @@ RECEIVED_MAX = 1024
 
 
 class Reception:
-    """Answers the channel CONTROL."""
+    """Answers the channel CONTROL.
+
+    Attributes:
+        exports: snapshots that are being taken at this node.
+    """
 
     def __init__(self, node: "Node") -> None:
         self.joined: Requests[Joined] = Requests(node.links, Channel.CONTROL)
         self.views: Requests[View] = Requests(node.links, Channel.CONTROL)
+        self.exports = Exports(node.host)
         self._node = node
         self._nursery: trio.Nursery | None = None
         self._received = 0

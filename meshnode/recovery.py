@@ -9,7 +9,7 @@ The old log stays where it is. The new one is begun in a directory of its own an
 that a crash in the middle leaves everything as it was.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from consensus.disk import Disk
@@ -59,15 +59,7 @@ class Survey:
 
     def resolve(self, text: str) -> NodeId:
         """A node by its name or id. Raises NotFound, or InvalidArgument where several have that name."""
-        known = {**{voter: node_id_text(voter) for voter in self.voters}, **self.names}
-        found = [node_id for node_id, name in known.items() if text in (name, node_id_text(node_id))]
-        if not found:
-            names = ", ".join(sorted(known.values()))
-            raise NotFound(f"the log knows no node {text!r:.80}: choose from {names}")
-        if len(found) > 1:
-            ids = ", ".join(map(node_id_text, found))
-            raise InvalidArgument(f"several nodes are named {text!r:.80}: give an id, one of {ids}")
-        return found[0]
+        return resolve({**{voter: node_id_text(voter) for voter in self.voters}, **self.names}, text)
 
     def given_up(self, survivors: Collection[NodeId]) -> tuple[NodeId, ...]:
         """The voters that are neither this node nor among the survivors.
@@ -83,6 +75,18 @@ class Survey:
                 "others removed, by meshnode raft remove NODE"
             )
         return tuple(voter for voter in self.voters if voter not in present)
+
+
+def resolve(names: Mapping[NodeId, str], text: str) -> NodeId:
+    """A node by its name or id. Raises NotFound, or InvalidArgument where several have that name."""
+    found = [node_id for node_id, name in names.items() if text in (name, node_id_text(node_id))]
+    if not found:
+        known = ", ".join(sorted(names.values()))
+        raise NotFound(f"no node {text!r:.80} is known here: choose from {known}")
+    if len(found) > 1:
+        ids = ", ".join(map(node_id_text, found))
+        raise InvalidArgument(f"several nodes are named {text!r:.80}: give an id, one of {ids}")
+    return found[0]
 
 
 def survey(disk: Disk) -> Survey:
@@ -151,7 +155,7 @@ def _replay(log: DurableLog) -> tuple[Metadata, Configuration]:
 
 def _last_entries(found: Survey, identity: Identity, given_up: Collection[NodeId]) -> Iterator[Entry]:
     """What leaves this node as the only member, one change at a time, and raises the generation."""
-    me, term, index = identity.node_id, (identity.generation << GENERATION_SHIFT) + 1, found.last
+    me, term, index = identity.node_id, first_term(identity.generation), found.last
     configuration = found.configuration
     changes: list[ConfChange | ConfChangeSet] = []
     if configuration.is_joint:
@@ -164,17 +168,33 @@ def _last_entries(found: Survey, identity: Identity, given_up: Collection[NodeId
         index += 1
         kind, data = encode_change(change)
         yield Entry(term, index, kind, data)
-    command = wire.encode(Recover(identity.generation, tuple(sorted(given_up))))
-    envelope = Envelope(proposer=me, incarnation=0, sequence=0, term=term)
-    yield Entry(term, index + 1, EntryKind.NORMAL, wrap(envelope, command))
+    yield raising_entry(index + 1, identity, given_up)
+
+
+def first_term(generation: int) -> int:
+    """Of the Raft group in a generation."""
+    return (generation << GENERATION_SHIFT) + 1
+
+
+def raising_entry(index: int, identity: Identity, lost: Collection[NodeId]) -> Entry:
+    """What raises the generation to that of the identity, and lets nodes go that are lost for good."""
+    term = first_term(identity.generation)
+    command = wire.encode(Recover(identity.generation, tuple(sorted(lost))))
+    envelope = Envelope(proposer=identity.node_id, incarnation=0, sequence=0, term=term)
+    return Entry(term, index, EntryKind.NORMAL, wrap(envelope, command))
+
+
+def clear(disk: Disk, directory: str) -> None:
+    """Make an empty directory, in place of what an attempt before this one has left there."""
+    if disk.exists(directory):
+        for name in disk.list(directory):
+            disk.remove(f"{directory}/{name}")
+    disk.make_directory(directory)
 
 
 def _copy(disk: Disk, old: str, new: str) -> None:
-    """Copy the files of a directory, in place of what an attempt before this one has left there."""
-    if disk.exists(new):
-        for name in disk.list(new):
-            disk.remove(f"{new}/{name}")
-    disk.make_directory(new)
+    """Copy the files of a directory."""
+    clear(disk, new)
     for name in disk.list(old):
         source, target = disk.open(f"{old}/{name}", create=False), disk.open(f"{new}/{name}", create=True)
         try:

@@ -10,6 +10,7 @@ import trio
 from consensus.verification import LogReport, verify
 from meshnode.cli.ask import Asked, TextType, asks
 from meshnode.cli.outcome import ERROR, reported, run, show
+from meshnode.cli.snapshots import raft_restore, raft_snapshot, show_snapshot
 from meshnode.data_directory import PATH, read_identity
 from meshnode.errors import DataDirectoryError
 from meshnode.host import RealHost
@@ -24,6 +25,10 @@ REMOVE_TIMEOUT_S = 130.0
 @click.group()
 def raft() -> None:
     """The Raft group."""
+
+
+raft.add_command(raft_snapshot)
+raft.add_command(raft_restore)
 
 
 @raft.command("status")
@@ -135,15 +140,19 @@ def _confirm(found: Survey, survivors: list[NodeId], given_up: tuple[NodeId, ...
 
 
 @raft.command("verify")
-@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False))
+@click.argument("path", metavar="DIR|FILE", type=click.Path(exists=True))
 @click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout.")
-def raft_verify(directory: str, as_json: bool) -> None:
-    """Read the whole Raft log of the data directory DIR, and say what it has and what is damaged. Nothing is changed.
+def raft_verify(path: str, as_json: bool) -> None:
+    """Read the whole Raft log of the data directory DIR, or all of the snapshot FILE, and say what it has and what is
+    damaged. Nothing is changed.
 
-    A node may be running on it: then the last file may end within a record. Exit code 1 if anything is damaged.
+    A node may be running on DIR: then the last file may end within a record. Exit code 1 if anything is damaged.
     """
+    if not Path(path).is_dir():
+        show_snapshot(path, as_json=as_json)
+        return
     with reported():
-        disk = ReadOnlyDisk(directory)
+        disk = ReadOnlyDisk(path)
         place = read_identity(disk).raft_directory if disk.exists(PATH) else ""
         report = verify(disk, place)
     show(verified(report), lambda: verified_text(report), as_json=as_json)
