@@ -58,11 +58,7 @@ def read_snapshot(disk: Disk, path: str) -> SnapshotFile:
         snapshot = describe_image(file, path)
         metadata = Metadata()
         history = History(metadata)
-        pieces = read_image(file, path, snapshot)
-        put_in_place = history.restore(pieces)
-        for _ in pieces:  # the end is checked also if the metadata end before it
-            pass
-        put_in_place()
+        history.restore(read_image(file, path, snapshot))()
         size = file.size()
     except CorruptSnapshot as error:
         raise DamagedSnapshot(f"{error}. {_REMEDY}") from error

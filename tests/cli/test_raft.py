@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tests.cli.command import meshnode
 from tests.process.cluster import Cluster
+from tests.process.ports import ReservedPort
 
 
 def _at(mesh: Cluster) -> tuple[object, ...]:
@@ -44,3 +45,73 @@ def test_recover_wants_the_data_directory_of_a_node_that_is_down(mesh: Cluster, 
     message = meshnode("raft", "recover", "--data", tmp_path).message(1)
     assert message == f"{tmp_path} is no data directory of a node: it has no file identity"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_snapshot_is_taken_at_any_node_and_can_be_looked_at(mesh: Cluster, tmp_path: Path) -> None:
+    status = meshnode("raft", "status", "--json", *_at(mesh)).json
+    for node in mesh.nodes:
+        file = tmp_path / f"{node.name}.snapshot"
+        taken = meshnode("raft", "snapshot", file, "--node", node.address, "--json").json
+        assert (taken["file"], taken["bytes"], taken["generation"]) == (str(file), file.stat().st_size, 0)
+        assert (taken["nodes"], taken["voters"]) == (["n0", "n1"], status["voters"])
+        assert (taken["partitions"], taken["term"]) == (mesh.partitions, status["term"])
+        assert taken["index"] >= status["applied"]
+        del taken["file"]
+        assert meshnode("raft", "verify", file, "--json").json == {**taken, "sound": True}
+    text = meshnode("raft", "verify", file)
+    assert (text.code, text.out.splitlines()[-1]) == (0, "sound")
+    assert text.out.startswith(f"mesh {taken['mesh']}: index {taken['index']} of term {taken['term']}, generation 0\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["n0.snapshot", "n1.snapshot"]
+
+
+def test_a_snapshot_replaces_a_file_only_if_it_is_to(mesh: Cluster, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"mine")
+    message = meshnode("raft", "snapshot", file, *_at(mesh)).message(1)
+    assert message == f"{file} is there already: choose another name, or give --overwrite to replace it"
+    assert file.read_bytes() == b"mine"
+    assert meshnode("raft", "snapshot", file, "--overwrite", *_at(mesh)).out.startswith(f"{file}: mesh ")
+    assert meshnode("raft", "verify", file).code == 0
+
+
+def test_a_snapshot_that_cant_be_taken_leaves_nothing(mesh: Cluster, tmp_path: Path) -> None:
+    port = ReservedPort()
+    outcome = meshnode("raft", "snapshot", tmp_path / "file", "--node", f"127.0.0.1:{port.number}")
+    port.release()
+    assert "can't be reached" in outcome.message(6)
+    assert "No such file or directory" in meshnode("raft", "snapshot", tmp_path / "no" / "file", *_at(mesh)).message(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_snapshot_is_refused_with_the_place_and_the_way_out(mesh: Cluster, tmp_path: Path) -> None:
+    file, data = tmp_path / "file", tmp_path / "data"
+    meshnode("raft", "snapshot", file, *_at(mesh))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+    message = meshnode("raft", "verify", file).message(1)
+    assert message.startswith(f"{file} is damaged at byte ")
+    assert "does not match its checksum. Take another copy of it, or an earlier one" in message
+    assert meshnode("raft", "restore", file, data).message(1) == message
+    assert not data.exists()
+
+
+def test_restore_wants_a_directory_that_no_node_uses(mesh: Cluster, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    meshnode("raft", "snapshot", file, *_at(mesh))
+    message = meshnode("raft", "restore", file, mesh.nodes[1].data, "--discard-newer").message(1)
+    assert "locked by a running node" in message
+    message = meshnode("raft", "restore", file, tmp_path / "data", "--alone", "--lost", "n1").message(1)
+    assert message == "--alone says that all other nodes are lost: leave out --lost"
+    assert "no node 'n7' is known here: choose from n0, n1" in meshnode(
+        "raft", "restore", file, tmp_path / "data", "--lost", "n7"
+    ).message(5)
+    assert "generation 0: choose one above 0" in meshnode(
+        "raft", "restore", file, tmp_path / "data", "--generation", "0"
+    ).message(1)
+    done = meshnode("raft", "restore", file, tmp_path / "data", "--lost", "n1", "--json")
+    assert done.code == 0
+    assert (done.json["generation"], len(done.json["lost"]), done.json["emptied"]) == (1, 1, [])
+    assert "NOT IN IT: the state of agents" in done.err
+    assert "partitions wait for the copies of n0;" in done.err
+    assert meshnode("raft", "verify", tmp_path / "data", "--json").json["sound"]

@@ -129,3 +129,30 @@ async def test_voters_whom_the_snapshot_does_not_know_hear_that_their_group_is_o
             await until(lambda: running.is_over)  # noqa: B023
         assert a.group.is_leader
         nursery.cancel_scope.cancel()
+
+
+async def test_agents_keep_what_their_nodes_have_though_the_metadata_go_back(tmp_path: Path) -> None:
+    async with mesh_of(tmp_path, "a", "b", "c") as mesh, trio.open_nursery() as nursery:
+        nodes = {name: mesh.node(name) for name in "abc"}
+        keys = {name: mesh.key_at(name) for name in "abc"}
+        await nodes["a"].ref(Counter, keys["b"]).add(1)
+        taken = await snapshot_of(nodes["a"], tmp_path / "file")
+        epochs = [row.epoch for row in taken.metadata.rows.values()]
+        for key in keys.values():
+            await nodes["a"].ref(Counter, key).add(2)
+        for name in "abc":
+            await mesh.stop(name)
+        await restore_to(nodes["a"].config.data, tmp_path / "file")
+        a = await mesh.start("a")
+        seeds = [a.address]
+        for name in "bc":  # they end when they are taken in, and come back with their logs set aside
+            ending = Ending(Node(config_of(name, tmp_path, join=seeds), agents=[Counter]))
+            await nursery.start(ending.run)
+            await ending.stopped.wait()
+            await until(lambda: ending.is_over)  # noqa: B023
+            await mesh.start(name, join=seeds)
+        await mesh.balanced("a", "b", "c")
+        totals = {name: await a.ref(Counter, key).total() for name, key in keys.items()}
+        assert totals == {"a": 2, "b": 3, "c": 2}
+        assert min(row.epoch for row in a.metadata.rows.values()) > 1 << 40 > max(epochs)
+        nursery.cancel_scope.cancel()
