@@ -189,7 +189,8 @@ def _losses(restored: Restored, found: dict[str, Any], snapshot: SnapshotFile) -
     yield "NOT IN IT: the state of agents, which the nodes have in their own data directories"
     if others:
         kept = ", ".join(sorted(snapshot.metadata.nodes[one].name for one in others))
-        yield f"partitions wait for the copies of {kept}; turns that only copies made since have are lost"
+        yield f"partitions wait for the copies of {kept}"
+    yield "LOST: of partitions that have moved since the snapshot, what only nodes have that got their copies later"
     for what, partitions in (
         ("have no copy left, and begin empty", restored.emptied),
         ("have fewer copies left than a majority, and go on from those", restored.thinned),

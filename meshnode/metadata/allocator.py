@@ -160,7 +160,7 @@ class Allocator:
         is_served = True
         for partition, row in rows.items():
             is_old = self._is_old(row)
-            is_orphan = is_old or (row.primary, row.boot) not in processes
+            is_orphan = (row.primary, row.boot) not in processes or is_old
             if row.phase is Phase.ACTIVE and not is_orphan:
                 self._stalls.pop(partition, None)
                 continue
