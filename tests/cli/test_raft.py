@@ -113,5 +113,5 @@ def test_restore_wants_a_directory_that_no_node_uses(mesh: Cluster, tmp_path: Pa
     assert done.code == 0
     assert (done.json["generation"], len(done.json["lost"]), done.json["emptied"]) == (1, 1, [])
     assert "NOT IN IT: the state of agents" in done.err
-    assert "partitions wait for the copies of n0;" in done.err
+    assert "partitions wait for the copies of n0\n" in done.err
     assert meshnode("raft", "verify", tmp_path / "data", "--json").json["sound"]

@@ -50,7 +50,7 @@ def restore(
 
 def started(disk: MemoryDisk | SimDisk) -> tuple[Identity, Metadata, Configuration]:
     """What a node has that starts there."""
-    identity = load_identity(disk, NodeId(1))
+    identity = load_identity(disk, NodeId(1), nonce=5)
     metadata, configuration, _log = read_log(disk, identity)
     return identity, metadata, configuration
 
@@ -190,7 +190,7 @@ def test_an_old_copy_or_a_directory_without_identity_is_left_alone(snapshot: Sna
 
 def test_a_node_that_belongs_to_no_mesh_yet_is_taken(snapshot: SnapshotFile) -> None:
     disk = MemoryDisk()
-    load_identity(disk, D)
+    load_identity(disk, D, nonce=4)
     restore(disk, snapshot)
     identity, _, configuration = started(disk)
     assert (identity.node_id, identity.standing, configuration.voters) == (D, Standing.MEMBER, (D,))
