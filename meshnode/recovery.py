@@ -104,7 +104,7 @@ def survey(disk: Disk) -> Survey:
     try:
         if log.lost() is not None:
             raise DataDirectoryError(f"{log.damage}. The log has lost entries: take another voter's directory")
-        metadata, configuration = _replay(log)
+        metadata, configuration = replay(log)
         state, _ = log.initial_state()
         last = log.last_index()
         term = log.term(last) or 0
@@ -139,7 +139,7 @@ def recover(disk: Disk, found: Survey, given_up: Collection[NodeId]) -> Identity
     return identity
 
 
-def _replay(log: DurableLog) -> tuple[Metadata, Configuration]:
+def replay(log: DurableLog) -> tuple[Metadata, Configuration]:
     """What all that the log has comes to."""
     metadata, snapshot = Metadata(), log.snapshot()
     configuration = snapshot.configuration

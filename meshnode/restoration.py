@@ -5,10 +5,13 @@ and what it has of partitions. As with `meshnode.recovery`, the new log is begun
 `identity` names it, so that a crash in the middle leaves everything as it was; and the others, when they hear of the
 new group, set their own logs aside.
 
-The metadata go back in time. Nothing that was handed out since may be handed out again, so the new group is of a later
-generation than any before it, which stands above the index in fencing tokens, session ids and revisions, and above the
-number in epochs and terms (rule 13); and its log begins `INDEX_JUMP` behind the last index that is known, for what goes
-by the index alone. Only who restores knows whether there has been a later generation than snapshot and directory know.
+The metadata go back in time. Nodes and rows of partitions do not, where the directory's own log can be read and has
+later ones: they say where things are, and the agents' state is where the last rows say.
+
+Nothing that was handed out since may be handed out again. So the new group is of a later generation than any before it,
+which stands above the index in fencing tokens, session ids and revisions, and above the number in epochs and terms
+(rule 13); and its log begins `INDEX_JUMP` behind the last index that is known, for what goes by the index alone. Only
+who restores knows whether there has been a later generation than snapshot and directory know.
 """
 
 from collections.abc import Collection, Iterable
@@ -27,7 +30,7 @@ from meshnode.metadata.group import open_raft_log
 from meshnode.metadata.history import History
 from meshnode.metadata.rows import Row
 from meshnode.metadata.state import GENERATION_SHIFT, Metadata
-from meshnode.recovery import clear, first_term, raising_entry, resolve
+from meshnode.recovery import clear, first_term, raising_entry, replay, resolve
 from meshnode.snapshot_file import SnapshotFile
 
 INDEX_JUMP: Final = 2**30
@@ -46,12 +49,14 @@ class Present:
         generation: the latest that the directory knows.
         last: where its own log ends; 0 without one.
         damage: why it can't be told what its log has; empty if it can.
+        is_newer: whether its log has more than the snapshot, nodes and rows included.
     """
 
     identity: Identity
     generation: int = 0
     last: int = 0
     damage: str = ""
+    is_newer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,9 @@ class Restored:
 
 
 def look(disk: Disk, snapshot: SnapshotFile, fresh_id: NodeId) -> Present:
-    """What a directory has that the snapshot is to be restored to. Nothing is changed.
+    """What a directory has that the snapshot is to be restored to. Nothing there is changed.
+
+    The metadata of the snapshot get the nodes and rows of the directory's own log, where that has later ones.
 
     Raises:
         WrongMesh: its node belongs to another mesh.
@@ -95,17 +102,26 @@ def look(disk: Disk, snapshot: SnapshotFile, fresh_id: NodeId) -> Present:
             f"the data directory is of mesh {identity.mesh_id.hex()}, and the snapshot of mesh {mesh_id.hex()}: give "
             "an empty directory"
         )
-    return _with_log(disk, identity)
+    return _with_log(disk, identity, snapshot)
 
 
-def _with_log(disk: Disk, identity: Identity) -> Present:
+def _with_log(disk: Disk, identity: Identity, snapshot: SnapshotFile) -> Present:
     if not disk.exists(identity.raft_directory):
         return Present(identity, identity.generation)
     report = verify(disk, identity.raft_directory)
     generation = max(identity.generation, max(report.term, report.last_term) >> GENERATION_SHIFT)
     last = report.last if report.lost is None else max(report.last, report.lost.index)
-    damage = "" if report.is_sound else report.problem or str(report.damages[0])
-    return Present(identity, generation, last, damage)
+    if not report.is_sound:
+        return Present(identity, generation, last, damage=report.problem or str(report.damages[0]))
+    if (generation, last) <= (snapshot.metadata.generation, snapshot.position):
+        return Present(identity, generation, last)
+    log = open_raft_log(disk, identity.raft_directory, identity.owner)
+    try:
+        own, _ = replay(log)
+    finally:
+        log.close()
+    snapshot.metadata.nodes, snapshot.metadata.rows = own.nodes, own.rows
+    return Present(identity, generation, last, is_newer=True)
 
 
 def check_age(present: Present, snapshot: SnapshotFile) -> None:
@@ -115,12 +131,11 @@ def check_age(present: Present, snapshot: SnapshotFile) -> None:
             f"it can't be told whether the data directory has more than the snapshot: {present.damage}. If it is to be "
             "lost, give --discard-newer"
         )
-    own, other = (present.generation, present.last), (snapshot.metadata.generation, snapshot.position)
-    if own > other:
+    if present.is_newer:
         raise OperatorError(
-            f"the data directory's own log reaches index {own[1]} of generation {own[0]}, and the snapshot only "
-            f"{other[1]} of generation {other[0]}: start the node as it is, or meshnode raft recover; if what is newer "
-            "is to be lost, give --discard-newer"
+            f"the data directory's own log reaches index {present.last} of generation {present.generation}, and the "
+            f"snapshot only {snapshot.position} of generation {snapshot.metadata.generation}: start the node as it is, "
+            "or meshnode raft recover; if what is newer is to be lost, give --discard-newer"
         )
 
 
@@ -161,7 +176,7 @@ def restore(
     """Begin the new group. The snapshot's metadata are changed on the way.
 
     Args:
-        present: what `look` said of the same directory.
+        present: what `look` said of the same directory and snapshot.
         generation: from `next_generation`.
         lost: from `lost_nodes`: partitions go on without their copies, and they are forgotten.
 

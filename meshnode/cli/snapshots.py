@@ -16,7 +16,7 @@ from meshnode.errors import InvalidArgument, MeshError, Unavailable
 from meshnode.host import RealHost
 from meshnode.identity import NodeId, node_id_text
 from meshnode.real_disk import PlainDisk, ReadOnlyDisk
-from meshnode.restoration import Restored, check_age, look, lost_nodes, next_generation, restore
+from meshnode.restoration import Present, Restored, check_age, look, lost_nodes, next_generation, restore
 from meshnode.snapshot_file import SnapshotFile, check_target, read_snapshot, save
 
 PART_TIMEOUT_S = 20.0
@@ -144,10 +144,10 @@ def raft_restore(
 
     DIR is empty or not there, or it is the data directory of a node of the same mesh that is down: that node keeps its
     id and what it has of partitions. Read docs/raft.md first, and stop all nodes. What was agreed on after the
-    snapshot is lost, and the state of agents is not in it.
+    snapshot is lost, but for nodes and partitions that DIR has later ones of. The state of agents is not in it.
     """
 
-    async def carry_out() -> tuple[Restored, SnapshotFile]:
+    async def carry_out() -> tuple[SnapshotFile, Present, Restored]:
         if alone and lost:
             raise InvalidArgument("--alone says that all other nodes are lost: leave out --lost")
         snapshot = await trio.to_thread.run_sync(read_snapshot, ReadOnlyDisk("."), file)
@@ -159,11 +159,11 @@ def raft_restore(
             gone = lost_nodes(present, snapshot, lost, alone=alone)
             begun = next_generation(present, snapshot, generation)
             work = functools.partial(restore, disk, snapshot, present, generation=begun, lost=gone)
-            return await trio.to_thread.run_sync(work), snapshot
+            return snapshot, present, await trio.to_thread.run_sync(work)
 
-    restored, snapshot = run(carry_out)
+    snapshot, present, restored = run(carry_out)
     found = described(snapshot)
-    for line in _losses(restored, found, snapshot):
+    for line in _losses(snapshot, present, restored):
         click.echo(line, err=True)
     done = {
         "generation": restored.identity.generation,
@@ -181,21 +181,24 @@ def raft_restore(
     show(done, lambda: text, as_json=as_json)
 
 
-def _losses(restored: Restored, found: dict[str, Any], snapshot: SnapshotFile) -> Iterator[str]:
+def _losses(snapshot: SnapshotFile, present: Present, restored: Restored) -> Iterator[str]:
     """What there is no more, for people."""
-    generation = restored.identity.generation
-    others = [one for one in snapshot.metadata.nodes if one != restored.identity.node_id and one not in restored.lost]
-    yield "LOST: all that was agreed on after the snapshot: nodes that joined or left, rows of partitions, locks, keys"
+    nodes, rows = snapshot.metadata.nodes, snapshot.metadata.rows
+    others = [one for one in nodes if one != restored.identity.node_id and one not in restored.lost]
+    yield "LOST: all that was agreed on after the snapshot about locks, sessions and keys"
+    if present.is_newer:
+        yield "nodes and partitions are those of the directory's own log, which is newer than the snapshot"
+    else:
+        yield "LOST: nodes that joined or left after it; and of partitions that moved, what only later copies have"
     yield "NOT IN IT: the state of agents, which the nodes have in their own data directories"
     if others:
-        kept = ", ".join(sorted(snapshot.metadata.nodes[one].name for one in others))
-        yield f"partitions wait for the copies of {kept}"
-    yield "LOST: of partitions that have moved since the snapshot, what only nodes have that got their copies later"
+        yield f"partitions wait for the copies of {', '.join(sorted(nodes[one].name for one in others))}"
     for what, partitions in (
         ("have no copy left, and begin empty", restored.emptied),
         ("have fewer copies left than a majority, and go on from those", restored.thinned),
     ):
         if partitions:
             shown = ", ".join(map(str, partitions[:8])) + (", …" if len(partitions) > 8 else "")
-            yield f"LOST: {len(partitions)} of {found['partitions'] + len(restored.emptied)} partitions {what}: {shown}"
+            yield f"LOST: {len(partitions)} of {len(rows) + len(restored.emptied)} partitions {what}: {shown}"
+    generation = restored.identity.generation
     yield f"no group may have been of generation {generation} or above before: else repeat it with --generation"

@@ -6,19 +6,39 @@ import pytest
 
 from consensus.messages import Configuration
 from meshnode import wire
-from meshnode.coordination.commands import Acquire, Claimed, RequestId
+from meshnode.coordination.commands import Acquire, Claimed, RequestId, Step, Transact
 from meshnode.data_directory import Identity, Standing, load_identity, read_identity, save_identity
 from meshnode.errors import DataDirectoryError, InvalidArgument, NotFound, OperatorError, WrongMesh
 from meshnode.identity import Boot, MeshId, NodeId, PartitionId
 from meshnode.metadata.commands import Found, Leaving
 from meshnode.metadata.state import GENERATION_SHIFT, Metadata
 from meshnode.recovery import recover, survey
-from meshnode.restoration import GENERATION_MAX, INDEX_JUMP, Restored, check_age, look, lost_nodes, next_generation
+from meshnode.restoration import (
+    GENERATION_MAX,
+    INDEX_JUMP,
+    Restored,
+    check_age,
+    look,
+    lost_nodes,
+    next_generation,
+)
 from meshnode.restoration import restore as restore_to
 from meshnode.snapshot_file import SnapshotFile, read_snapshot
 from simulations.disk import DiskFaults, SimDisk
 from tests.consensus.disks import MemoryDisk
-from tests.restoration.directories import COMMANDS, MESH, A, B, C, D, read_log, register, write_log, write_snapshot
+from tests.restoration.directories import (
+    COMMANDS,
+    MESH,
+    A,
+    B,
+    C,
+    D,
+    read_log,
+    register,
+    row_on,
+    write_log,
+    write_snapshot,
+)
 from tests.simulations.disk.test_users import Killed, crash_after
 
 FRESH = NodeId(99)
@@ -133,6 +153,22 @@ def test_alone_means_that_nobody_else_has_anything(snapshot: SnapshotFile) -> No
     done = restore(disk, snapshot, alone=True)
     assert (done.lost, done.emptied, done.thinned) == ((A, B, C), (0, 1, 2), ())
     assert started(disk)[1].rows == {}
+
+
+def test_nodes_and_partitions_are_where_the_directory_last_knew_them(snapshot: SnapshotFile) -> None:
+    """What goes back in time is what was agreed on, not what has happened."""
+    disk = MemoryDisk()
+    later = [*LATER, *row_on(3, A, B), Transact(RequestId(12, 3, 3), (), (Step.put("key", "later"),))]
+    since = write_log(disk, commands=later)
+    restore(disk, snapshot, "d", discard_newer=True)
+    metadata = started(disk)[1]
+    assert metadata.rows == since.rows
+    assert set(metadata.nodes) == {A, B, C, D}
+    assert [metadata.boot_of(node) for node in (A, B, C, D)] == [2, 2, 1, 1]
+    assert [node for node, record in metadata.nodes.items() if record.is_leaving] == [D]
+    entry = metadata.coordination.store.get("key")
+    assert entry is not None
+    assert entry.value == b"value"
 
 
 # ---- what is refused
