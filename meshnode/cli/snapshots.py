@@ -12,7 +12,7 @@ from crc32c import crc32c
 from consensus.codec import decode_snapshot
 from meshnode.cli.ask import Asked, TextType, asks
 from meshnode.cli.outcome import reported, run, show
-from meshnode.errors import InvalidArgument, MeshError, Unavailable
+from meshnode.errors import MeshError, Unavailable
 from meshnode.host import RealHost
 from meshnode.identity import NodeId, node_id_text
 from meshnode.real_disk import PlainDisk, ReadOnlyDisk
@@ -147,9 +147,10 @@ def raft_restore(
     snapshot is lost, but for nodes and partitions that DIR has later ones of. The state of agents is not in it.
     """
 
+    if alone and lost:
+        raise click.UsageError("--alone says that all other nodes are lost: leave out --lost")
+
     async def carry_out() -> tuple[SnapshotFile, Present, Restored]:
-        if alone and lost:
-            raise InvalidArgument("--alone says that all other nodes are lost: leave out --lost")
         snapshot = await trio.to_thread.run_sync(read_snapshot, ReadOnlyDisk("."), file)
         host = RealHost()
         async with host.disk(directory) as disk:
