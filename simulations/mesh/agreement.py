@@ -15,7 +15,8 @@ from simulations.mesh.listening import Listener, Wrapping
 class Agreement(Listener):
     """Sees every message that a node's Raft sends and every entry that it applies, in the order of their happening.
 
-    A group that was recovered is another one: each generation has a checker of its own.
+    A group that was recovered is another one: each generation has a checker of its own. One that begins with a snapshot
+    has none, since what is before its log can't be checked.
     """
 
     def __init__(self, clock: Callable[[], float], fail: Callable[[Violation], None]) -> None:
@@ -25,6 +26,7 @@ class Agreement(Listener):
         self._processes: dict[Metadata, tuple[int, int]] = {}
         self._lives: dict[int, int] = {}
         self._logs: dict[DurableLog, MetadataGroup] = {}
+        self._unchecked: set[int] = set()
 
     def wrappings(self) -> tuple[Wrapping, ...]:
         return (
@@ -39,22 +41,29 @@ class Agreement(Listener):
         self._lives[node] = life = self._lives.get(node, 0) + 1
         self._processes[group.metadata] = (node, life)
         self._logs[group._log] = group
+        if group.generation not in self._checkers and group._log.first_index() > 1:
+            self._unchecked.add(group.generation)
         self._synced(group._log)
 
     def _sent(self, group: MetadataGroup, message: Packet) -> None:
         node, life = self._processes[group.metadata]
-        if isinstance(message, Message) and life == self._lives[node] and not group.recovered.is_set():
+        if isinstance(message, Message) and life == self._lives[node] and self._is_checked(group):
             checker = self._checkers[group.generation]
             checker.look(group.member_status, group._log, life=life)
             checker.sent(message)
 
     def _synced(self, log: DurableLog) -> None:
         group = self._logs.get(log)
-        if group is not None and not group.recovered.is_set():  # none while the log is opened
+        if group is not None and self._is_checked(group):  # none while the log is opened
             node, _ = self._processes[group.metadata]
             self._checkers[group.generation].synced(node, *log.durable)
 
+    def _is_checked(self, group: MetadataGroup) -> bool:
+        return group.generation not in self._unchecked and not group.recovered.is_set()
+
     def _applied(self, metadata: Metadata, index: int, data: bytes) -> None:
+        if metadata.generation in self._unchecked:
+            return
         if metadata in self._processes:  # else no node runs on what is read there
             node, life = self._processes[metadata]
             self._checkers[metadata.generation].applied(node, index, data, life=life)

@@ -11,11 +11,14 @@ from consensus.status import Status, status_of
 from meshnode.identity import NodeId, PartitionId
 from meshnode.metadata.rows import Row
 from meshnode.recovery import recover, survey
+from meshnode.restoration import look, next_generation, restore
+from meshnode.snapshot_file import SnapshotFile, save
 from simulations.mesh import Report, run
 from simulations.mesh.cluster import Cluster
 from simulations.mesh.injector import Injector
 from simulations.mesh.settings import settings_of
 from simulations.plan import Bounds, Plan
+from tests.consensus.disks import MemoryDisk
 
 TEMPO = 0.25
 REPLACED_S = 8.0 * TEMPO
@@ -218,3 +221,44 @@ def test_a_lost_quorum_stops_nothing_but_changes_and_is_recovered_from_one_log(m
         (10.0, recover_from_its_log),
         (26.0, see_a_group_again),
     )
+
+
+def test_a_mesh_goes_on_from_a_snapshot_and_no_acknowledged_turn_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are stopped, and the metadata go back to a snapshot on the disk of the one with the latest log."""
+    taken: list[SnapshotFile] = []
+    rows: dict[PartitionId, Row] = {}
+    kept: list[int] = []
+
+    def take_a_snapshot(cluster: Cluster) -> None:
+        described, image = cluster.nodes[leader(cluster)].group.freeze()
+        taken.append(save(MemoryDisk(), "file", described, image(), partial="file.part", overwrite=False))
+        cluster.kill(next(iter(voters(cluster) - {leader(cluster)})))  # so that partitions move
+
+    def stop_all(cluster: Cluster) -> None:
+        kept.append(leader(cluster))
+        rows.update(cluster.nodes[kept[0]].metadata.rows)
+        for number in list(cluster.nodes):
+            cluster.stop(number)
+
+    def restore_and_start(cluster: Cluster) -> None:
+        disk = cluster.disk(kept[0])
+        holder = disk.acquire()
+        present = look(disk, taken[0], NodeId(99))
+        assert present.is_newer
+        assert taken[0].metadata.rows == rows
+        restore(disk, taken[0], present, generation=next_generation(present, taken[0]), lost=())
+        disk.release(holder)
+        for number in range(cluster.plan.nodes):
+            cluster.start(number)
+
+    def see_a_group_again(cluster: Cluster) -> None:
+        assert len(voters(cluster)) == 3
+        assert -1 not in voters(cluster)
+        for node in cluster.nodes.values():
+            assert node.metadata.generation == 1
+            assert len(node.metadata.nodes) == 5
+            assert all(row.epoch >> 40 == 1 for row in node.metadata.rows.values())
+
+    plan = dataclasses.replace(PLAN, nodes=5, bounds=Bounds(voters=3), duration_s=22.0)
+    steps = ((2.0, take_a_snapshot), (9.0, stop_all), (10.0, restore_and_start), (21.0, see_a_group_again))
+    carry_out(monkeypatch, plan, *steps)
