@@ -18,8 +18,17 @@ class File(Protocol):
         """Add all of ``data`` at the end. After an error any part of it may be there."""
         ...
 
+    def reserve(self, size: int) -> None:
+        """Have room for so many bytes in all, written as zeros behind the end, where that can be had.
+
+        What is appended there does not change the file's size any more, which a sync would have to write as well: with
+        most file systems in a journal, where it waits for those of all others. `size` and `read` pass over the room;
+        but whoever opens the file after a crash finds the zeros.
+        """
+        ...
+
     def truncate(self, size: int) -> None:
-        """Cut the file to ``size`` bytes."""
+        """Cut the file to ``size`` bytes, and give back the room behind them."""
         ...
 
     def sync(self) -> None:
@@ -27,7 +36,7 @@ class File(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the file."""
+        """Release the file, and the room behind its end."""
         ...
 
 

@@ -41,6 +41,10 @@ REMEDY: Final = (
     " copy made earlier helps: it has forgotten votes and entries that the others count on"
 )
 
+ROOM_BYTES_MIN: Final = 1 << 16
+ROOM_BYTES_MAX: Final = 1 << 20
+"""Room that is made at once: so much that it is made rarely, so little that it takes a moment only."""
+
 _MAGIC: Final = b"\xab\x02Lg"
 _MAGIC_OF_FORMAT_1: Final = b"\xabLg\x01"
 _MARK: Final = b"\xa5"
@@ -82,6 +86,11 @@ def frame(payload: bytes, *, offset: int, synced: int) -> bytes:
     header = _HEADER.pack(offset, synced, len(payload), checksum, _MAGIC)
     body = payload + _TRAILER.pack(crc32c(payload, checksum), _MARK)
     return fill + header + _marked(body, offset % SECTOR_BYTES + _HEADER.size)
+
+
+def room_for(size: int) -> int:
+    """How large a file that has, or is about to have, so many bytes should be made ahead (`consensus.disk.File`)."""
+    return size + min(max(size, ROOM_BYTES_MIN), ROOM_BYTES_MAX)
 
 
 def _fill_bytes(offset: int) -> int:
@@ -138,6 +147,8 @@ class RecordScan:
         end: where the next record belongs: the end of the last one read.
         torn_bytes: how many bytes follow `end`. They were never synced, and are to be cut, durably, before anything is
             appended. Known after the iteration.
+        is_room: whether these are the room that is made ahead of the end: zeros, and nothing in the file says that it
+            belongs there. A write of a record's header to a wrong place leaves zeros in the right one.
     """
 
     def __init__(
@@ -151,6 +162,8 @@ class RecordScan:
         self._on_damage = on_damage
         self.end = begin
         self.torn_bytes = 0
+        self.is_room = False
+        self._is_damaged = False
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Read on.
@@ -171,12 +184,14 @@ class RecordScan:
                 payload = self._next()
                 if payload is None:
                     self._check_never_synced(offset)
+                    self.is_room = self._is_room(offset)
                     self.torn_bytes = self._size - offset
                     return
             except _Damaged as damaged:
                 damage = Damage(self._path, offset, self._size, str(damaged), self._remains(offset))
                 if self._on_damage is None:
                     raise CorruptLog(f"{damage}. {REMEDY}") from None
+                self._is_damaged = True
                 self._on_damage(damage)
                 self.end = self._next_sound(offset)
                 continue
@@ -269,6 +284,16 @@ class RecordScan:
                 raise _Damaged(
                     f"a part was never written, and the record of byte {header.offset} says that it was synced"
                 )
+
+    def _is_room(self, end: int) -> bool:
+        offset = end
+        while offset < self._size:
+            chunk = self._file.read(offset, _CHUNK_BYTES)
+            if chunk.count(0) < len(chunk):
+                return False
+            offset += len(chunk)
+        astray = (_parsed(found) for _place, found in self._headers(0)) if self._is_damaged else ()
+        return not any(header is not None and header.offset >= end for header in astray)
 
     def _bytes(self, offset: int, size: int) -> bytes:
         """Bytes of the file; fewer at its end."""

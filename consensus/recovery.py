@@ -31,6 +31,7 @@ class FileReport:
         size: in bytes.
         batches, entries: how many can be read; entries that were replaced later included.
         torn_bytes: at its end, never synced.
+        is_room: whether these are room that was made ahead.
         end: where the next record belongs.
         head: None if it cannot be read.
     """
@@ -41,6 +42,7 @@ class FileReport:
     batches: int
     entries: int
     torn_bytes: int
+    is_room: bool
     end: int
     head: Head | None
 
@@ -151,7 +153,8 @@ class Replay:
             if not is_last and (scan.torn_bytes or not scan.end):
                 what = "it ends within a record, and a newer file follows, which is begun only when this one is on disk"
                 self._damaged(Damage(path, scan.end, file.size(), what))
-            self.files.append(FileReport(number, path, file.size(), batches, entries, scan.torn_bytes, scan.end, head))
+            torn_bytes, is_room, size = scan.torn_bytes, scan.is_room, file.size()
+            self.files.append(FileReport(number, path, size, batches, entries, torn_bytes, is_room, scan.end, head))
         finally:
             file.close()
 
@@ -282,11 +285,11 @@ class Replay:
         """Pass unless the file that is damaged also ends within a record.
 
         A crash alone leaves such an end, of what was never synced. Beside damage it may as well be damage: what would
-        tell, something behind it, may be what is damaged.
+        tell, something behind it, may be what is damaged. Room that was made ahead is no such end.
         """
         last = next((report for report in reversed(self.files) if not report.is_void), None)
         damage = next((damage for damage in self.damages if last is not None and damage.path == last.path), None)
-        if last is not None and damage is not None and last.torn_bytes:
+        if last is not None and damage is not None and last.torn_bytes and not last.is_room:
             raise CorruptLog(
                 f"{damage}. It is also cut off at byte {last.end}, so nobody can tell how the node voted last. {REMEDY}"
             )

@@ -37,7 +37,7 @@ from consensus.errors import ForeignLog
 from consensus.image import image_path
 from consensus.memory import Lost
 from consensus.messages import Entry, HardState, Snapshot
-from consensus.records import frame
+from consensus.records import frame, room_for
 
 FORMAT: Final = 2
 RECORD_DATA_BYTES: Final = 1 << 20
@@ -299,7 +299,7 @@ class SegmentWriter:
         self._now = now
         self._paths = paths
         self._segment_bytes = segment_bytes
-        self._end = self._synced = 0
+        self._end = self._synced = self._room = 0
         self._buffer: list[bytes] = []
         self._names_changed = False
         self._stale: set[str] = set()
@@ -385,13 +385,16 @@ class SegmentWriter:
 
     def _begin(self, now: Head) -> None:
         assert not self._buffer, "the file before must be on disk"
+        if self.file is not None and self._room:
+            self.file.truncate(self._end)  # zeros in a file that another one follows are records that were lost
+            self.file.sync()
         self.close()
         lost = None if now.lost is None or now.lost.is_regained(now.end, now.end_term) else now.lost
         self._now = now = replace(now, number=max(self._paths, default=0) + 1, lost=lost)
         path = segment_path(self._directory, now.number, now.end + 1)
         self._paths[now.number] = path
         self.file = self._disk.open(path, create=True)
-        self._end = self._synced = 0
+        self._end = self._synced = self._room = 0
         self._names_changed = True
         self._append(encode_head(now))
 
@@ -404,6 +407,9 @@ class SegmentWriter:
         if not self._buffer:
             return
         assert self.file is not None
+        if self._end > self._room:
+            self._room = room_for(self._end)
+            self.file.reserve(self._room)
         self.file.append(self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer))
         self.file.sync()
         self._buffer = []

@@ -1,5 +1,6 @@
 """A directory of this machine as a `consensus.disk.Disk`, locked for one process."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -10,6 +11,10 @@ from meshnode.errors import DataDirectoryError
 LOCK_NAME = "lock"
 
 
+_ZEROS = memoryview(bytes(1 << 20))
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class RealFile:
     """An open file: appended at its end, read anywhere. Raises OSError as the kernel does."""
 
@@ -17,12 +22,15 @@ class RealFile:
         flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         self._fd = os.open(path, flags, 0o600)
         self._size = os.fstat(self._fd).st_size
+        self._reserved = 0
 
     def size(self) -> int:
         return self._size
 
     def read(self, offset: int, size: int) -> bytes:
         parts = []
+        if self._reserved:
+            size = min(size, self._size - offset)
         while size > 0:
             part = os.pread(self._fd, size, offset)
             if not part:
@@ -39,15 +47,30 @@ class RealFile:
             self._size += written
             view = view[written:]
 
+    def reserve(self, size: int) -> None:
+        end = max(self._size, self._reserved)
+        try:
+            while end < size:
+                end += os.pwrite(self._fd, _ZEROS[: size - end], end)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            os.ftruncate(self._fd, max(self._size, self._reserved))
+        else:
+            self._reserved = end
+
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
-        self._size = size
+        self._size, self._reserved = size, 0
 
     def sync(self) -> None:
         os.fdatasync(self._fd)
 
     def close(self) -> None:
         if self._fd >= 0:
+            if self._reserved > self._size:
+                with contextlib.suppress(OSError):  # whoever opens the file will cut it
+                    os.ftruncate(self._fd, self._size)
             os.close(self._fd)
             self._fd = -1
 

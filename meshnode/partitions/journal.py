@@ -17,7 +17,7 @@ import trio
 
 from consensus.disk import Disk, File
 from consensus.errors import StorageError
-from consensus.records import PAYLOAD_BYTES_MAX, REMEDY, RecordScan, frame
+from consensus.records import PAYLOAD_BYTES_MAX, REMEDY, RecordScan, frame, room_for
 from meshnode import wire
 from meshnode.errors import DataDirectoryError, StorageFailed
 from meshnode.host import Host
@@ -57,6 +57,7 @@ class _Segment:
     number: int
     size: int
     synced: int = 0
+    room: int = 0
 
 
 class Journal:
@@ -242,6 +243,8 @@ class Journal:
         self._append(b"".join(batch))
         self._sync()
         if self._segments[-1].size >= self._config.segment_bytes:
+            self._file.truncate(self._segments[-1].size)  # zeros before a newer file are entries that were lost
+            self._file.sync()
             self._file.close()
             self._start_segment(self._segments[-1].number + 1)
         while self._segments[0].number < needed:
@@ -253,6 +256,9 @@ class Journal:
         assert self._file is not None
         segment = self._segments[-1]
         record = frame(payload, offset=segment.size, synced=segment.synced)
+        if segment.size + len(record) > segment.room:
+            segment.room = room_for(segment.size + len(record))
+            self._file.reserve(segment.room)
         self._file.append(record)
         segment.size += len(record)
 

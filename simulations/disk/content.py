@@ -63,6 +63,8 @@ class Content:
         dropped: those of them that a failed sync left; the cache forgets them when the process ends.
         links: names that lead here, 0 or 1.
         handles: open files.
+        room: bytes that the file has on the medium, zeros behind the end included; 0 if it has none there.
+        synced_room: the same as of the last sync.
         reads, syncs: how many there were: the occasions of keyed draws.
     """
 
@@ -77,8 +79,10 @@ class Content:
         "links",
         "marks",
         "reads",
+        "room",
         "sector_bytes",
         "start",
+        "synced_room",
         "syncs",
     )
 
@@ -96,6 +100,8 @@ class Content:
         self.handles = 0
         self.reads = 0
         self.syncs = 0
+        self.room = 0
+        self.synced_room = 0
 
     @property
     def durable_size(self) -> int:
@@ -126,8 +132,14 @@ class Content:
             self.cached += data
             self.marks.append(len(self.cached))
 
+    def show_room(self, room: int) -> None:
+        """The process that had made the room is gone: its zeros are bytes of the file as any other."""
+        self.append(bytes(max(room - len(self.cached), 0)))
+        self.room = self.synced_room = 0
+
     def truncate(self, size: int) -> None:
         """Cut to ``size`` bytes, in the cache."""
+        self.room = 0
         if size == len(self.cached):
             return
         if len(self.cuts) == CUTS_MAX:
@@ -153,6 +165,7 @@ class Content:
         self.cuts.clear()
         self.marks.clear()
         self.start = len(self.cached)
+        self.synced_room = self.room
 
     def dirty_sectors(self) -> range:
         """The sectors that the next sync writes."""

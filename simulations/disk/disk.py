@@ -145,6 +145,10 @@ class SimDisk:
             self._forget_dropped()
         device.used_bytes = 0
         for _path, content in self._names.files():
+            if content.room or content.synced_room:
+                content.show_room(content.synced_room if power_loss else content.room)
+                if power_loss:
+                    content.restart()
             content.handles = 0
             content.links = 1
             device.used_bytes += len(content.cached)

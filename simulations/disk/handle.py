@@ -74,6 +74,12 @@ class SimFile:
             device.count("no_space")
             raise OSError(errno.ENOSPC, "no space left on device", self._path)
 
+    def reserve(self, size: int) -> None:
+        """Have room for so many bytes in all, unless the disk is about to be full."""
+        self._begin(Operation.RESERVE)
+        if self._device.faults.capacity_bytes is None:
+            self._content.room = max(self._content.room, size)
+
     def truncate(self, size: int) -> None:
         """Cut the file to ``size`` bytes.
 
@@ -111,6 +117,8 @@ class SimFile:
             content = self._content
             if self._crashes == self._device.crashes:
                 content.handles -= 1
+                if not content.handles:
+                    content.room = 0
                 if not content.handles and not content.links:
                     self._device.used_bytes -= len(content.cached)
 

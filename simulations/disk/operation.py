@@ -10,6 +10,7 @@ class Operation(enum.StrEnum):
     EXISTS = "exists"
     READ = "read"
     APPEND = "append"
+    RESERVE = "reserve"
     TRUNCATE = "truncate"
     SYNC = "sync"
     RENAME = "rename"

@@ -42,6 +42,9 @@ class MemoryFile:
             self._disk.space_left -= len(data)
         self._content.data += data
 
+    def reserve(self, size: int) -> None:
+        assert not self.closed
+
     def truncate(self, size: int) -> None:
         assert not self.closed
         del self._content.data[size:]
@@ -157,6 +160,9 @@ class OsFile:
     def append(self, data: bytes) -> None:
         while data:
             data = data[os.write(self._fd, data) :]
+
+    def reserve(self, size: int) -> None:
+        pass
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)

@@ -7,6 +7,7 @@ import pytest
 from consensus.errors import CorruptLog
 from consensus.memory import Lost
 from consensus.messages import EntryKind, MessageKind, Role
+from consensus.records import RecordScan
 from tests.consensus.group import Group, Member, add_learner, cut, role_of
 
 FIRST = "raft/00000001-00000000000000000001.log"
@@ -55,6 +56,43 @@ def test_a_node_says_what_it_has_lost_and_its_peers_give_it_back() -> None:
     group.crash(2)
     assert lost(group, 2) is None
     assert group[2].log.damage is None
+
+
+@pytest.mark.parametrize("room", [1, 600, 1 << 17])
+def test_damage_before_room_that_was_made_ahead_is_repaired_as_any_other(room: int) -> None:
+    group = grown()
+    damage(group[2], b"proposal 2")
+    group[2].disk.bytes_of(FIRST).extend(bytes(room))
+    group.crash(2, power=False)
+    assert lost(group, 2) is not None
+    group.pass_time(0.2)
+    group.settle()
+    assert lost(group, 2) is None
+
+
+def test_the_last_record_written_to_the_place_of_another_one_is_not_taken_for_room() -> None:
+    group = grown()
+    for number in range(8):
+        group.propose(1, b"and another %d" % number)
+        group.settle()
+    group[2].log.close()
+    content = group[2].disk.bytes_of(FIRST)
+    last = max(offset for offset, _ in RecordScan(group[2].disk.open(FIRST, create=False), FIRST))
+    sector = last // 512 * 512
+    assert sector > 1024, "there is a whole one between"
+    content.extend(bytes(sector + 512 - len(content)))
+    content[512:1024] = content[sector:]
+    content[last:] = bytes(1000)
+    with pytest.raises(CorruptLog, match=rf"also cut off at byte {last}"):
+        group.crash(2, power=False)
+
+
+def test_damage_before_a_record_that_was_not_written_whole_is_not() -> None:
+    group = grown()
+    damage(group[2], b"proposal 2")
+    group[2].disk.bytes_of(FIRST).extend(bytes(600) + b"x")
+    with pytest.raises(CorruptLog, match=r"also cut off at byte \d+"):
+        group.crash(2, power=False)
 
 
 def test_half_repaired_it_is_still_in_doubt_after_the_next_start() -> None:

@@ -1,6 +1,7 @@
 """The real host: the contract, and what only a machine can show."""
 
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -218,6 +219,38 @@ def test_to_close_twice_leaves_alone_what_was_opened_in_between(root: str, tmp_p
         file.close()
         assert os.fstat(other.fileno()).st_size == 0
         assert os.fstat(another.fileno()).st_size == 0
+
+
+def test_room_is_there_for_whoever_opens_the_file_meanwhile(root: str) -> None:
+    disk = RealDisk(root)
+    file = disk.open("file", create=True)
+    file.append(b"ab")
+    file.reserve(5)
+    other = disk.open("file", create=False)
+    assert other.read(0, 10) == b"ab" + bytes(3)
+    other.close()
+    file.append(b"cd")
+    file.close()
+    assert (Path(root) / "file").read_bytes() == b"abcd"
+    disk.close()
+
+
+def test_where_there_is_no_room_none_is_made_and_nothing_fails(root: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    disk = RealDisk(root)
+    file = disk.open("file", create=True)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        file.append(b"x" * 600)
+        file.reserve(5000)
+        assert (Path(root) / "file").stat().st_size == 600
+        file.append(b"x" * 400)
+        with pytest.raises(OSError, match="File too large"):
+            file.append(b"x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        file.close()
+        disk.close()
 
 
 def test_a_closed_file_refuses_to_be_used(root: str) -> None:

@@ -1,6 +1,7 @@
 """The worked example of docs/simulator.md: a mistake in an agent is found, and gone once it is mended."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,6 @@ from simulations.mesh import run
 from simulations.plan import Plan
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-
-SEEDS = range(3)
 
 PLAN = Plan(
     nodes=3,
@@ -33,16 +32,17 @@ def _folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
 
 
-def violations(app: str) -> set[str]:
-    plans = (dataclasses.replace(PLAN, app=(app,), seed=seed) for seed in SEEDS)
-    reports = [run(plan) for plan in plans]
-    assert all(report.acknowledged > 10 for report in reports)
-    return {report.violation.invariant for report in reports if report.violation is not None}
+def outcomes(app: str, seeds: int) -> Iterator[str | None]:
+    for seed in range(seeds):
+        report = run(dataclasses.replace(PLAN, app=(app,), seed=seed))
+        assert report.acknowledged > 10
+        yield None if report.violation is None else report.violation.invariant
 
 
 def test_an_effect_without_the_fence_is_found() -> None:
-    assert violations("listings") == {"app-price-went-back"}
+    """In about every fifth seed, and which these are changes with whatever changes the order of things."""
+    assert next(filter(None, outcomes("listings", 50))) == "app-price-went-back"
 
 
 def test_the_same_effect_under_a_fencing_token_is_clean() -> None:
-    assert violations("listings_mended") == set()
+    assert set(outcomes("listings_mended", 4)) == {None}

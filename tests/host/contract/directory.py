@@ -57,6 +57,24 @@ class DiskContract:
             writer.close()
             reader.close()
 
+    async def test_room_that_is_made_ahead_does_not_show(self, host: Host, root: str) -> None:
+        async with host.disk(root) as disk:
+            file = disk.open("a", create=True)
+            file.append(b"01")
+            file.reserve(3000)
+            assert (file.size(), file.read(1, 10), file.read(5, 10)) == (2, b"1", b"")
+            file.append(b"2345")
+            file.reserve(7)
+            file.append(b"6789" * 1000)
+            assert (file.size(), file.read(4, 4)) == (4006, b"4567")
+            file.reserve(9000)
+            file.truncate(5)
+            assert (file.size(), file.read(0, 10)) == (5, b"01234")
+            file.reserve(9000)
+            file.sync()
+            file.close()
+            assert content(disk, "a") == b"01234"
+
     async def test_a_truncated_file_goes_on_from_its_new_end(self, host: Host, root: str) -> None:
         async with host.disk(root) as disk:
             file = disk.open("a", create=True)

@@ -118,6 +118,16 @@ DISK = (
         ),
     ),
     _journal(
+        "room-kept-before-a-newer-file",
+        "A file keeps the room behind its end although a newer one follows.",
+        Edit(
+            _JOURNAL,
+            "            self._file.truncate(self._segments[-1].size)"
+            "  # zeros before a newer file are entries that were lost\n            self._file.sync()\n",
+            "",
+        ),
+    ),
+    _journal(
         "directory-not-synced",
         "The names of new files of the journal may be lost in a power failure.",
         Edit(

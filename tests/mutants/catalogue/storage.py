@@ -57,8 +57,17 @@ STORAGE = (
         "A file that is damaged and cut off is taken for one that a crash has cut off.",
         Edit(
             _RECOVERY,
-            "        if last is not None and damage is not None and last.torn_bytes:\n",
+            "        if last is not None and damage is not None and last.torn_bytes and not last.is_room:\n",
             "        if last is not None and damage is not None and last.torn_bytes < 0:\n",
+        ),
+    ),
+    _log(
+        "astray-record-leaves-room",
+        "Zeros in the place of the last record, which was written to another place, are taken for room made ahead.",
+        Edit(
+            _RECORDS,
+            "        return not any(header is not None and header.offset >= end for header in astray)\n",
+            "        return True\n",
         ),
     ),
     _log(

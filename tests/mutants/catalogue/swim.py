@@ -31,7 +31,7 @@ SWIM = (
         Edit(
             "meshnode/membership/roster.py",
             "    if rumour.state != held.state:\n        return rumour.state > held.state\n",
-            "    if (rumour.state, held.state) == (State.ALIVE, State.SUSPECT):\n"
+            '    if (rumour.state.name, held.state.name) == ("ALIVE", "SUSPECT"):\n'
             "        return True\n"
             "    if rumour.state != held.state:\n"
             "        return rumour.state > held.state\n",

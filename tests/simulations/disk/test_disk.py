@@ -97,6 +97,7 @@ def test_the_hook_is_told_of_each_operation_before_it_happens() -> None:
     disk.make_directory("d")
     file = disk.open("d/a", create=True)
     file.append(b"x")
+    file.reserve(2)
     file.read(0, 1)
     file.truncate(0)
     file.sync()
@@ -110,6 +111,7 @@ def test_the_hook_is_told_of_each_operation_before_it_happens() -> None:
         (Operation.MAKE_DIRECTORY, "d"),
         (Operation.OPEN, "d/a"),
         (Operation.APPEND, "d/a"),
+        (Operation.RESERVE, "d/a"),
         (Operation.READ, "d/a"),
         (Operation.TRUNCATE, "d/a"),
         (Operation.SYNC, "d/a"),
@@ -245,6 +247,58 @@ def test_room_comes_back_when_the_last_user_of_a_removed_file_is_gone() -> None:
 
 
 # ---- time
+
+
+@pytest.mark.parametrize("power_loss", [True, False])
+@pytest.mark.parametrize("is_synced", [True, False])
+def test_room_is_zeros_behind_the_end_once_its_process_is_gone(power_loss: bool, is_synced: bool) -> None:
+    disk = quiet()
+    file = disk.open("a", create=True)
+    disk.sync_directory("")
+    file.append(b"ab")
+    file.sync()
+    file.reserve(9)
+    assert (file.size(), file.read(0, 9)) == (2, b"ab")
+    if is_synced:
+        file.sync()
+    disk.crash(power_loss=power_loss)
+    zeros = 7 if is_synced or not power_loss else 0
+    assert disk.open("a", create=False).read(0, 20) == b"ab" + bytes(zeros)
+
+
+@pytest.mark.parametrize("give_back", ["close", "truncate"])
+def test_room_is_given_back(give_back: str) -> None:
+    disk = quiet()
+    file = disk.open("a", create=True)
+    disk.sync_directory("")
+    file.append(b"abc")
+    file.reserve(9)
+    file.sync()
+    if give_back == "close":
+        file.close()
+        file = disk.open("a", create=False)
+    else:
+        file.truncate(2)
+    file.sync()
+    disk.crash()
+    assert disk.open("a", create=False).size() == (3 if give_back == "close" else 2)
+
+
+def test_what_is_written_into_room_and_lost_is_zeros_there() -> None:
+    found = set()
+    for seed in range(200):
+        disk = SimDisk("node-3", seed=seed, faults=DiskFaults())
+        file = disk.open("a", create=True)
+        disk.sync_directory("")
+        file.reserve(600)
+        file.sync()
+        file.append(b"x" * 550)
+        disk.crash()
+        left = disk.open("a", create=False).read(0, 1000)
+        assert len(left) == 600
+        assert set(left) <= {0, ord("x")}
+        found.add(left.count(b"x"))
+    assert found >= {0, 550, 512, 38}
 
 
 def test_each_operation_takes_its_time() -> None:
