@@ -45,11 +45,15 @@ class FailureDetector:
             self.period_ends_at = now + self._config.probe_interval_s
             target = self._view.order.next()
             if target is not None:
-                self.probe(target, now, effects)
+                self._begin(target, now, effects)
         self._plan()
 
     def probe(self, target: NodeId, now: float, effects: list[Effect]) -> None:
         """Probe the member now, unless it isn't live or is being probed already."""
+        self._begin(target, now, effects)
+        self._plan()
+
+    def _begin(self, target: NodeId, now: float, effects: list[Effect]) -> None:
         member = self._view.live(target)
         if member is None or (self._probes and any(probe.target == target for probe in self._probes.values())):
             return
@@ -59,7 +63,6 @@ class FailureDetector:
         self._counters.probes += 1
         sequence = self._next_sequence()
         self._probes[sequence] = self._begun(member, now)
-        self._plan()
         self._ping(member, sequence, effects)
 
     def start_over(self, now: float, effects: list[Effect]) -> None:
@@ -77,8 +80,8 @@ class FailureDetector:
         self.period_ends_at = now + self._config.probe_interval_s
         self._plan()
 
-    def on_ping(self, ping: Ping, sender: Address, effects: list[Effect]) -> None:
-        """Answer; first of all with what this node refutes, and with what the sender has to."""
+    def on_ping(self, ping: Ping, source: Member | None, sender: Address, effects: list[Effect]) -> None:
+        """Answer; first of all with what this node refutes, and with what the ``source`` of the ping has to."""
         me = self._view.me
         if ping.target != me.node_id:
             self._counters.misdirected += 1
@@ -87,10 +90,9 @@ class FailureDetector:
         updates = ping.updates
         if not me.is_live or (updates and any(update.node_id == me.node_id and update != me for update in updates)):
             leads.append(me)
-        source = self._view.roster.get(ping.source)
         if source is not None and source.state is not ALIVE and source is not me:
             leads.append(source)
-        effects.append(Send(sender, Ack(ping.sequence, me.node_id, self._view.piggyback(*leads))))
+        effects.append(Send(sender, Ack(ping.sequence, me.node_id, self._view.piggyback(leads))))
 
     def on_ack(self, ack: Ack, now: float, effects: list[Effect]) -> None:
         """The end of one of the own probes, or of one for another node."""
@@ -135,7 +137,7 @@ class FailureDetector:
     def _ping(self, member: Member, sequence: int, effects: list[Effect]) -> None:
         # A suspect hears of it with the ping, so that it can refute in the answer (Lifeguard's buddy system).
         leads = [] if member.state is ALIVE else [member]
-        ping = Ping(sequence, member.node_id, self._view.me.node_id, self._view.piggyback(*leads))
+        ping = Ping(sequence, member.node_id, self._view.me.node_id, self._view.piggyback(leads))
         effects.append(Send(member.address, ping))
 
     def _ask_others(self, sequence: int, probe: Probe, now: float, effects: list[Effect]) -> None:
@@ -145,7 +147,7 @@ class FailureDetector:
         if target is None:
             return
         for relay in self._view.sample(self._config.indirect_probes, besides=probe.target, alive=True):
-            request = PingRequest(sequence, probe.target, self._view.me.node_id, self._view.piggyback(target))
+            request = PingRequest(sequence, probe.target, self._view.me.node_id, self._view.piggyback((target,)))
             effects.append(Send(relay.address, request))
 
     def _fail(self, sequence: int, now: float, effects: list[Effect]) -> None:
@@ -155,7 +157,7 @@ class FailureDetector:
         if probe.target in self._view.suspicions and len(self._probes) < SUSPECTS_MAX:
             # On and on, until it is dead or answers: what gossip said of it may have gone into a network that lost all,
             # and a suspect that never hears of it can't refute.
-            self.probe(probe.target, now, effects)
+            self._begin(probe.target, now, effects)
 
     def _next_sequence(self) -> int:
         # A number that comes round again after 2**32 probes finds the old one long gone.

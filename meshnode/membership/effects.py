@@ -1,4 +1,7 @@
-"""What the core wants done or known, and what it counts."""
+"""What the core wants done or known, and what it counts.
+
+Nobody changes an effect; see `messages` for why the one that nearly all are is not frozen.
+"""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -7,7 +10,7 @@ from meshnode.identity import Address
 from meshnode.membership.messages import Member, Message, State
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Send:
     """Send one datagram, once."""
 

@@ -42,9 +42,11 @@ class Swim:
     __slots__ = (
         "_chores_at",
         "_config",
+        "_deadline",
         "_detector",
         "_gossip_at",
         "_has_left",
+        "_held_of",
         "_rejoin_at",
         "_rng",
         "_seeds",
@@ -67,10 +69,12 @@ class Swim:
         self._config = config
         self._rng = rng
         self._view = View(config, self_member, rng, self.counters)
+        self._held_of = self._view.roster.get
         self._detector = FailureDetector(config, self._view, rng, self.counters, now)
         self._sync = Sync(config, self._view, rng, self.counters)
         self._seeds = Seeds(rng, probe_interval_s=config.probe_interval_s)
         self._has_left = False
+        self._deadline: float | None = None  # the answer of `next_deadline`, until one of its parts may have changed
         self._gossip_at = math.inf
         self._sync_interval_s = min(config.probe_interval_s, config.sync_interval_s)
         self._sync_at = now + self._jittered(self._sync_interval_s)
@@ -91,8 +95,12 @@ class Swim:
     @property
     def next_deadline(self) -> float:
         """When to call `wake`; infinite after `leave`."""
-        if self._has_left:
-            return math.inf
+        deadline = self._deadline
+        if deadline is None:
+            deadline = self._deadline = math.inf if self._has_left else self._next_deadline()
+        return deadline
+
+    def _next_deadline(self) -> float:
         view = self._view
         return min(
             self._detector.deadline,
@@ -121,24 +129,42 @@ class Swim:
         if self._has_left:
             # Who has not heard of it yet is told with the answer; nothing else matters any more.
             if isinstance(message, Ping):
-                self._detector.on_ping(message, sender, effects)
+                self._detector.on_ping(message, self._held_of(message.source), sender, effects)
             return effects
         if self._detector.period_ends_at < now:
             self._notice_pause(now, effects)
         match message:
-            case Ping():
+            case Gossip():
                 self._merge(message.updates, sender, now, effects)
-                self._detector.on_ping(message, sender, effects)
-                if self._view.roster.get(message.source) is None:
+            case Ping():
+                if message.updates:
+                    self._merge(message.updates, sender, now, effects)
+                source = self._held_of(message.source)
+                self._detector.on_ping(message, source, sender, effects)
+                if source is None:
+                    self._deadline = None
                     self._sync.begin(sender, now, effects)  # it knows this node from an earlier life
             case Ack():
-                self._merge(message.updates, sender, now, effects)
+                if message.updates:
+                    self._merge(message.updates, sender, now, effects)
+                self._deadline = None
                 self._detector.on_ack(message, now, effects)
             case PingRequest():
                 self._merge(message.updates, sender, now, effects)
                 self._detector.on_ping_request(message, sender, now, effects)
-            case Gossip():
-                self._merge(message.updates, sender, now, effects)
+            case SyncRequest() | SyncPage() | SyncPush():
+                self._deadline = None
+                self._compare(message, sender, now, effects)
+            case _:
+                assert_never(message)
+        if self._deadline is None and self._gossip_at == math.inf and self._view.gossip.waiting:
+            self._plan_gossip(now)
+        return effects
+
+    def _compare(
+        self, message: SyncRequest | SyncPage | SyncPush, sender: Address, now: float, effects: list[Effect]
+    ) -> None:
+        match message:
             case SyncRequest():
                 self._sync.on_request(message, sender, now, effects)
             case SyncPage():
@@ -147,27 +173,29 @@ class Swim:
                 self._sync.on_push(message, sender, now, effects)
             case _:
                 assert_never(message)
-        if self._gossip_at == math.inf and self._view.gossip.waiting:
-            self._plan_gossip(now)
-        return effects
 
     def wake(self, now: float) -> list[Effect]:
         """Do what is due."""
         effects: list[Effect] = []
         if self._has_left:
             return effects
-        self._notice_pause(now, effects)
-        self._view.declare_due(now, effects)
-        if self._detector.deadline <= now:
-            self._detector.wake(now, effects)
+        detector, view = self._detector, self._view
+        if detector.period_ends_at < now:
+            self._notice_pause(now, effects)
+        self._deadline = None
+        if view.suspicions.deadline <= now or view.roster.deadline <= now:
+            view.declare_due(now, effects)
+        if detector.deadline <= now:
+            detector.wake(now, effects)
         if self._sync.deadline <= now:
             self._sync.wake(now, effects)
         if self._chores_at <= now:
             self._do_chores(now, effects)
         if self._gossip_at <= now:
             self._spread(now, effects)
-        self._plan_gossip(now)
-        assert self._detector.period_ends_at > now
+        if self._gossip_at == math.inf and view.gossip.waiting:
+            self._plan_gossip(now)
+        assert detector.period_ends_at > now
         return effects
 
     def probe_now(self, node_id: NodeId, now: float) -> list[Effect]:
@@ -175,6 +203,7 @@ class Swim:
         effects: list[Effect] = []
         if not self._has_left:
             self._notice_pause(now, effects)
+            self._deadline = None
             self._detector.probe(node_id, now, effects)
         return effects
 
@@ -186,30 +215,31 @@ class Swim:
         peers = self._view.sample(copies)
         self._view.depart(now)
         self._has_left = True
+        self._deadline = None
         # In a small mesh each hears it several times: a lost datagram must not make a departure a failure.
         return [Send(peers[copy % len(peers)].address, Gossip((self.me,))) for copy in range(copies) if peers]
 
     def _merge(self, updates: tuple[Member, ...], sender: Address, now: float, effects: list[Effect]) -> None:
         """Take in updates. Who spreads a death that was refuted missed the refutation, and is told at once."""
-        if not updates:
-            return
         missed: list[Member] = []
-        held_of = self._view.roster.get
+        held_of = self._held_of
         for update in updates:
             if held_of(update.node_id) is update:
                 continue  # most are heard several times, and in one process they are one record
+            self._deadline = None
             self._view.merge(update, now, effects)
             if update.state is DEAD:
                 held = self.members.get(update.node_id)
                 if held is not None and held.is_live and held.incarnation > update.incarnation:
                     missed.append(held)
         if missed:
-            effects.append(Send(sender, Gossip(self._view.piggyback(*missed))))
+            effects.append(Send(sender, Gossip(self._view.piggyback(missed))))
 
     def _notice_pause(self, now: float, effects: list[Effect]) -> None:
         late_s = now - self._detector.period_ends_at
         if late_s > self._config.probe_interval_s:
             self.counters.pauses += 1
+            self._deadline = None
             self._view.extend_suspicions(late_s)
             self._detector.start_over(now, effects)
 
@@ -223,6 +253,7 @@ class Swim:
         self._plan_chores()
 
     def _plan_chores(self) -> None:
+        self._deadline = None
         self._chores_at = min(self._rejoin_at, self._seeds.knock_at, self._sync_at)
 
     def _knock(self, now: float, effects: list[Effect]) -> None:
@@ -254,13 +285,15 @@ class Swim:
 
     def _spread(self, now: float, effects: list[Effect]) -> None:
         self._gossip_at = math.inf
-        for peer in self._view.sample(self._config.gossip_peers):
-            updates = self._view.piggyback()
-            if updates:
-                effects.append(Send(peer.address, Gossip(updates)))
+        view = self._view
+        for peer in view.sample(self._config.gossip_peers):
+            updates = view.piggyback()
+            if not updates:
+                return
+            effects.append(Send(peer.address, Gossip(updates)))
 
     def _plan_gossip(self, now: float) -> None:
-        if self._gossip_at == math.inf and self._view.gossip.waiting and not self._view.is_alone:
+        if not self._view.is_alone:
             self._gossip_at = now + self._jittered(self._config.gossip_interval_s)
 
     def _jittered(self, interval_s: float) -> float:

@@ -2,6 +2,7 @@
 
 import functools
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 from meshnode.identity import NodeId
@@ -58,7 +59,7 @@ class View:
         members = self.roster.members
         return [members[node_id] for node_id in chosen]
 
-    def piggyback(self, *leads: Member) -> tuple[Member, ...]:
+    def piggyback(self, leads: Sequence[Member] = ()) -> tuple[Member, ...]:
         """The updates for one message: ``leads`` first, then what gossip has to spread, as far as they fit."""
         if not leads and not self.gossip.waiting:  # as a rule
             return ()
@@ -108,8 +109,6 @@ class View:
 
     def declare_due(self, now: float, effects: list[Effect]) -> None:
         """Declare dead who did not refute in time, and forget the tombstones whose time is over."""
-        if now < self.suspicions.deadline and now < self.roster.deadline:
-            return
         for node_id in self.suspicions.take_due(now):
             held = self.roster.members[node_id]
             assert held.state is State.SUSPECT, held

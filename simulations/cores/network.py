@@ -55,11 +55,10 @@ class Network:
         faults: the quality of the links, the cuts and the slow nodes are taken from it.
 
     Attributes:
-        sent, lost, cut, duplicated: messages so far; one that is cut is not counted as lost.
+        lost, cut, duplicated: messages so far; one that is cut is not counted as lost.
     """
 
     def __init__(self, heap: EventHeap, seed: int, receivers: Mapping[int, Action], faults: CoreFaults) -> None:
-        self.sent = 0
         self.lost = 0
         self.cut = 0
         self.duplicated = 0
@@ -83,9 +82,13 @@ class Network:
         for slow in faults.slow:
             self.slow_down(slow)
 
+    @property
+    def sent(self) -> int:
+        """Messages so far, those that were lost or cut included."""
+        return sum(self._numbers.values())
+
     def send(self, source: int, target: int, message: Any) -> None:
         """One message, once."""
-        self.sent += 1
         link = source << _NODE_BITS | target
         numbers = self._numbers
         numbers[link] = number = numbers.get(link, 0) + 1

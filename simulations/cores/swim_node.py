@@ -66,6 +66,7 @@ class Surroundings(Protocol):
     checks: SwimChecker
     trace: Trace
     numbers: dict[Address, int]
+    numbers_by_object: dict[int, int]
     addresses: list[Address]
     is_measured: bool
 
@@ -279,7 +280,8 @@ class SwimNode:
             dies = self.effects_left < len(effects)
             effects = effects[: int(self.effects_left)]
             self.effects_left -= len(effects)
-        number, number_of, send = self.number, world.numbers.get, world.network.send
+        # Nearly all are for one of the world's own objects, which is found without a look at what it says.
+        number, number_of, send = self.number, world.numbers_by_object.get, world.network.send
         for effect in effects:
             if type(effect) is Send:  # nearly all are, and `match` would ask more slowly
                 message = effect.message
@@ -288,7 +290,9 @@ class SwimNode:
                     self._claim = me
                 if world.is_measured:
                     self._measure(effect)
-                target = number_of(effect.to)
+                target = number_of(id(effect.to))
+                if target is None:
+                    target = world.numbers.get(effect.to)
                 if target is not None:
                     send(number, target, message)
             else:

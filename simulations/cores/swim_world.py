@@ -59,6 +59,7 @@ class SwimWorld:
         rng = random.Random(f"swim {seed}")
         self.addresses = [Address(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", PORT) for n in range(1, nodes + 1)]
         self.numbers = {address: number for number, address in enumerate(self.addresses)}
+        self.numbers_by_object = {id(address): number for number, address in enumerate(self.addresses)}
         self.nodes = [
             SwimNode(self, number, NodeId(rng.getrandbits(62) + 1), address)
             for number, address in enumerate(self.addresses)

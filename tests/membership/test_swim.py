@@ -399,7 +399,7 @@ def test_what_does_not_fit_beside_what_must_be_said_first_waits() -> None:
         dataclasses.replace(member(n, state=State.DEAD), name="n" * 255, zone="z" * 255, weight=65_535)
         for n in (7, 8, 9)
     ]
-    assert swim._view.piggyback(*long) == tuple(long[:2])
+    assert swim._view.piggyback(long) == tuple(long[:2])
 
 
 def test_who_spreads_a_refuted_death_is_told_at_once() -> None:
