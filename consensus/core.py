@@ -106,7 +106,7 @@ class Core:
         )
         self.lost = storage.lost()
         self.tracker = Tracker(self._window)
-        self.tracker.switch(Reconfiguration(configuration), last_index=self.log.last_index())
+        self.tracker.switch(Reconfiguration(configuration), last_index=self.log.last)
         self.term = hard_state.term
         self.vote = hard_state.vote
         # Both are bounded by what one batch of work brings: whoever drives the core takes them with each batch.
@@ -199,7 +199,7 @@ class Core:
         own.recent_active = True
         # There may be a change among the entries not applied yet. To take all of them for one delays the next change
         # a little; to look for it could mean to read a long log.
-        self.pending_change = self.log.last_index()
+        self.pending_change = self.log.last
         taken = self.take_on((Entry(0, 0),))
         assert taken, "an empty entry fits any bound"
 
@@ -219,7 +219,7 @@ class Core:
         self.reads_put_off: list[tuple[int, int]] = []
         self.pending_change = 0
         self.uncommitted_bytes = 0
-        self.tracker.reset(own=self.id, last_index=self.log.last_index())
+        self.tracker.reset(own=self.id, last_index=self.log.last)
 
     def is_up_to_date(self, index: int, term: int) -> bool:
         """Whether a log that ends so is at least as up to date as this node's is, or was (Raft paper 5.4.1)."""
@@ -229,7 +229,7 @@ class Core:
 
     def note_growth(self) -> None:
         """The log has taken something from a leader: it may have regained what was lost."""
-        if self.lost is not None and self.lost.is_regained(self.log.last_index(), self.log.last_term()):
+        if self.lost is not None and self.lost.is_regained(self.log.last, self.log.last_term()):
             self.lost = None
 
     # Effects.
@@ -267,7 +267,7 @@ class Core:
         if self.uncommitted_bytes and size and self.uncommitted_bytes + size > self.config.uncommitted_bytes_max:
             return False
         self.uncommitted_bytes += size
-        last, term = self.log.last_index(), self.term
+        last, term = self.log.last, self.term
         placed = [
             entry if entry.index == index and entry.term == term else Entry(term, index, entry.kind, entry.data)
             for index, entry in enumerate(entries, start=last + 1)

@@ -59,7 +59,7 @@ def _ask_for_votes(core: Core, *, transfer: bool) -> None:
 
 
 def _ask(core: Core, kind: MessageKind, *, term: int, transfer: bool = False, request: int = 0) -> None:
-    index, log_term = core.log.last_index(), core.log.last_term()
+    index, log_term = core.log.last, core.log.last_term()
     for node in core.tracker.configuration.electorate:
         question = Message(
             kind,

@@ -20,7 +20,8 @@ def receive_append(core: Core, message: Message) -> None:
     conflict = log.first_conflict(message.entries)
     if conflict is not None:
         log.append(message.entries[conflict:])
-    core.note_growth()
+    if core.lost is not None:
+        core.note_growth()
     last_new = message.index + len(message.entries)
     log.commit_to(min(message.commit, last_new))
     _answer(core, message, index=last_new)
@@ -32,14 +33,14 @@ def receive_heartbeat(core: Core, message: Message) -> None:
     Raises:
         LostLog: the leader knows that this node had entries which it has no longer, and the node did not know.
     """
-    if message.commit <= core.log.last_index():
+    if message.commit <= core.log.last:
         core.log.commit_to(message.commit)
     elif core.lost is not None:
         _reject(core, message, index=message.commit, log_term=message.term)
     else:
         raise LostLog(
             f"node {message.sender} says that this node acknowledged index {message.commit}, but its log ends at"
-            f" {core.log.last_index()}: remove this node from the group and let it join with an empty disk and a new id"
+            f" {core.log.last}: remove this node from the group and let it join with an empty disk and a new id"
         )
     core.send(Message(HEARTBEAT_RESPONSE, to=message.sender, sender=core.id, term=core.term, round=message.round))
 
@@ -49,7 +50,7 @@ def receive_snapshot(core: Core, message: Message) -> None:
     assert message.snapshot is not None, "checked on the way in"
     if _restore(core, message.snapshot):
         core.note_growth()
-        _answer(core, message, index=core.log.last_index())
+        _answer(core, message, index=core.log.last)
     else:
         _answer(core, message, index=core.log.committed)
 
@@ -69,13 +70,13 @@ def _restore(core: Core, snapshot: Snapshot) -> bool:
     log.restore(snapshot)
     # Nothing that was known of the members holds any longer.
     known = frozenset(core.tracker.progress)
-    core.tracker.switch(Reconfiguration(configuration, forgotten=known), last_index=log.last_index())
+    core.tracker.switch(Reconfiguration(configuration, forgotten=known), last_index=log.last)
     return True
 
 
 def _reject(core: Core, message: Message, *, index: int, log_term: int) -> None:
     """Say that the log does not match at `index`, and up to where it may."""
-    hint, hint_term = core.log.agreement_hint(min(index, core.log.last_index()), log_term)
+    hint, hint_term = core.log.agreement_hint(min(index, core.log.last), log_term)
     core.send(
         Message(
             APPEND_RESPONSE,

@@ -45,6 +45,8 @@ class Terms:
 
     def term(self, index: int) -> int | None:
         """The term of an entry, known from `start` to `last`; otherwise None."""
+        if self._terms and self._firsts[-1] <= index <= self.last:  # as a rule: it is of the last run
+            return self._terms[-1]
         if self.start < index <= self.last:
             return self._terms[bisect_right(self._firsts, index) - 1]
         if index == self.start and (self._start_term or not index):
@@ -94,7 +96,8 @@ class Places:
 
     def append(self, first: int, number: int, offset: int) -> None:
         """A record whose entries begin at `first` is at an offset of a file. It replaces what was there."""
-        self.truncate(first - 1)
+        if self._firsts and self._firsts[-1] >= first:
+            self.truncate(first - 1)
         assert offset <= _OFFSET_MASK
         self._firsts.append(first)
         self._places.append(number << _OFFSET_BITS | offset)

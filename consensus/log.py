@@ -18,11 +18,15 @@ _data_of = attrgetter("data")
 
 def data_bytes(entries: Sequence[Entry]) -> int:
     """The bytes of data in the entries: what all bounds are about."""
+    if len(entries) == 1:  # as a rule
+        return len(entries[0].data)
     return sum(map(len, map(_data_of, entries))) if entries else 0
 
 
 def limit(entries: Sequence[Entry], bytes_max: int) -> Sequence[Entry]:
     """The longest prefix within `bytes_max` of data; at least one entry, or a large one would never get through."""
+    if len(entries) == 1:  # as a rule
+        return entries
     size = 0
     for place, length in enumerate(map(len, map(_data_of, entries))):
         size += length
@@ -43,6 +47,7 @@ class RaftLog:
         applying: the highest index handed out for application.
         applied: the highest index that the application has applied.
         offset: the index of the first unstable entry, or of the next one to come.
+        last: the index of the last entry, or of the snapshot if none follows it. Kept, since every message asks for it.
         snapshot: a snapshot received and not yet stored.
     """
 
@@ -58,6 +63,7 @@ class RaftLog:
         "applied",
         "applying",
         "committed",
+        "last",
         "offset",
         "snapshot",
     )
@@ -80,24 +86,20 @@ class RaftLog:
         self._apply_bytes_max = apply_bytes_max
         self._apply_paused = False
         self._snapshot_handed_out = False
-        self.offset = storage.last_index() + 1
+        self.last = storage.last_index()
+        self.offset = self.last + 1
         self.snapshot: Snapshot | None = None
         self.committed = max(committed, storage.first_index() - 1)
         self.applying = self.applied = max(applied, storage.first_index() - 1)
-        assert self.applied <= self.committed <= self.last_index()
+        assert self.applied <= self.committed <= self.last
 
     def first_index(self) -> int:
         """The index of the first entry that can still be read."""
         return self.snapshot.index + 1 if self.snapshot else self._storage.first_index()
 
-    def last_index(self) -> int:
-        """The index of the last entry, or of the snapshot if none follows it."""
-        # While a snapshot is unstable, offset is one past it.
-        return self.offset + len(self._unstable) - 1
-
     def last_term(self) -> int:
-        """The term of the entry at `last_index`."""
-        term = self.term(self.last_index())
+        """The term of the entry at `last`."""
+        term = self._unstable[-1].term if self._unstable else self.term(self.last)
         assert term is not None
         return term
 
@@ -112,19 +114,22 @@ class RaftLog:
 
     def matches(self, index: int, term: int) -> bool:
         """Whether the entry at `index` is of that term: then the logs agree up to there (Raft paper 5.3)."""
+        place = index - self.offset
+        if place >= 0:
+            return place < len(self._unstable) and self._unstable[place].term == term
         return self.term(index) == term
 
     def is_up_to_date(self, index: int, term: int) -> bool:
         """Whether a log that ends so is at least as up to date as this one (Raft paper 5.4.1)."""
         own = self.last_term()
-        return term > own or (term == own and index >= self.last_index())
+        return term > own or (term == own and index >= self.last)
 
     def entries(self, low: int, bytes_max: int, *, high: int | None = None) -> Sequence[Entry]:
         """Entries from `low` on, up to and not including `high`, as many as fit. They must not be compacted away.
 
         None, though there are some, only where storage can't read them any more.
         """
-        end = self.last_index() + 1 if high is None else high
+        end = self.last + 1 if high is None else high
         if low >= end:
             return ()
         if low >= self.offset:
@@ -138,18 +143,24 @@ class RaftLog:
     def append(self, entries: Sequence[Entry]) -> None:
         """Put entries at their places, in place of whatever begins there."""
         first = entries[0].index
-        assert self.committed < first <= self.last_index() + 1, f"entry {first} is committed or leaves a gap"
-        if first >= self.offset:
+        assert self.committed < first <= self.last + 1, f"entry {first} is committed or leaves a gap"
+        if first > self.last:
+            pass
+        elif first >= self.offset:
             del self._unstable[first - self.offset :]
+            self._handed_out = min(self._handed_out, first - self.offset)
         else:
             # Storage will replace its own from here on when it gets them.
             self.offset = first
             self._unstable = []
-        self._handed_out = min(self._handed_out, first - self.offset)
+            self._handed_out = 0
         self._unstable.extend(entries)
+        self.last = entries[-1].index
 
     def first_conflict(self, entries: Sequence[Entry]) -> int | None:
         """The place in `entries` of the first that the log has not; None if it has them all."""
+        if entries and entries[0].index > self.last:  # as a rule
+            return 0
         for place, entry in enumerate(entries):
             if not self.matches(entry.index, entry.term):
                 return place
@@ -174,7 +185,7 @@ class RaftLog:
         """Raise the commit index. False if it was there already."""
         if index <= self.committed:
             return False
-        assert index <= self.last_index(), f"commit index {index} is beyond the log's end at {self.last_index()}"
+        assert index <= self.last, f"commit index {index} is beyond the log's end at {self.last}"
         self.committed = index
         return True
 
@@ -186,7 +197,7 @@ class RaftLog:
         self._unstable = []
         self._handed_out = 0
         self.offset = snapshot.index + 1
-        self.committed = snapshot.index
+        self.committed = self.last = snapshot.index
 
     def stored_snapshot(self) -> Snapshot:
         """The latest snapshot, for a follower that needs one."""

@@ -25,9 +25,14 @@ SNAPSHOT: Final = ProgressState.SNAPSHOT
 
 
 class Inflights:
-    """The window of appends that a follower has not acknowledged: (last index, bytes) of each, oldest first."""
+    """The window of appends that a follower has not acknowledged: (last index, bytes) of each, oldest first.
 
-    __slots__ = ("_bytes", "_bytes_max", "_messages_max", "_window")
+    Attributes:
+        full: whether nothing more may go out. A message larger than `bytes_max` may still go into an empty window, or
+            it could never go out.
+    """
+
+    __slots__ = ("_bytes", "_bytes_max", "_messages_max", "_window", "full")
 
     def __init__(self, *, messages_max: int, bytes_max: int) -> None:
         self._messages_max = messages_max
@@ -35,14 +40,10 @@ class Inflights:
         self._bytes = 0
         # Bounded by messages_max: `add` asserts that the window is open.
         self._window: deque[tuple[int, int]] = deque()
+        self.full = False
 
     def __len__(self) -> int:
         return len(self._window)
-
-    @property
-    def full(self) -> bool:
-        """A message larger than `bytes_max` may still go into an empty window, or it could never go out."""
-        return len(self._window) >= self._messages_max or self._bytes >= self._bytes_max
 
     def add(self, index: int, size_bytes: int) -> None:
         """One more message is under way, with entries up to `index`."""
@@ -50,15 +51,20 @@ class Inflights:
         assert not self._window or self._window[-1][0] < index
         self._window.append((index, size_bytes))
         self._bytes += size_bytes
+        self.full = len(self._window) >= self._messages_max or self._bytes >= self._bytes_max
 
     def free_up_to(self, index: int) -> None:
         """The follower has all entries up to `index`."""
-        while self._window and self._window[0][0] <= index:
-            self._bytes -= self._window.popleft()[1]
+        window = self._window
+        while window and window[0][0] <= index:
+            self._bytes -= window.popleft()[1]
+        if self.full:
+            self.full = len(window) >= self._messages_max or self._bytes >= self._bytes_max
 
     def clear(self) -> None:
         self._window.clear()
         self._bytes = 0
+        self.full = False
 
 
 class Progress:

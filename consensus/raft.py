@@ -93,13 +93,13 @@ class Raft:
 
     @property
     def last_index(self) -> int:
-        return self._core.log.last_index()
+        return self._core.log.last
 
     @property
     def state(self) -> tuple[Role, int, int, int, int]:
         """Role, term, commit index, applied index and last index, for who looks at all of them often."""
         core, log = self._core, self._core.log
-        return core.role, core.term, log.committed, log.applied, log.last_index()
+        return core.role, core.term, log.committed, log.applied, log.last
 
     @property
     def first_index(self) -> int:
@@ -202,7 +202,7 @@ class Raft:
         core = self._core
         if core.is_leader:
             # As they will be in its log, so that they need not be made twice.
-            places = enumerate(data, start=core.log.last_index() + 1)
+            places = enumerate(data, start=core.log.last + 1)
             entries = [Entry(core.term, index, NORMAL, one) for index, one in places]
         else:
             entries = [Entry(0, 0, NORMAL, one) for one in data]
@@ -275,10 +275,6 @@ class Raft:
         is_written = not promised and log.committed == hard.commit
         has_messages = core.messages or core.after_sync or core.read_states
         is_silent = is_written and not leads_anew and not has_messages
-        if is_silent and log.is_idle:
-            return None
-        soft_state = core.soft_state if leads_anew else None
-        hard_state = None if is_written else core.hard_state
         entries: tuple[Entry, ...] = ()
         committed: tuple[Entry, ...] = ()
         snapshot = None
@@ -286,6 +282,8 @@ class Raft:
             entries, snapshot, committed = log.unwritten(), log.unwritten_snapshot(), tuple(log.unapplied())
         if is_silent and not (entries or snapshot or committed):
             return None
+        soft_state = core.soft_state if leads_anew else None
+        hard_state = None if is_written else core.hard_state
         must_sync = promised or bool(entries)
         early, after_sync, read_states = core.take()
         self._soft_state, self._hard_state = soft_state or soft, hard_state or hard
@@ -309,17 +307,7 @@ class Raft:
         if committed:
             log.begin_applying(committed)
         ready = Ready(
-            soft_state=soft_state,
-            hard_state=hard_state,
-            entries=entries,
-            snapshot=snapshot,
-            committed_entries=committed,
-            messages=early,
-            messages_after_sync=late,
-            must_sync=must_sync,
-            read_states=read_states,
-            append=append,
-            apply=apply,
+            soft_state, hard_state, entries, snapshot, committed, early, late, must_sync, read_states, append, apply
         )
         if not self._is_asynchronous:
             self._outstanding = ready
@@ -333,7 +321,7 @@ class Raft:
         """
         core, log = self._core, self._core.log
         if log.has_unstable:
-            return Appended(core.term, log.last_index(), log.last_term(), snapshot)
+            return Appended(core.term, log.last, log.last_term(), snapshot)
         return Appended(core.term, snapshot=snapshot) if snapshot else None
 
     def advance(self) -> None:
@@ -392,7 +380,7 @@ class Raft:
             ConfigurationRefused: it does not fit. A leader that checks changes never lets such a one into the log.
         """
         core = self._core
-        core.tracker.switch(reconfigure(core.tracker.configuration, change), last_index=core.log.last_index())
+        core.tracker.switch(reconfigure(core.tracker.configuration, change), last_index=core.log.last)
         if core.is_leader:
             self._lead_on()
         return core.tracker.configuration

@@ -64,7 +64,7 @@ def confirm(core: Core) -> None:
 
 def take_up(core: Core) -> None:
     """As leader that has committed something, look after what was asked before."""
-    if core.reads_put_off and _knows_commit(core):
+    if _knows_commit(core):
         put_off, core.reads_put_off = core.reads_put_off, []
         for node, request in put_off:
             ask(core, node, request)

@@ -80,8 +80,10 @@ def frame(payload: bytes, *, offset: int, synced: int) -> bytes:
     if not 1 <= len(payload) <= PAYLOAD_BYTES_MAX:
         raise ValueError(f"a payload has 1 to {PAYLOAD_BYTES_MAX} bytes, not {len(payload)}: split it")
     assert synced <= offset
-    fill = _MARK * _fill_bytes(offset)
-    offset += len(fill)
+    fill = b""
+    if offset % SECTOR_BYTES > _ROOM:
+        fill = _MARK * _fill_bytes(offset)
+        offset += len(fill)
     checksum = crc32c(_POSITION.pack(offset, synced, len(payload)))
     header = _HEADER.pack(offset, synced, len(payload), checksum, _MAGIC)
     body = payload + _TRAILER.pack(crc32c(payload, checksum), _MARK)

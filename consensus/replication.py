@@ -8,6 +8,7 @@ from consensus.log import data_bytes
 from consensus.messages import (
     APPEND,
     HEARTBEAT,
+    LEADER,
     NO_NODE,
     NORMAL,
     ConfChange,
@@ -28,7 +29,7 @@ def propose(core: Core, entries: tuple[Entry, ...]) -> None:
     Raises:
         ProposalDropped: no leader is known, or as in `take_proposal`.
     """
-    if core.is_leader:
+    if core.role is LEADER:
         take_proposal(core, entries)
     elif core.leader == NO_NODE:
         raise ProposalDropped(f"node {core.id} knows of no leader in term {core.term}: propose again later")
@@ -53,7 +54,7 @@ def take_proposal(core: Core, entries: Sequence[Entry]) -> None:
     # What pending_change becomes if the entries are taken on.
     pending = core.pending_change
     placed = []
-    for index, entry in enumerate(entries, start=core.log.last_index() + 1):
+    for index, entry in enumerate(entries, start=core.log.last + 1):
         if entry.kind is NORMAL:
             placed.append(entry)
         elif core.config.check_changes and refusal(core, decode_change(entry), pending=pending):
@@ -123,19 +124,20 @@ def send_append(core: Core, node: int, *, if_empty: bool = True) -> bool:
     Returns:
         Whether something was sent.
     """
-    progress = core.tracker.progress[node]
-    if progress.is_paused:
-        return False
-    if not if_empty and progress.next > core.log.last_index():
+    progress, log = core.tracker.progress[node], core.log
+    if progress.paused or progress.state is SNAPSHOT:
         return False
     previous = progress.next - 1
-    log_term = core.log.term(previous)
+    has_more = previous < log.last
+    if not has_more and not if_empty:
+        return False
+    log_term = log.term(previous)
     if log_term is None:
         return _send_snapshot(core, node, progress)
     entries: tuple[Entry, ...] = ()
     # With a full window an empty append still goes out: if the whole window was lost, its answer says so.
-    if progress.state is not REPLICATE or not progress.inflights.full:
-        entries = tuple(core.log.entries(progress.next, core.config.append_bytes_max))
+    if has_more and (progress.state is not REPLICATE or not progress.inflights.full):
+        entries = tuple(log.entries(progress.next, core.config.append_bytes_max))
     if not entries and not if_empty:
         return False
     core.send(
@@ -147,10 +149,11 @@ def send_append(core: Core, node: int, *, if_empty: bool = True) -> bool:
             index=previous,
             log_term=log_term,
             entries=entries,
-            commit=core.log.committed,
+            commit=log.committed,
         )
     )
-    progress.note_sent(entries=len(entries), size_bytes=data_bytes(entries), commit=core.log.committed)
+    size_bytes = data_bytes(entries) if entries else 0
+    progress.note_sent(entries=len(entries), size_bytes=size_bytes, commit=log.committed)
     return True
 
 
@@ -212,9 +215,9 @@ def receive_append_response(core: Core, message: Message) -> None:
         send_append(core, message.sender)
     if message.sender == core.id:
         return
-    while send_append(core, message.sender, if_empty=False):
+    while progress.next <= core.log.last and send_append(core, message.sender, if_empty=False):
         pass
-    if message.sender == core.transferee and progress.match == core.log.last_index():
+    if message.sender == core.transferee and progress.match == core.log.last:
         send_timeout_now(core, message.sender)
 
 
@@ -237,7 +240,7 @@ def receive_heartbeat_response(core: Core, message: Message) -> None:
     progress = core.tracker.progress[message.sender]
     progress.recent_active = True
     progress.paused = False
-    if progress.match < core.log.last_index() or progress.state is PROBE:
+    if progress.match < core.log.last or progress.state is PROBE:
         send_append(core, message.sender)
 
 
@@ -263,7 +266,7 @@ def _hand_over(core: Core, node: int) -> None:
         return
     core.transferee = node
     core.election_began = core.now
-    if progress.match == core.log.last_index():
+    if progress.match == core.log.last:
         send_timeout_now(core, node)
     else:
         progress.paused = False

@@ -35,6 +35,7 @@ from consensus.disk import Disk, File
 from consensus.entries import decode_entries, encode_entries
 from consensus.errors import ForeignLog
 from consensus.image import image_path
+from consensus.log import data_bytes
 from consensus.memory import Lost
 from consensus.messages import Entry, HardState, Snapshot
 from consensus.records import frame, room_for
@@ -101,9 +102,9 @@ class Change:
     installed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Work:
-    """Something to be written.
+    """Something to be written. Nobody changes one; see `consensus.messages` for why it is not frozen.
 
     Attributes:
         state: the hard state with it.
@@ -200,17 +201,19 @@ def encode_batches(work: Work) -> Iterator[tuple[int, bytes]]:
         yield first, b"".join((head, _CHECKSUM.pack(crc32c(head)), encode_entries(group)))
 
 
-def _groups(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    group: list[Entry] = []
+def _groups(entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:
+    """Entries by the record in which they are; one record also where there are none."""
+    if len(entries) < 2 or data_bytes(entries) <= RECORD_DATA_BYTES:
+        return (entries,)
+    groups: list[list[Entry]] = [[]]
     size = 0
     for entry in entries:
-        if group and size + len(entry.data) > RECORD_DATA_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(entry)
+        if groups[-1] and size + len(entry.data) > RECORD_DATA_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(entry)
         size += len(entry.data)
-    if group or not entries:
-        yield group
+    return groups
 
 
 def decode_batch(payload: bytes) -> Batch:

@@ -10,6 +10,7 @@ from consensus.messages import (
     FOLLOWER,
     HEARTBEAT,
     HEARTBEAT_RESPONSE,
+    LEADER,
     NO_NODE,
     Message,
     MessageKind,
@@ -36,7 +37,7 @@ def step(core: Core, message: Message) -> None:
         _follow(core, message)
     elif kind in _FROM_A_FOLLOWER:
         # Without progress, it is the answer of a leader to itself that has just applied its own removal.
-        if core.is_leader and message.sender in core.tracker.progress:
+        if core.role is LEADER and message.sender in core.tracker.progress:
             _lead(core, message)
     else:
         _step_rarely(core, message)
@@ -69,17 +70,18 @@ def _lead(core: Core, message: Message) -> None:
         replication.receive_heartbeat_response(core, message)
         reads.receive_confirmation(core, message)
         return
-    if message.index > core.log.last_index() and not message.reject:
+    if not message.reject and message.index > core.log.last:
         raise MalformedMessage(
             f"node {message.sender} acknowledges index {message.index} in term {message.term},"
-            f" whose leader has a log up to {core.log.last_index()}"
+            f" whose leader has a log up to {core.log.last}"
         )
     replication.receive_append_response(core, message)
-    reads.take_up(core)
+    if core.reads_put_off:
+        reads.take_up(core)
 
 
 def _follow(core: Core, message: Message) -> None:
-    if core.is_leader:
+    if core.role is LEADER:
         raise MalformedMessage(f"node {message.sender} claims to lead term {core.term}, which this node leads")
     core.heard_leader = core.now
     if core.role is FOLLOWER:

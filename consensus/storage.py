@@ -122,6 +122,8 @@ class DurableLog:
 
     def entries(self, low: int, high: int, bytes_max: int | None = None) -> Sequence[Entry]:
         assert self._terms.start < low <= high <= self._terms.last + 1, f"no entries from {low} to {high}"
+        if low >= self._tail.first:  # as a rule: they were written just now
+            return self._tail.slice(low, high)
         self._note_places()
         found: list[Entry] = []
         room = bytes_max
@@ -150,7 +152,8 @@ class DurableLog:
         self._check()
         if hard_state is None and not entries and snapshot is None:
             return
-        self._note_places()
+        if self._placed or self._tail.is_large:
+            self._note_places()
         if hard_state is not None:
             self._hard_state = hard_state
         change = None if snapshot is None else self._install(snapshot)

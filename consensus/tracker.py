@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from consensus.messages import Configuration
 from consensus.progress import Inflights, Progress
-from consensus.quorum import VoteResult, joint_committed_index, joint_vote_result
+from consensus.quorum import VoteResult, committed_index, joint_committed_index, joint_vote_result
 from consensus.reconfiguration import Reconfiguration
 
 
@@ -64,6 +64,8 @@ class Tracker:
         """The highest index that is on the disks of a quorum."""
         configuration = self.configuration
         acknowledged = {node: progress.match for node, progress in self.progress.items()}
+        if not configuration.voters_outgoing:
+            return committed_index(configuration.voters, acknowledged)
         return joint_committed_index(configuration.voters, configuration.voters_outgoing, acknowledged)
 
     def quorum_is_active(self) -> bool:

@@ -13,7 +13,9 @@ def check_message(message: Message, *, receiver: int) -> None:
     Raises:
         MalformedMessage: no correct peer sends it.
     """
-    fault = _envelope_fault(message, receiver) or _content_fault(message)
+    fault = _envelope_fault(message, receiver)
+    if not fault and message.kind not in _WITHOUT_CONTENT:
+        fault = _content_fault(message)
     if fault:
         raise MalformedMessage(f"a {message.kind.name} from node {message.sender} is malformed: {fault}")
 
@@ -28,15 +30,9 @@ def _envelope_fault(message: Message, receiver: int) -> str:
         return f"its sender is {message.sender}, which is no node id"
     if message.sender == receiver:
         return "it claims to come from this node itself"
-    if not (
-        0 <= message.term <= NODE_ID_MAX
-        and 0 <= message.index <= NODE_ID_MAX
-        and 0 <= message.log_term <= NODE_ID_MAX
-        and 0 <= message.commit <= NODE_ID_MAX
-        and 0 <= message.hint <= NODE_ID_MAX
-        and 0 <= message.round <= NODE_ID_MAX
-        and 0 <= message.request <= NODE_ID_MAX
-    ):
+    numbers = message.term | message.index | message.log_term | message.commit
+    numbers |= message.hint | message.round | message.request
+    if not 0 <= numbers <= NODE_ID_MAX:  # whose bits are all ones, so that what is larger than it has one beyond them
         return f"a number is out of range in {message}"
     if (message.term == 0) != (message.kind in _WITHOUT_TERM):
         return f"its term is {message.term}"
@@ -45,9 +41,8 @@ def _envelope_fault(message: Message, receiver: int) -> str:
 
 def _content_fault(message: Message) -> str:
     if message.kind is APPEND:
-        return _place_fault(message) or _entries_fault(message)
-    if message.kind in _WITHOUT_CONTENT:
-        return ""
+        fault = _place_fault(message)
+        return _entries_fault(message) if message.entries and not fault else fault
     match message.kind:
         case MessageKind.PROPOSE:
             return "" if message.entries else "it proposes nothing"
@@ -60,7 +55,8 @@ def _content_fault(message: Message) -> str:
 
 
 def _place_fault(message: Message) -> str:
-    if (message.index == 0) == (message.log_term == 0) and message.log_term <= message.term:
+    index, log_term = message.index, message.log_term
+    if (index == 0) == (log_term == 0) and log_term <= message.term:
         return ""
     return f"an entry at index {message.index} of term {message.log_term} cannot be in a log in term {message.term}"
 

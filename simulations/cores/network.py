@@ -110,7 +110,10 @@ class Network:
                 self._repeat(quality, link, number, message)
         arrival_s = self._heap.now + delay_s
         if self._ordered:
-            arrival_s = self._arrivals[link] = max(arrival_s, self._arrivals.get(link, 0.0))
+            earliest_s = self._arrivals.get(link)
+            if earliest_s is not None and earliest_s > arrival_s:
+                arrival_s = earliest_s
+            self._arrivals[link] = arrival_s
         self._at(arrival_s, self._receivers[target], (message, source))
 
     def plan(self, cut: Cut) -> None:

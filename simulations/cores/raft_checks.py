@@ -5,7 +5,7 @@ appended, a leader when it begins, an index when it is committed.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from consensus.memory import Lost
 from consensus.messages import (
@@ -50,7 +50,6 @@ class RaftChecks:
     Args:
         heap: of the world, for the time.
         has_threads: whether storage is asynchronous.
-        leading: tells, of each process that takes itself for a leader, the terms of its entries, by its own term.
         lease_s: how long a leader that a majority has answered may read without asking again; 0 without leases.
     """
 
@@ -60,14 +59,15 @@ class RaftChecks:
         *,
         has_threads: bool = False,
         lease_s: float = 0.0,
-        leading: Callable[[], Mapping[int, Sequence[int]]] = dict,
     ) -> None:
         self._heap = heap
-        self.leading = leading
         self.reads = ReadChecks(lease_s, functools.partial(self._broken, "raft-read-confirmed"))
         self._has_threads = has_threads
         self._forgettable = _EARLY if has_threads else _HYPOTHETICAL
         self.leaders: dict[int, int] = {}
+        # Of those that take themselves for leaders now: which term each leads, and by that the terms of its entries.
+        self._leads: dict[int, int] = {}
+        self._leading: dict[int, Sequence[int]] = {}
         self.reads_answered = 0
         self.losses = 0
         self.installed = 0
@@ -175,14 +175,18 @@ class RaftChecks:
         """Log matching: an entry with the same index and term is the same everywhere, and so is what is before it."""
         written = self._written[node]
         for entry in entries:
-            before = written[entry.index - 2] if entry.index > 1 else 0
-            known = self._entries.setdefault((entry.index, entry.term), (before, entry))
-            if known != (before, entry):
+            index, term = entry.index, entry.term
+            before = written[index - 2] if index > 1 else 0
+            known = self._entries.get((index, term))
+            if known is None:
+                self._entries[index, term] = (before, entry)
+            elif known[0] != before or (known[1] is not entry and known[1] != entry):  # as a rule it is one object
                 self._broken("raft-log-matching", f"{entry} after term {before}, elsewhere {known}", node)
-            if before > entry.term:
+            if before > term:
                 self._broken("raft-log-matching", f"{entry} follows one of term {before}", node)
-            del written[entry.index - 1 :]
-            written.append(entry.term)
+            if index <= len(written):
+                del written[index - 1 :]
+            written.append(term)
         if entries:
             self._unsynced[node].append((entries[0].index, [entry.term for entry in entries]))
 
@@ -242,7 +246,7 @@ class RaftChecks:
         if index > len(durable):
             self._broken("raft-durable-ack", f"acknowledges {index}, and {len(durable)} is on disk", node)
         if index:
-            terms = self.leading().get(term)
+            terms = self._leading.get(term)
             if terms is not None and (index > len(terms) or terms[index - 1] != durable[index - 1]):
                 self._broken("raft-ack-matches", f"acknowledges {index}, which the leader of {term} has not so", node)
 
@@ -257,13 +261,27 @@ class RaftChecks:
     # ---- leaders and what they commit
 
     def led(self, node: int, term: int, terms: Sequence[int]) -> None:
-        """Election safety and leader completeness, for a leader with these terms of its entries."""
+        """Election safety and leader completeness, for a leader with these terms of its entries.
+
+        Args:
+            node, term: who leads which term.
+            terms: as the leader goes on to change them, until it is `deposed`.
+        """
         first = self.leaders.setdefault(term, node)
         if first != node:
             self._broken("raft-election-safety", f"leads term {term}, and so does {first}", node)
         for entry in self.chosen:
             if self._committed_in(entry) < term and (entry.index > len(terms) or terms[entry.index - 1] != entry.term):
                 self._broken("raft-leader-completeness", f"leads term {term} without {entry}", node)
+        self.deposed(node)
+        self._leads[node] = term
+        self._leading[term] = terms
+
+    def deposed(self, node: int) -> None:
+        """A node does not take itself for the leader any more, if it did."""
+        term = self._leads.pop(node, None)
+        if term is not None:
+            del self._leading[term]
 
     def elected(self, node: int, term: int, configuration: Configuration) -> None:
         """Who begins to lead has the votes of a majority, its own included; of two in a joint configuration."""
@@ -329,13 +347,15 @@ class RaftChecks:
         self._applied[node] = entry.index
         if entry.index > len(self.chosen):
             self.chosen.append(entry)
-            for term, terms in self.leading().items():
+            for term, terms in self._leading.items():
                 if term > self._committed_in(entry) and (
                     entry.index > len(terms) or terms[entry.index - 1] != entry.term
                 ):
                     self._broken("raft-leader-completeness", f"the leader of term {term} lacks {entry}", node)
-        elif self.chosen[entry.index - 1] != entry:
-            self._broken("raft-state-machine", f"applies {entry}, elsewhere {self.chosen[entry.index - 1]}", node)
+            return
+        chosen = self.chosen[entry.index - 1]
+        if chosen is not entry and chosen != entry:  # as a rule one object has come to all of them
+            self._broken("raft-state-machine", f"applies {entry}, elsewhere {chosen}", node)
 
     def _broken(self, invariant: str, message: str, *nodes: int) -> None:
         raise Violation(invariant, virtual_s=self._heap.now, message=message, nodes=nodes)

@@ -70,6 +70,7 @@ class RaftMember:
         if process is None:
             return
         process.is_alive = False
+        self._world.checks.deposed(process.number)
         # A process that is killed may have left its batch in the cache or not; where the power fails it often has.
         if process.storage.is_writing and (power or self._lives % 2):
             self._write_without_sync(process)

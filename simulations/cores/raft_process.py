@@ -293,6 +293,12 @@ class RaftProcess:
         self.work()
         return True
 
+    def campaign(self) -> None:
+        """Stand for election."""
+        self.raft.campaign(self.clock.now_s())
+        self._deadline_s = 0.0
+        self.work()
+
     def resume(self) -> None:
         """It stands still no longer."""
         self._wake_s = FOREVER  # what was planned for the pause came to nothing
@@ -313,12 +319,15 @@ class RaftProcess:
             self.storage.carry_out()
         except ProcessKilled:
             self.end(power=True)
-        if self.is_alive:
-            deadline_s = self.raft.next_deadline
-            self._deadline_s = FOREVER if deadline_s is None else deadline_s
-            if deadline_s is not None and deadline_s < self._wake_s:
-                self._wake_s = deadline_s
-                self.heap.at(self.clock.virtual_s(deadline_s), self._wake, deadline_s)
+        if self.is_alive and (self._wake_s == FOREVER or self._deadline_s == FOREVER or not self._deadline_s):
+            self._plan()
+
+    def _plan(self) -> None:
+        deadline_s = self.raft.next_deadline
+        self._deadline_s = FOREVER if deadline_s is None else deadline_s
+        if deadline_s is not None and deadline_s < self._wake_s:
+            self._wake_s = deadline_s
+            self.heap.at(self.clock.virtual_s(deadline_s), self._wake, deadline_s)
 
     def end(self, *, power: bool) -> None:
         """It is gone."""
@@ -333,7 +342,7 @@ class RaftProcess:
         raft, inbox = self.raft, self._inbox
         now_s = self.clock.now_s()
         while inbox:
-            message, before = inbox.popleft(), raft.commit_index
+            message, before = inbox.popleft(), self._commit
             if message.kind is SNAPSHOT and not self.snapshots.receive(message):
                 continue
             if message.kind is READ_INDEX:
@@ -342,10 +351,9 @@ class RaftProcess:
                 raft.receive(message, now_s)
             except (UnknownPeer, ProposalDropped):
                 continue
-            commit = raft.commit_index
-            if commit != before:
-                self._checks.took(self.number, message, before=before, commit=commit)
             self.look()
+            if self._commit != before:
+                self._checks.took(self.number, message, before=before, commit=self._commit)
         if self._deadline_s <= now_s:  # what changes neither its part nor the configuration only puts it off
             deadline_s = raft.next_deadline
             if deadline_s is not None and deadline_s <= now_s:
@@ -406,8 +414,10 @@ class RaftProcess:
         """Messages leave."""
         burn, number, term = self.fuse.burn, self.number, self.raft.term
         checks, network = self._checks, self._network
+        is_lit = self.fuse.is_lit
         for message in messages:
-            burn()
+            if is_lit:
+                burn()
             if message.kind is SNAPSHOT and not self.snapshots.sends(message):
                 continue
             checks.sent(message, term)
@@ -424,8 +434,10 @@ class RaftProcess:
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """The state machine takes entries."""
+        is_lit = self.fuse.is_lit
         for entry in entries:
-            self.fuse.burn()
+            if is_lit:
+                self.fuse.burn()
             self.note(_APPLIED, entry.term << 32 ^ entry.index)
             self._checks.applied(self.number, entry)
             if entry.kind is not NORMAL:
@@ -456,6 +468,7 @@ class RaftProcess:
         raft, checks = self.raft, self._checks
         role, term, commit, applied, last = state
         if role is not self._role or term != self._term:
+            checks.deposed(self.number)
             self._role, self._term = role, term
             self._deadline_s = 0.0
             if role is LEADER:

@@ -1,7 +1,7 @@
 """A Raft group on disks that forget: elections, proposals, changes of the members, crashes between any two effects."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consensus.founding import founding
@@ -17,7 +17,7 @@ from simulations.cores.raft_member import DIRECTORY, RaftMember
 from simulations.cores.raft_process import Images, RaftProcess, RaftSettings
 from simulations.cores.report import CORE_ERRORS, Report, core_error
 from simulations.cores.trace import Trace
-from simulations.disk import DiskFaults, FaultAtlas, SimDisk
+from simulations.disk import DiskCosts, DiskFaults, FaultAtlas, SimDisk
 
 LOOK_INTERVAL_S = 0.2
 """How often it is looked at whether a group without faults has recovered."""
@@ -28,6 +28,9 @@ RESTART_S = 0.5
 RECOVERY_TIMEOUTS = 60
 """Election timeouts within which a group without faults agrees on a proposal: candidates that split the vote or that
 removed members disturb need a few rounds, and a leader that a change removes hands over only after another."""
+
+_NO_TIME = DiskCosts(call_s=0.0, transfer_s_per_kib=0.0, sync_s_min=0.0, sync_s_max=0.0)
+"""Of the disks themselves: how long a sync takes here is drawn by `RaftWorld.sync_takes_s`."""
 
 _DESTRUCTIVE = ("bit_rot", "read_bit_rot", "stale", "misdirected")
 """Faults of a disk that take what was synced."""
@@ -91,9 +94,7 @@ class RaftWorld:
         self.workload = workload
         self.heap = EventHeap()
         self.trace = Trace()
-        self.checks = RaftChecks(
-            self.heap, has_threads=settings.async_storage, lease_s=settings.lease_s, leading=self.leading
-        )
+        self.checks = RaftChecks(self.heap, has_threads=settings.async_storage, lease_s=settings.lease_s)
         self.images: Images = {}
         self.proposed = 0
         self.changed = 0
@@ -108,7 +109,7 @@ class RaftWorld:
         numbers = range(1, workload.members + 1)
         atlas = FaultAtlas(copies=workload.members, replication=workload.members)
         for number in numbers:
-            disk = SimDisk(f"member {number}", seed=seed, atlas=atlas)
+            disk = SimDisk(f"member {number}", seed=seed, costs=_NO_TIME, atlas=atlas)
             self.members[number] = RaftMember(self, number, disk)
             self._disk_rngs[number] = random.Random(f"disk {seed} {number}")
             if settings.thread_s[1]:
@@ -174,15 +175,6 @@ class RaftWorld:
         if not longest_s or self.heap.now >= self.faults.calm_s:
             return shortest_s
         return self._thread_rngs[node].uniform(shortest_s, longest_s)
-
-    def leading(self) -> Mapping[int, Sequence[int]]:
-        """Of each process that takes itself for a leader, the terms of its entries, by its own term."""
-        found: dict[int, Sequence[int]] = {}
-        for member in self.members.values():
-            process = member.process
-            if process is not None and process.raft.role is LEADER:
-                found[process.raft.term] = process.terms
-        return found
 
     def failed(self, node: int) -> None:
         """Its disk failed: start it again in a moment."""
@@ -287,8 +279,7 @@ class RaftWorld:
         process = self._present(self._rng, leading=False)
         if process is None:
             return
-        process.raft.campaign(process.clock.now_s())
-        process.work()
+        process.campaign()
         if self.settings.async_storage and self._extra_rng.random() < 0.3:
             self._test_candidacy(process.number)
 
@@ -302,8 +293,7 @@ class RaftWorld:
     def _stand(self, node: int) -> None:
         process = self.members[node].process
         if process is not None and process.resumes_s <= self.heap.now:
-            process.raft.campaign(process.clock.now_s())
-            process.work()
+            process.campaign()
 
     def _isolate(self, rate: float) -> None:
         if not self._again(self._isolate, rate) or self.heap.now >= self.faults.calm_s:

@@ -53,7 +53,8 @@ class Device:
         """Count the time that a sync takes, this one."""
         costs, faults = self.costs, self.faults
         duration_s = costs.sync_s_min
-        duration_s += (costs.sync_s_max - costs.sync_s_min) * self.chance.draw("sync_s", subject, occasion)
+        if costs.sync_s_max > costs.sync_s_min:
+            duration_s += (costs.sync_s_max - costs.sync_s_min) * self.chance.draw("sync_s", subject, occasion)
         if faults.slow_sync_rate and self.strikes("slow_sync", faults.slow_sync_rate, subject, occasion):
             duration_s *= faults.slow_sync_factor
             self.count("slow_sync")

@@ -4,7 +4,7 @@ import errno
 
 from simulations.disk.content import Content
 from simulations.disk.device import Device
-from simulations.disk.operation import Operation
+from simulations.disk.operation import APPEND, SYNC, Operation
 
 
 class SimFile:
@@ -63,7 +63,7 @@ class SimFile:
         Raises:
             OSError: ENOSPC; as much of it as had room is there.
         """
-        self._begin(Operation.APPEND)
+        self._begin(APPEND)
         content, device = self._content, self._device
         size = len(data)
         room = device.room(size)
@@ -99,7 +99,7 @@ class SimFile:
         Raises:
             OSError: EIO, by a fault; see `DiskFaults.sync_error_rate` for what has happened then.
         """
-        self._begin(Operation.SYNC)
+        self._begin(SYNC)
         content, device = self._content, self._device
         occasion = content.syncs
         content.syncs += 1
@@ -124,8 +124,10 @@ class SimFile:
 
     def _begin(self, operation: Operation) -> None:
         self._check()
-        self._device.begin(operation, self._path)
-        self._check()  # the hook may have ended the process
+        device = self._device
+        device.begin(operation, self._path)
+        if device.on_operation is not None:
+            self._check()  # the hook may have ended the process
 
     def _check(self) -> None:
         if not self._is_open:

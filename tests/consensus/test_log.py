@@ -84,7 +84,7 @@ class LogMachine(RuleBasedStateMachine):
     def it_reads_like_the_list(self) -> None:
         log = self.log
         assert list(log.entries(1, 1 << 30)) == self.twin
-        assert log.last_index() == len(self.twin)
+        assert log.last == len(self.twin)
         assert [log.term(index) for index in range(len(self.twin) + 2)] == [
             0,
             *[entry.term for entry in self.twin],
@@ -173,7 +173,7 @@ def test_a_snapshot_takes_the_place_of_the_log() -> None:
     log = log_of(1, 1, stored=1)
     snapshot = Snapshot(9, 3, Configuration((1,)))
     log.restore(snapshot)
-    assert (log.first_index(), log.last_index(), log.last_term(), log.committed) == (10, 9, 3, 9)
+    assert (log.first_index(), log.last, log.last_term(), log.committed) == (10, 9, 3, 9)
     assert (log.term(8), log.term(9)) == (None, 3)
     assert log.stored_snapshot() is snapshot
     assert log.unwritten_snapshot() is snapshot

@@ -85,7 +85,7 @@ RAFT = (
     _raft(
         "votes-for-shorter-logs",
         "A vote is given whatever the candidate's log has (paper 5.4.1).",
-        Edit("consensus/log.py", "return term > own or (term == own and index >= self.last_index())", "return True"),
+        Edit("consensus/log.py", "return term > own or (term == own and index >= self.last)", "return True"),
         easy=True,
     ),
     _raft(
@@ -93,8 +93,8 @@ RAFT = (
         "Of two logs the longer one counts as newer, whatever the terms at their ends are.",
         Edit(
             "consensus/log.py",
-            "return term > own or (term == own and index >= self.last_index())",
-            "return index >= self.last_index()",
+            "return term > own or (term == own and index >= self.last)",
+            "return index >= self.last",
         ),
     ),
     _raft(
@@ -102,7 +102,7 @@ RAFT = (
         "Of two logs that end in the same term the shorter one passes as well.",
         Edit(
             "consensus/log.py",
-            "return term > own or (term == own and index >= self.last_index())",
+            "return term > own or (term == own and index >= self.last)",
             "return term >= own",
         ),
     ),
@@ -122,7 +122,7 @@ RAFT = (
         Edit(
             "consensus/following.py",
             "log.commit_to(min(message.commit, last_new))",
-            "log.commit_to(min(message.commit, log.last_index()))",
+            "log.commit_to(min(message.commit, log.last))",
         ),
     ),
     _raft(
@@ -135,8 +135,8 @@ RAFT = (
         ),
         Edit(
             "consensus/following.py",
-            "    if message.commit <= core.log.last_index():\n        core.log.commit_to(message.commit)\n",
-            "    if message.commit:\n        core.log.commit_to(min(message.commit, core.log.last_index()))\n",
+            "    if message.commit <= core.log.last:\n        core.log.commit_to(message.commit)\n",
+            "    if message.commit:\n        core.log.commit_to(min(message.commit, core.log.last))\n",
         ),
         easy=True,
     ),
@@ -168,7 +168,7 @@ RAFT = (
         Edit(
             "consensus/following.py",
             "if not log.matches(message.index, message.log_term):",
-            "if message.index > log.last_index():",
+            "if message.index > log.last:",
         ),
     ),
     _raft(
@@ -252,7 +252,7 @@ RAFT = (
     _raft(
         "two-changes-at-once",
         "A leader takes a change of the configuration while an earlier one is not applied (thesis 4.1).",
-        Edit("consensus/replication.py", "if latest > core.log.applied:", "if latest > core.log.last_index():"),
+        Edit("consensus/replication.py", "if latest > core.log.applied:", "if latest > core.log.last:"),
     ),
     _raft(
         "several-voters-in-one-step",
@@ -275,13 +275,13 @@ RAFT = (
         Edit(
             "consensus/log.py",
             "if index < self.offset or not self.matches(index, term):",
-            "if index < self.offset or index > self.last_index():",
+            "if index < self.offset or index > self.last:",
         ),
     ),
     _raft(
         "replaced-entries-not-written",
         "Entries that take the place of others already handed to the disk are not handed to it themselves.",
-        Edit("consensus/log.py", "        self._handed_out = min(self._handed_out, first - self.offset)\n", ""),
+        Edit("consensus/log.py", "            self._handed_out = min(self._handed_out, first - self.offset)\n", ""),
     ),
     _raft(
         "removed-leader-stays",
@@ -298,7 +298,7 @@ RAFT = (
         "A heartbeat's answer does not make the leader send again what was lost.",
         Edit(
             "consensus/replication.py",
-            "    progress.paused = False\n    if progress.match < core.log.last_index() or progress.state is PROBE:\n"
+            "    progress.paused = False\n    if progress.match < core.log.last or progress.state is PROBE:\n"
             "        send_append(core, message.sender)\n",
             "",
         ),

@@ -49,7 +49,7 @@ VARIANTS = (
         ),
         Edit(
             "consensus/replication.py",
-            "    if progress.match == core.log.last_index():\n        send_timeout_now(core, node)\n    else:",
+            "    if progress.match == core.log.last:\n        send_timeout_now(core, node)\n    else:",
             "    if progress.match:\n        send_timeout_now(core, node)\n    else:",
         ),
     ),
@@ -59,15 +59,13 @@ VARIANTS = (
         Edit(
             "consensus/election.py",
             "if core.is_leader or not message.reject or not core.log.matches(message.commit, message.log_term):",
-            "if core.is_leader or not message.reject or message.commit > core.log.last_index():",
+            "if core.is_leader or not message.reject or message.commit > core.log.last:",
         ),
     ),
     _raft(
         "new-leader-forgets-the-pending-change",
         "A new leader takes a change although its log may hold one that is not applied.",
-        Edit(
-            "consensus/core.py", "        self.pending_change = self.log.last_index()\n        taken", "        taken"
-        ),
+        Edit("consensus/core.py", "        self.pending_change = self.log.last\n        taken", "        taken"),
     ),
     _raft(
         "vote-lost-at-restart",

@@ -180,9 +180,20 @@ def test_a_leader_that_goes_on_lacks_nothing_that_is_committed_in_an_earlier_ter
     made = checks([1, 2], [1, 2], [1])
     made.committed(1, 2, 2, VOTERS, [1, 2])
     made.applied(1, Entry(1, 1))
-    made.leading = lambda: {4: [1]}
+    made.led(3, 4, [1])
     with broken("raft-leader-completeness"):
         made.applied(1, Entry(2, 2))
+
+
+def test_a_leader_that_is_deposed_need_not_have_what_is_applied_later() -> None:
+    made = checks([1, 2], [1, 2], [1])
+    made.committed(1, 2, 2, VOTERS, [1, 2])
+    made.led(3, 4, [1, 2])
+    made.led(3, 5, terms := [1, 2])
+    made.applied(1, Entry(1, 1))
+    made.deposed(3)
+    terms.pop()
+    made.applied(1, Entry(2, 2))
 
 
 def test_what_a_leader_commits_is_of_its_term_and_on_the_disks_of_a_majority() -> None:
@@ -233,7 +244,7 @@ def test_the_commit_index_rises_and_stays_within_the_log() -> None:
 
 def test_an_acknowledgement_is_of_what_the_leader_has() -> None:
     made = checks([1, 1, 2], [1, 1, 1])
-    made.leading = lambda: {2: [1, 1, 2]}
+    made.led(1, 2, [1, 1, 2])
     made.sent(ack(2, 2, 2), 2)
     with broken("raft-ack-matches"):
         made.sent(ack(2, 2, 3), 2)
