@@ -11,7 +11,7 @@ from consensus.log import RaftLog
 from consensus.memory import MemoryLog
 from consensus.messages import Entry, EntryKind, HardState, Message, MessageKind, Role, Snapshot
 from consensus.segments import SegmentWriter
-from consensus.status import status_of
+from consensus.status import Status, status_of
 from consensus.storage import DurableLog
 from simulations.checkers.raft import Observation, RaftChecker
 from tests.consensus.group import Group, Member
@@ -191,10 +191,56 @@ def test_only_whole_logs_without_gaps_can_be_observed(checker: RaftChecker) -> N
     checker.observe(seen(1, log_of(1)))
     with pytest.raises(ValueError, match=r"entries from 3 on were observed of node 1, which had 1"):
         checker.observe(seen(1, log_of(1, 1, 1)[2:], first=3))
-    group = Group(1)
-    status = status_of(group[1].raft, running=True, messages_dropped=0, messages_refused=0)
     with pytest.raises(ValueError, match="begins at 6"):
-        checker.look(status, MemoryLog(Snapshot(index=5, term=1)), life=1)
+        checker.look(status(), MemoryLog(Snapshot(index=5, term=1)), life=1)
+
+
+def status(**fields: object) -> Status:
+    """A follower in term 2 with the leader 2; other fields by name."""
+    group = Group(1)
+    base = status_of(group[1].raft, running=True, messages_dropped=0, messages_refused=0)
+    base = replace(base, role=Role.FOLLOWER, term=2, leader=2, commit=2, applied=2)
+    return replace(base, **fields)  # type: ignore[arg-type]
+
+
+def stored(entries: Sequence[Entry]) -> MemoryLog:
+    log = MemoryLog()
+    log.append(entries)
+    return log
+
+
+@pytest.mark.parametrize(
+    ("invariant", "fields", "log", "life"),
+    [
+        ("raft-durable-term", {}, log_of(1, 1, 1), 2),
+        ("raft-monotonic-term", {"term": 1}, log_of(1, 1, 1), 1),
+        ("raft-election-safety", {"role": Role.LEADER}, log_of(1, 1, 1), 1),
+        ("raft-election-safety", {"leader": 3}, log_of(1, 1, 1), 1),
+        ("raft-monotonic-commit", {"commit": 1}, log_of(1, 1, 1), 1),
+        ("raft-monotonic-commit", {"applied": 1}, log_of(1, 1, 1), 1),
+        ("raft-committed-stays", {}, log_of(1), 1),
+        ("raft-committed-stays", {}, (), 1),
+        ("raft-log-matching", {}, (*log_of(1, 1), Entry(1, 3, data=b"y")), 1),
+        ("raft-log-matching", {}, (*log_of(1, 1, 1), Entry(1, 5)), 1),
+        ("raft-state-machine", {"commit": 3, "applied": 3}, log_of(1, 1, 1), 1),
+    ],
+)
+def test_a_look_misses_nothing_that_has_changed_since_the_last_one(
+    checker: RaftChecker, invariant: str, fields: dict[str, object], log: tuple[Entry, ...], life: int
+) -> None:
+    checker.observe(seen(2, log_of(1, 1, 2), term=2, role=Role.LEADER, commit=3))
+    for _ in range(2):  # the second one finds that nothing has changed
+        checker.look(status(), stored(log_of(1, 1, 1)), life=1)
+    checker.sent(Message(MessageKind.VOTE, to=2, sender=1, term=3))
+    with violates(invariant):
+        checker.look(status(**fields), stored(log), life=life)
+
+
+def test_a_look_misses_nothing_that_was_observed_since_the_last_one(checker: RaftChecker) -> None:
+    checker.look(status(), stored(log_of(1, 1)), life=1)
+    checker.observe(seen(1, term=3, leader=2, commit=2, applied=2, first=3))
+    with violates("raft-monotonic-term"):
+        checker.look(status(), stored(log_of(1, 1)), life=1)
 
 
 class Watched:
