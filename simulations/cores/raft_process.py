@@ -243,7 +243,7 @@ class RaftProcess:
         self._checks.loaded(number, snapshot, applied)
         self._checks.wrote(number, log.initial_state()[0])
         self._checks.synced(number, is_whole=log.lost() is None)
-        self._role, self._term, self._commit = Role.FOLLOWER, 0, 0
+        self._role, self._term, self._commit = Role.FOLLOWER, 0, self.raft.commit_index
         self._looked: tuple[Role, int, int, int, int] | None = None
         self._configuration = Configuration()
         self._is_alone = False
@@ -296,7 +296,7 @@ class RaftProcess:
     def campaign(self) -> None:
         """Stand for election."""
         self.raft.campaign(self.clock.now_s())
-        self._deadline_s = 0.0
+        self.look()
         self.work()
 
     def resume(self) -> None:
