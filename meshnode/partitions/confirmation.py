@@ -60,16 +60,13 @@ class Rounds:
         self._due: dict[NodeId, None] = {}
         self._due_at_s = 0.0
         self._all_at_s = 0.0
+        self.next_deadline = 0.0
+        """When `wake` has something to do: kept, since it is asked for after every message."""
 
     @property
     def next_round(self) -> int:
         """A round of this number or a higher one is asked from now on."""
         return self._last_round + 1
-
-    @property
-    def next_deadline(self) -> float:
-        """When `wake` has something to do."""
-        return min(self._due_at_s, self._all_at_s) if self._due else self._all_at_s
 
     def want(self, primary: Primary, now: float) -> None:
         """Ask for this one as soon as its replicas may be asked."""
@@ -99,6 +96,7 @@ class Rounds:
             if member not in by_member:  # what was wanted there is of primaries that are none any more
                 self._due.pop(member, None)
                 del self._peers[member]
+        self._plan()
         return [self._ask(member, its, now) for member, its in by_member.items()]
 
     def answered(self, sender: NodeId, message: Confirmed, now: float) -> list[Confirmation]:
@@ -121,6 +119,10 @@ class Rounds:
             if not self._due:
                 self._due_at_s = now
             self._due[member] = None
+            self._plan()
+
+    def _plan(self) -> None:
+        self.next_deadline = min(self._due_at_s, self._all_at_s) if self._due else self._all_at_s
 
     def _ask(self, member: NodeId, primaries: Iterable[Primary], now: float) -> Send:
         peer = self._peers.setdefault(member, _Peer())
@@ -131,4 +133,5 @@ class Rounds:
         peer.awaited = self._last_round
         peer.wanted.clear()
         self._due.pop(member, None)
+        self._plan()
         return Send(member, Confirm(self._last_round, claims))

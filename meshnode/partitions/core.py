@@ -1,6 +1,7 @@
 """All partitions of one process: rows, messages and time in, effects out."""
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from meshnode.metadata.rows import Row
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.confirmation import Rounds
 from meshnode.partitions.effects import Effect, Send, Serving
-from meshnode.partitions.messages import Confirm, Confirmed, Denial, Entry
+from meshnode.partitions.messages import Append, Appended, Confirm, Confirmed, Denial, Entry
 from meshnode.partitions.partition import Partition
 from meshnode.partitions.primary import Primary
 from meshnode.partitions.replica import Machine
@@ -75,6 +76,9 @@ class PartitionsCore:
     def receive(self, sender: NodeId, message: Any, now: float) -> list[Effect]:
         """A message from a replica, from the leader, or from this node's own journal."""
         match message:
+            case Append() | Appended() if 0 <= message.partition < PARTITIONS_MAX:  # as a rule
+                copy = self._partition(message.partition)
+                return self._armed_after(message.partition, copy.receive(message, sender, now))
             case Confirm():
                 return self._confirm(sender, message)
             case Confirmed():
@@ -176,7 +180,7 @@ class PartitionsCore:
     def _armed_after(self, partition: PartitionId, effects: list[Effect]) -> list[Effect]:
         """Make sure to wake no later than the partition's next deadline."""
         deadline = self.partitions[partition].next_deadline
-        if deadline < self._armed.get(partition, float("inf")):
+        if deadline < self._armed.get(partition, math.inf):
             self._armed[partition] = deadline
             heapq.heappush(self._deadlines, (deadline, partition))
         return effects

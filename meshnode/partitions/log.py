@@ -96,7 +96,8 @@ class PartitionLog:
         if records:
             index = records[0].sequence - self.start.sequence - 1
             assert 0 <= index <= len(self._records), (records[0].sequence, self.start, self.last)
-            self._delete(index, len(self._records))
+            if index < len(self._records):
+                self._delete(index, len(self._records))
             for record in records:
                 self.add(record)
 

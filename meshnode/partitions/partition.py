@@ -5,6 +5,8 @@ FOLLOWING ── the row names this process ──► TAKING OVER ── adopted
     └────────────────────── the row names another, or a replica promised a newer epoch ────────────┘
 """
 
+import math
+
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
 from meshnode.metadata.allocator import Move
 from meshnode.metadata.commands import RowChange, Step
@@ -50,9 +52,9 @@ class Partition:
         self._config = config
         self._deposed_epoch = Epoch(0)
         self._move: Move | None = None
-        self._move_until_s = float("inf")
+        self._move_until_s = math.inf
         self._proposed: RowChange | None = None
-        self._propose_at_s = float("inf")
+        self._propose_at_s = math.inf
 
     @property
     def is_serving(self) -> bool:
@@ -110,12 +112,16 @@ class Partition:
     def receive(self, message: object, sender: NodeId, now: float) -> list[Effect]:
         """A message of this partition from a replica, or from this node's own journal."""
         match message:
-            case Seal():
-                return [*self._yield_to(message.epoch), *self.replica.seal(message, sender)]
+            case Appended():  # as a rule, and so is what follows
+                return self._answered(message, sender, now)
             case Append() | Chunk() if message.epoch == self._primary_epoch:
                 return []  # one process per epoch, and this is it
             case Append():
+                if self._role_epoch is None:  # as a rule: it only follows
+                    return self.replica.append(message, sender)
                 return [*self._yield_to(message.epoch), *self.replica.append(message, sender)]
+            case Seal():
+                return [*self._yield_to(message.epoch), *self.replica.seal(message, sender)]
             case Fetch():
                 return self.replica.fetch(message, sender)
             case Chunk():
@@ -126,7 +132,7 @@ class Partition:
                 return [*self._yield_to(message.epoch), *self.replica.take_chunk(message, sender)]
             case Sealed() | Fetched():
                 return self._taking_over(message, sender, now)
-            case Appended() | Refused() | ChunkTaken():
+            case Refused() | ChunkTaken():
                 return self._answered(message, sender, now)
         return []  # from outside, and nothing that a partition knows
 
@@ -151,17 +157,20 @@ class Partition:
     def _answered(self, message: Appended | Refused | ChunkTaken, sender: NodeId, now: float) -> list[Effect]:
         if isinstance(message, Refused) and self._role_epoch is not None and message.promised > self._role_epoch:
             return self._step_down()
-        if self.primary is None or message.epoch != self.primary.epoch:
+        primary = self.primary
+        if primary is None or message.epoch != primary.epoch:
             if isinstance(message, ChunkTaken) and message.epoch == self.replica.promised:
                 return self.replica.snapshot_chunk(message.epoch, sender, message.position, message.offset)
             return []
         match message:
             case Appended():
-                effects = self.primary.appended(sender, message, now)
+                effects = primary.appended(sender, message, now)
             case Refused():
-                effects = self.primary.refused(sender, message, now)
+                effects = primary.refused(sender, message, now)
             case ChunkTaken():
-                effects = self.primary.chunk_taken(sender, message, now)
+                effects = primary.chunk_taken(sender, message, now)
+        if primary.is_active and self._move is None and self._proposed is None:  # as a rule: nothing is due
+            return effects
         return [*effects, *self._propose(now)]
 
     def confirmed(self, sender: NodeId, answer: Confirmation) -> list[Effect]:
@@ -191,8 +200,8 @@ class Partition:
     @property
     def next_deadline(self) -> float:
         """When `wake` has something to do."""
-        takeover = float("inf") if self.takeover is None else self.takeover.next_deadline
-        primary = float("inf") if self.primary is None else self.primary.next_deadline
+        takeover = math.inf if self.takeover is None else self.takeover.next_deadline
+        primary = math.inf if self.primary is None else self.primary.next_deadline
         return min(takeover, primary, self._propose_at_s, self._move_until_s)
 
     # ---- inside
@@ -220,7 +229,7 @@ class Partition:
         self.takeover = None
         self.primary = None
         self._proposed = None
-        self._propose_at_s = float("inf")
+        self._propose_at_s = math.inf
         self._end_move()
         return [Deposed(self.replica.partition, epoch)] if was_serving else []
 
@@ -245,7 +254,7 @@ class Partition:
 
     def _end_move(self) -> None:
         self._move = None
-        self._move_until_s = float("inf")
+        self._move_until_s = math.inf
 
     def _propose(self, now: float) -> list[Effect]:
         """The change that is due: at once when it is new, and again as long as it is due."""
@@ -253,7 +262,7 @@ class Partition:
         if change == self._proposed and now < self._propose_at_s:
             return []
         self._proposed = change
-        self._propose_at_s = float("inf") if change is None else now + PROPOSE_AGAIN_S
+        self._propose_at_s = math.inf if change is None else now + PROPOSE_AGAIN_S
         return [] if change is None else [Propose(change)]
 
     def _change_due(self) -> RowChange | None:

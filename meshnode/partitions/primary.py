@@ -1,5 +1,6 @@
 """The primary of one epoch: replication, commitment, confirmed reads, the lease (rules 5, 6, 8, 11, 12)."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -153,8 +154,10 @@ class Primary:
     @property
     def durable(self) -> int:
         """The last sequence that is on the disks of a majority of the replicas."""
-        matched = (self._progress[member].matched for member in self.replicas if member != self._node_id)
-        return sorted([self._own_matched, *matched], reverse=True)[majority(len(self.replicas)) - 1]
+        own, progress = self._node_id, self._progress
+        matched = [self._own_matched if member == own else progress[member].matched for member in self.replicas]
+        matched.sort()
+        return matched[-majority(len(matched))]
 
     def activated(self) -> list[Effect]:
         """The row of the epoch is active, which took the barrier on a majority of the replicas."""
@@ -175,7 +178,8 @@ class Primary:
             progress.answered_at_s = now
             progress.probing = False
             progress.acknowledged(message.sequence)
-            self._feed(sender, progress, now, effects)
+            if progress.next <= self._replica.log.last.sequence:
+                self._feed(sender, progress, now, effects)
         durable = self.durable
         if self.is_active and durable > self._replica.committed:
             effects.extend(self._commit(durable))
@@ -232,8 +236,11 @@ class Primary:
     @property
     def next_deadline(self) -> float:
         """When `wake` has something to do."""
-        waiting = [progress.answered_at_s for progress in self._progress.values() if progress.is_waiting]
-        return min(waiting) + self._config.resend_after_s if waiting else float("inf")
+        earliest_s = math.inf
+        for progress in self._progress.values():
+            if progress.answered_at_s < earliest_s and progress.is_waiting:
+                earliest_s = progress.answered_at_s
+        return earliest_s + self._config.resend_after_s
 
     # ---- learners
 
@@ -292,7 +299,7 @@ class Primary:
     def _feed(self, member: NodeId, progress: Progress, now: float, effects: list[Effect]) -> None:
         replica = self._replica
         log = replica.log
-        while progress.has_room and progress.next <= log.last.sequence:
+        while progress.next <= log.last.sequence and progress.has_room:
             if not progress.is_waiting:
                 progress.answered_at_s = now  # silence counts from the first message that awaits an answer
             if progress.next <= log.start.sequence:
@@ -319,10 +326,15 @@ class Primary:
         replica = self._replica
         newly = range(replica.committed + 1, through + 1)
         self._uncommitted_bytes -= sum(len(replica.log.record_at(sequence).payload) for sequence in newly)
-        return [*replica.commit(through), *self._ready_reads()]
+        effects = replica.commit(through)
+        if self._reads:
+            effects.extend(self._ready_reads())
+        return effects
 
     def _ready_reads(self) -> list[Effect]:
         ready: list[Effect] = []
+        if not self._reads:
+            return ready
         rounds = (self._progress[member].confirmed_round for member in self.replicas if member != self._node_id)
         confirmed = sorted([2**63, *rounds], reverse=True)[majority(len(self.replicas)) - 1]
         while self._reads and self._reads[0][0] <= confirmed and self._reads[0][1] <= self._replica.committed:

@@ -3,6 +3,8 @@
 from meshnode.identity import PartitionId
 from meshnode.partitions.messages import Dropped, Entry, Snapshot
 
+_WHOLE = (Snapshot, Dropped)
+
 
 class Retention:
     """Notes each entry with its file: a partition needs the file of its last whole copy, and all that follow it."""
@@ -16,7 +18,7 @@ class Retention:
     def note(self, entry: Entry, *, file: int, size: int) -> None:
         """An entry of ``size`` bytes is in this file, or a later one; in the order of the journal."""
         partition = entry.partition
-        if isinstance(entry, Snapshot | Dropped):
+        if isinstance(entry, _WHOLE):
             self._needed_from[partition] = file
             self.copies_bytes += size - self._copy_bytes.get(partition, 0)
             self._copy_bytes[partition] = size

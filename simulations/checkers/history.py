@@ -82,6 +82,7 @@ class Operation:
 
 # In Python 3.11 a member that is looked up in its enum costs as much as ten calls.
 _INVOKE = EventType.INVOKE
+_OK = EventType.OK
 _INFO = EventType.INFO
 
 
@@ -131,12 +132,12 @@ class History:
         while process in self._retired:
             process += self._clients
         self._next[client] = process
-        self._add(Event(process, EventType.INVOKE, op, key, plain(value), time_ns))
+        self._add(Event(process, _INVOKE, op, key, plain(value), time_ns))
         return Operation(process, op, key, plain(value), len(self._events) - 1, time_ns)
 
     def ok(self, operation: Operation, value: Json, *, time_ns: int) -> None:
         """It took effect and returned ``value``."""
-        self._end(operation, EventType.OK, value, time_ns)
+        self._end(operation, _OK, value, time_ns)
 
     def fail(self, operation: Operation, value: Json = None, *, time_ns: int) -> None:
         """It had no effect and never will; ``value`` says why."""

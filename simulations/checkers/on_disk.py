@@ -37,12 +37,14 @@ class OnDisk:
     @property
     def lasting(self) -> int:
         """How many records are on disk now and after whatever is queued."""
-        return min([self.length, *self.kept])
+        return min(self.length, min(self.kept)) if self.kept else self.length
 
 
 def kept_by(epochs: Sequence[Epoch], records: Sequence[Record]) -> int:
     """How many records stay when others are put in the place of all from the first one's sequence on."""
     first = records[0].sequence - 1
+    if first == len(epochs):  # as a rule: they follow
+        return first
     return first + equal_at_start(epochs[first : first + len(records)], [record.epoch for record in records])
 
 

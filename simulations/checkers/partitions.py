@@ -35,8 +35,11 @@ from meshnode.partitions.partition import Partition
 from meshnode.partitions.primary import majority
 from simulations.checkers.acknowledgements import Acknowledgements
 from simulations.checkers.on_disk import OnDisk, equal_at_start, kept_by
-from simulations.checkers.promises import Answer, Copy, Promises
+from simulations.checkers.promises import ANSWERS, Copy, Promises
 from simulations.checkers.violation import Violation
+
+_OF_LOGS = (Appended, Sealed)
+"""Answers that tell how much of a log is on a disk."""
 
 
 class PartitionsChecker:
@@ -80,7 +83,9 @@ class PartitionsChecker:
     def wrote(self, node: NodeId, entry: Entry) -> None:
         """One record per (epoch, sequence), and equal (epoch, sequence) means equal prefixes."""
         key = (entry.partition, node)
-        epochs = self._logs.setdefault(key, [])
+        epochs = self._logs.get(key)
+        if epochs is None:
+            epochs = self._logs[key] = []
         committed = self._checked.get(key, 0)
         match entry:
             case Log(partition, records):
@@ -121,8 +126,9 @@ class PartitionsChecker:
                 return
             case _:
                 assert_never(entry)
-        self._on_disk.setdefault(key, OnDisk()).queued(kept)
-        self._confirmed[key] = min(self._confirmed.get(key, 0), kept)
+        self._disk_of(key).queued(kept)
+        if self._confirmed.get(key, 0) > kept:
+            self._confirmed[key] = kept
 
     def synced(self, node: NodeId, entry: Entry) -> None:
         """An entry is on that node's disk."""
@@ -145,17 +151,17 @@ class PartitionsChecker:
             case _:
                 assert_never(entry)
         self._hold(node, entry.partition, records)
-        self._on_disk.setdefault(key, OnDisk()).synced(length)
+        self._disk_of(key).synced(length)
 
     def sent(self, node: NodeId, message: Message | Confirm | Confirmed) -> None:
         """A replica that has promised an epoch accepts nothing below it; what it acknowledges is on its disk."""
-        if not isinstance(message, Answer):
+        if not isinstance(message, ANSWERS):
             return
         self.promises.answered(node, message)
         key = (message.partition, node)
-        if isinstance(message, Appended | Sealed):
+        if isinstance(message, _OF_LOGS):
             last = message.sequence if isinstance(message, Appended) else message.last.sequence
-            on_disk = self._on_disk.get(key, OnDisk())
+            on_disk = self._disk_of(key)
             if last > on_disk.longest:
                 raise self._violation(
                     "partitions-durable-log",
@@ -265,7 +271,8 @@ class PartitionsChecker:
                 f"{replica.committed} is committed in a log from {log.start} to {log.last}",
                 node,
             )
-        self._check_commitment(partition, node)
+        if replica.committed != self._checked.get((replica.partition, node)):
+            self._check_commitment(partition, node)
 
     def check_whole_log(self, partition: Partition, node: NodeId) -> None:
         """What is in memory is what was written, and its bytes are counted right. Takes as long as the log is."""
@@ -293,9 +300,20 @@ class PartitionsChecker:
 
     # ---- what follows
 
+    def _disk_of(self, key: Copy) -> OnDisk:
+        on_disk = self._on_disk.get(key)
+        if on_disk is None:
+            on_disk = self._on_disk[key] = OnDisk()
+        return on_disk
+
     def _hold(self, node: NodeId, partition: PartitionId, records: Iterable[Record]) -> None:
         for record in records:
-            self._holders.setdefault((partition, record.epoch, record.sequence), set()).add(node)
+            key = (partition, record.epoch, record.sequence)
+            holders = self._holders.get(key)
+            if holders is None:
+                self._holders[key] = {node}
+            else:
+                holders.add(node)
 
     def _check_recovered(self, partition: PartitionId, node: NodeId, found: Partition | None) -> None:
         self.promises.recovered((partition, node), Epoch(0) if found is None else found.replica.promised)
@@ -343,10 +361,7 @@ class PartitionsChecker:
     def _check_commitment(self, partition: Partition, node: NodeId) -> None:
         replica = partition.replica
         key = (replica.partition, node)
-        before = self._checked.get(key, -1)
-        if replica.committed == before:
-            return
-        before = max(before, 0)
+        before = self._checked.get(key, 0)
         if replica.committed < before:
             raise self._violation(
                 "partitions-committed-stays",

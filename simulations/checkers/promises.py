@@ -15,6 +15,8 @@ from simulations.checkers.violation import Violation
 Answer = Sealed | Appended | ChunkTaken | Refused
 """Each of these names the epoch that its sender has promised."""
 
+ANSWERS = (Sealed, Appended, ChunkTaken, Refused)
+
 Copy = tuple[PartitionId, NodeId]
 
 
@@ -38,7 +40,8 @@ class Promises:
 
     def synced(self, copy: Copy, epoch: Epoch) -> None:
         """The promise is on that node's disk."""
-        self._on_disk[copy] = max(epoch, self._on_disk.get(copy, epoch))
+        if epoch > self._on_disk.get(copy, 0):
+            self._on_disk[copy] = epoch
 
     def answered(self, node: NodeId, message: Answer) -> None:
         """An answer leaves: its promise is on the disk, and no lower than one before."""

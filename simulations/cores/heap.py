@@ -1,9 +1,10 @@
 """The events to come, and virtual time: the one loop that everything at level 1 runs in."""
 
-import gc
 from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
+
+from simulations.cores.collector import resting_collector
 
 Action = Callable[[Any], object]
 """What an event does, given the argument that was scheduled with it: usually a bound method made once for each node."""
@@ -76,24 +77,17 @@ class EventHeap:
         return timer
 
     def run_until(self, end_s: float) -> None:
-        """Let everything happen that is due by ``end_s``, which is then the present.
-
-        The collector of cycles rests meanwhile. What events leave behind has none to speak of and is freed by its
-        counts, while a world of thousands of nodes, all of which is in use, takes seconds to look through each time.
-        """
+        """Let everything happen that is due by ``end_s``, which is then the present; see `resting_collector`."""
         events = self._events
         count = 0
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            while events and events[0][0] <= end_s:
-                when_s, _, action, argument = heappop(events)
-                if when_s > self.now:
-                    self.now = when_s
-                count += 1
-                action(argument)
-        finally:
-            self.events += count  # also when an event breaks an invariant
-            if collects:
-                gc.enable()
+        with resting_collector():
+            try:
+                while events and events[0][0] <= end_s:
+                    when_s, _, action, argument = heappop(events)
+                    if when_s > self.now:
+                        self.now = when_s
+                    count += 1
+                    action(argument)
+            finally:
+                self.events += count  # also when an event breaks an invariant
         self.now = max(self.now, end_s)

@@ -1,7 +1,7 @@
 """One node's partitions in their world: the core of the room, a journal that forgets, and what the room above does."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
@@ -10,7 +10,7 @@ from meshnode.metadata.commands import RowChange
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.core import PartitionsCore
 from meshnode.partitions.effects import AfterSync, Committed, Deposed, Effect, Propose, ReadReady, Send, Serving, Write
-from meshnode.partitions.messages import Append, Confirm, Confirmed, Entry
+from meshnode.partitions.messages import Append, Appended, Confirm, Confirmed, Entry, Log
 from simulations.cores.faults import FOREVER
 from simulations.cores.heap import EventHeap
 from simulations.cores.leases import Leases
@@ -83,6 +83,9 @@ class PartitionNode:
         self.clock = LocalClock(world.heap)
         self.fuse = Fuse()
         self._world = world
+        self._heap = world.heap
+        self._trace = world.trace
+        self._checks = world.checks
         self._journal = Journal()
         self._rows_known = 0
         self._paused_until_s = 0.0
@@ -94,6 +97,9 @@ class PartitionNode:
         self._pending: dict[PartitionId, dict[bytes, tuple[int, list[tuple[int, int]]]]] = {}
         self._reads: dict[int, _Read] = {}
         self._tokens = 0
+        # Copies that the effects under way are about, and those of them that were checked as they are now.
+        self._touched: set[PartitionId] = set()
+        self._checked: set[PartitionId] = set()
 
     # ---- its life
 
@@ -155,12 +161,19 @@ class PartitionNode:
     @property
     def is_paused(self) -> bool:
         """Whether its process stands still."""
-        return self._world.heap.now < self._paused_until_s
+        return self._heap.now < self._paused_until_s
 
     @property
     def can_act(self) -> bool:
         """Whether a process runs."""
         return self.core is not None and not self.is_paused
+
+    def can_serve(self, partition: PartitionId) -> bool:
+        """Whether a process runs that takes itself for the active primary."""
+        core = self.core
+        copy = None if core is None else core.partitions.get(partition)
+        primary = None if copy is None else copy.primary
+        return primary is not None and primary.is_active and not self.is_paused
 
     def is_serving(self, partition: PartitionId) -> bool:
         """Whether it takes itself for the active primary."""
@@ -176,25 +189,28 @@ class PartitionNode:
 
     def receive(self, envelope: tuple[Any, int]) -> None:
         """A message arrives."""
-        core = self.core
+        core, heap_now = self.core, self._heap.now
         if core is None:
             return
-        if self.is_paused:
+        if heap_now < self._paused_until_s:
             if len(self._waiting) < WAITING_MAX:
                 self._waiting.append(envelope)
             return
         message, sender = envelope
-        self._note(_RECEIVED, sender)
-        self._world.checks.received(self.node_id, NodeId(sender), message)
+        self._trace.note(heap_now, self.number, _RECEIVED, sender)
+        self._checks.received(self.node_id, NodeId(sender), message)
         match message:
-            case Rows(after, changes):
-                self._learn(core, after, changes)
-            case Request():
-                self._asked(core, message, sender)
+            case Appended():  # as a rule, and so are the next ones
+                now_s = self.clock.now_s()
+                self._perform(core.receive(NodeId(sender), message, now_s), now_s)
             case Append():
                 self._append(core, message, sender)
+            case Request():
+                self._asked(core, message, sender)
             case Confirm():
                 self._confirm(core, message, sender)
+            case Rows():
+                self._learn(core, message.after, message.changes)
             case _:
                 if isinstance(message, Confirmed):
                     self._world.leases.answered(self.node_id, NodeId(sender), message)
@@ -216,11 +232,12 @@ class PartitionNode:
         """It commits no more than it has compared (rule 5), whatever else the log has."""
         before = core.partitions.get(message.partition)
         committed = 0 if before is None else before.replica.committed
-        effects = core.receive(NodeId(sender), message, self.clock.now_s())
+        now_s = self.clock.now_s()
+        effects = core.receive(NodeId(sender), message, now_s)
         compared = message.previous.sequence + len(message.records)
         if core.partitions[message.partition].replica.committed > max(committed, compared):
-            raise self._world.checks.committed_unseen(message.partition, self.node_id, compared)
-        self._perform(effects)
+            raise self._checks.committed_unseen(message.partition, self.node_id, compared)
+        self._perform(effects, now_s)
 
     def _learn(self, core: PartitionsCore, after: int, changes: tuple[Any, ...]) -> None:
         for partition, row in changes[max(self._rows_known - after, 0) :] if after <= self._rows_known else ():
@@ -256,11 +273,17 @@ class PartitionNode:
         items = [journal.queue.popleft() for _ in range(count)]
         journal.at_work = 0
         self._note(_SYNCED, count)
+        sends: list[Send] = []
+        has_copies = False
         for item in items:
-            if not isinstance(item, Send):
+            if isinstance(item, Send):
+                sends.append(item)
+            else:
                 self._keep(item)
-        journal.deleted = max(journal.deleted, min(journal.retention.oldest_needed() or 0, len(journal.history)))
-        self._perform([item for item in items if isinstance(item, Send)])
+                has_copies = has_copies or not isinstance(item, Log)
+        if has_copies:  # only these let older files go
+            journal.deleted = max(journal.deleted, min(journal.retention.oldest_needed() or 0, len(journal.history)))
+        self._perform(sends)
 
     def copy_forward(self, partition: PartitionId) -> None:
         """The journal gets the whole copy once more, at its end, so that older files can go."""
@@ -283,7 +306,7 @@ class PartitionNode:
         assert isinstance(machine, RequestSet)
         if not request.key:
             self._tokens += 1
-            seen, sees_all = copy.replica.log.last.sequence, self._world.checks.must_see(copy)
+            seen, sees_all = copy.replica.log.last.sequence, self._checks.must_see(copy)
             self._reads[self._tokens] = _Read(client, request.attempt, self.clock.now_s(), seen, sees_all)
             self._perform(core.read(partition, self._tokens, self.clock.now_s()))
             return
@@ -300,19 +323,19 @@ class PartitionNode:
 
     def _acknowledge(self, core: PartitionsCore, partition: PartitionId, through: int) -> None:
         copy = core.partitions[partition]
-        self._world.checks.check(copy, self.node_id)
+        self._checks.check(copy, self.node_id)
         if copy.primary is None or not copy.is_serving:
             return
         pending = self._pending.get(partition, {})
         for key in [key for key, (sequence, _) in pending.items() if sequence <= through]:
             sequence, clients = pending.pop(key)
-            self._world.checks.acknowledge(partition, copy.primary.epoch, sequence, key)
+            self._checks.acknowledge(partition, copy.primary.epoch, sequence, key)
             for client, attempt in clients:
                 self._reply(client, Reply(attempt, is_done=True, seen=sequence))
 
     def _answer_read(self, core: PartitionsCore, partition: PartitionId, token: int) -> None:
         read = self._reads.pop(token)
-        self._world.checks.answers_read(core.partitions[partition], self.node_id, read.seen, sees_all=read.sees_all)
+        self._checks.answers_read(core.partitions[partition], self.node_id, read.seen, sees_all=read.sees_all)
         primary = core.primary(partition)
         if primary is not None:  # else it was deposed a moment ago, and what was confirmed before stays so
             self._world.leases.check_read(self.node_id, primary, read.came_s)
@@ -324,47 +347,57 @@ class PartitionNode:
 
     # ---- effects
 
-    def _perform(self, effects: Iterable[Effect]) -> None:
-        """Perform effects, those that they cause, and what is due by now."""
+    def _perform(self, effects: Iterable[Effect], now_s: float | None = None) -> None:
+        """Perform effects, those that they cause, and what is due by now, which the clock tells if nobody does."""
         core = self.core
         assert core is not None
+        if now_s is None:
+            now_s = self.clock.now_s()
         todo: deque[Effect] = deque(effects)
-        touched: set[PartitionId] = set()
+        touched, is_lit = self._touched, self.fuse.is_lit
+        touched.clear()
         try:
             while True:
                 while todo:
-                    self.fuse.burn()
-                    todo.extend(self._perform_one(core, todo.popleft(), touched))
-                deadline_s, now_s = core.next_deadline, self.clock.now_s()
+                    if is_lit:
+                        self.fuse.burn()
+                    todo.extend(self._perform_one(core, todo.popleft()))
+                deadline_s = core.next_deadline
                 if deadline_s > now_s:
                     break
+                self._checked.clear()
                 todo.extend(core.wake(now_s))
         except ProcessKilled:
             self.end(surviving=self._world.survivors(self.number))
             return
-        for partition in sorted(touched) if touched else ():
-            if partition in core.partitions:
-                self._world.checks.check(core.partitions[partition], self.node_id)
-        self._start_sync()
+        if touched:
+            # Those that nothing has happened to since they were checked are as they were then.
+            for partition in sorted(touched - self._checked):
+                if partition in core.partitions:
+                    self._checks.check(core.partitions[partition], self.node_id)
+            self._checked.clear()
+        if self._journal.queue and not self._journal.at_work:
+            self._start_sync()
         if deadline_s < self._wake_s:
             self._wake_s = deadline_s
-            self._world.heap.at(self.clock.virtual_s(deadline_s), self._wake, deadline_s)
+            self._heap.at(self.clock.virtual_s(deadline_s), self._wake, deadline_s)
 
-    def _perform_one(self, core: PartitionsCore, effect: Effect, touched: set[PartitionId]) -> list[Effect]:
-        world = self._world
+    def _perform_one(self, core: PartitionsCore, effect: Effect) -> Sequence[Effect]:
         match effect:
-            case Write(entry):
-                world.checks.wrote(self.node_id, entry)
-                touched.add(entry.partition)
+            case Send():
+                self._checks.sent(self.node_id, effect.message)
+                return self._send(core, effect)
+            case AfterSync():
+                self._journal.queue.append(effect.send)
+            case Write():
+                entry = effect.entry
+                self._checks.wrote(self.node_id, entry)
+                self._touched.add(entry.partition)
                 self._mute(core, entry.partition)
                 self._journal.queue.append(entry)
-            case AfterSync(send):
-                self._journal.queue.append(send)
-            case Send():
-                world.checks.sent(self.node_id, effect.message)
-                return self._send(core, effect, touched)
             case Committed(partition, through):
-                touched.add(partition)
+                self._touched.add(partition)
+                self._checked.add(partition)
                 self._note(_COMMITTED, partition << 32 ^ through)
                 self._acknowledge(core, partition, through)
             case ReadReady(partition, token):
@@ -372,27 +405,27 @@ class PartitionNode:
             case Serving(partition, epoch):
                 self._note(_SERVING, partition << 32 ^ epoch)
                 committed = core.partitions[partition].replica.committed
-                world.checks.serving(partition, epoch, self.node_id, self.boot, committed)
+                self._checks.serving(partition, epoch, self.node_id, self.boot, committed)
             case Deposed(partition, epoch):
                 self._deposed(partition, epoch)
             case Propose(change):
                 self._propose(change)
             case _:
                 assert_never(effect)
-        return []
+        return ()
 
-    def _send(self, core: PartitionsCore, send: Send, touched: set[PartitionId]) -> list[Effect]:
+    def _send(self, core: PartitionsCore, send: Send) -> Sequence[Effect]:
         message = send.message
         if isinstance(message, Confirm):
             self._world.leases.asked(message, self.clock.now_s())
-        if send.to != self.node_id and self._world.heap.now < self._muted_until_s:
-            return []
         if send.to != self.node_id:
-            self._world.network.send(self.number, send.to, message)
-            return []
+            if self._heap.now >= self._muted_until_s:
+                self._world.network.send(self.number, send.to, message)
+            return ()
+        self._checked.clear()
         if not isinstance(message, Confirm | Confirmed):
-            touched.add(message.partition)
-        self._world.checks.received(self.node_id, send.to, message)
+            self._touched.add(message.partition)
+        self._checks.received(self.node_id, send.to, message)
         return core.receive(send.to, message, self.clock.now_s())
 
     def _mute(self, core: PartitionsCore, partition: PartitionId) -> None:
@@ -413,13 +446,12 @@ class PartitionNode:
 
     def _keep(self, entry: Entry) -> None:
         self._journal.keep(entry)
-        self._world.checks.synced(self.node_id, entry)
+        self._checks.synced(self.node_id, entry)
 
     def _start_sync(self) -> None:
-        journal, heap = self._journal, self._world.heap
-        if journal.queue and not journal.at_work:
-            journal.at_work = len(journal.queue)
-            heap.at(heap.now + self._world.sync_takes_s(self.number), self._synced, (self.boot, journal.at_work))
+        journal, heap = self._journal, self._heap
+        journal.at_work = len(journal.queue)
+        heap.at(heap.now + self._world.sync_takes_s(self.number), self._synced, (self.boot, journal.at_work))
 
     def _note(self, kind: int, value: int) -> None:
-        self._world.trace.note(self._world.heap.now, self.number, kind, value)
+        self._trace.note(self._heap.now, self.number, kind, value)

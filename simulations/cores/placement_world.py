@@ -27,6 +27,7 @@ from meshnode.metadata.rows import Phase, Row
 from meshnode.metadata.state import Metadata, Outcome
 from meshnode.placement import MemberSpec
 from simulations.checkers.violation import Violation
+from simulations.cores.collector import resting_collector
 from simulations.cores.faults import FOREVER, CoreFaults, Crash, Leave, Pause
 from simulations.cores.heap import EventHeap
 from simulations.cores.placement_checks import PlacementChecks, digest, specs, table_of
@@ -380,6 +381,7 @@ class PlacementWorld:
         return 2 * sum(node in live for node in (row.base or row.replicas)) > len(row.base or row.replicas)
 
 
+@resting_collector()
 def run(
     seed: int,
     faults: CoreFaults,

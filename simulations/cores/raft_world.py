@@ -9,6 +9,7 @@ from consensus.messages import LEADER, ChangeKind, ConfChange, ConfChangeSet, Tr
 from consensus.quorum import VoteResult, joint_vote_result
 from consensus.storage import open_log
 from simulations.checkers.violation import Violation
+from simulations.cores.collector import resting_collector
 from simulations.cores.faults import FOREVER, CoreFaults, Crash, Cut, Pause
 from simulations.cores.heap import Action, EventHeap
 from simulations.cores.network import Network
@@ -412,6 +413,7 @@ class RaftWorld:
         return process is not None and process.raft.lost is None
 
 
+@resting_collector()
 def run(
     seed: int,
     faults: CoreFaults,

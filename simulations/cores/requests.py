@@ -85,7 +85,7 @@ class RequestsChecker(PartitionsChecker):
 
     def check(self, partition: Partition, node: NodeId) -> None:
         """After each step of that copy: its log, and its state."""
-        super().check(partition, node)
+        PartitionsChecker.check(self, partition, node)
         replica = partition.replica
         assert isinstance(replica.machine, RequestSet)
         digests = self._digests.get(replica.partition, [0])

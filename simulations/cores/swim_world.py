@@ -12,6 +12,7 @@ from simulations.checkers.swim import SwimChecker, View
 from simulations.checkers.swim_bounds import SwimBounds, swim_bounds
 from simulations.checkers.violation import Violation
 from simulations.cores import swim_watch
+from simulations.cores.collector import resting_collector
 from simulations.cores.converged import graft
 from simulations.cores.faults import FOREVER, NO_FAULTS, CoreFaults, Crash, Leave, LinkQuality, Pause
 from simulations.cores.heap import EventHeap
@@ -293,6 +294,7 @@ def bounds_of(world: SwimWorld) -> SwimBounds:
     return swim_bounds(world.config, live=max(live, 1), gone=len(world.nodes) - live, slowest=slowest)
 
 
+@resting_collector()
 def run(
     seed: int,
     faults: CoreFaults,

@@ -3,7 +3,8 @@
 Prints one line for each size of a SWIM mesh at rest and in the detection of a crash, for a Raft group and a mesh with
 partitions that work without faults, for each world of the swarm, and for each size what a table of so many nodes costs.
 Times are of the processor: what one core needs if it has nothing else to do. What an event is says the docstring of the
-package. The collector of cycles rests while events run, here as in any run: see `EventHeap.run_until`.
+package. The collector of cycles rests while a world runs, here as in any run (`resting_collector`). What it takes when
+a world is gone is in the figures of the swarm.
 
 The swarm's figures are smaller than those of the same cores at work: its runs are a few thousand events long, and
 worlds are made, and processes started on the disks of earlier ones, all the time.
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from meshnode.identity import NodeId
 from meshnode.membership.messages import State
 from meshnode.placement import MemberSpec, Table, next_table
+from simulations.cores.collector import resting_collector
 from simulations.cores.faults import CoreFaults
 from simulations.cores.partition_world import PartitionSettings, PartitionWorkload, PartitionWorld
 from simulations.cores.raft_process import RaftSettings
@@ -72,6 +74,7 @@ class Throughput:
         return f"{self.events_per_s:9,.0f} events/s, {self.times_real:7.1f} × real time"
 
 
+@resting_collector()
 def at_rest(nodes: int, virtual_s: float) -> Throughput:
     """A mesh whose nodes know each other and probe each other."""
     world = SwimWorld(1, nodes)
@@ -80,6 +83,7 @@ def at_rest(nodes: int, virtual_s: float) -> Throughput:
     return _measured(world, virtual_s)
 
 
+@resting_collector()
 def with_crash(nodes: int) -> Throughput:
     """A mesh of which one node crashes, from the crash until all others know."""
     world = SwimWorld(1, nodes)
@@ -95,6 +99,7 @@ def with_crash(nodes: int) -> Throughput:
     return Throughput(events, virtual_s, cpu_s)
 
 
+@resting_collector()
 def raft_at_work(virtual_s: float) -> Throughput:
     """A group of five whose leader takes a thousand proposals a second."""
     world = RaftWorld(1, faults=IN_ORDER, settings=RaftSettings(), workload=RAFT_WORKLOAD)
@@ -104,6 +109,7 @@ def raft_at_work(virtual_s: float) -> Throughput:
     return _measured(world, virtual_s)
 
 
+@resting_collector()
 def partitions_at_work(virtual_s: float) -> Throughput:
     """Five nodes and 64 clients, which mostly write and pause for 20 ms after each answer."""
     world = PartitionWorld(1, faults=IN_ORDER, settings=PartitionSettings(), workload=PARTITION_WORKLOAD)
