@@ -15,6 +15,7 @@ from meshnode.partitions.config import PartitionsConfig
 from simulations.checkers.history import History
 from simulations.checkers.rows import RowsChecker
 from simulations.checkers.violation import Violation
+from simulations.cores.collector import resting_collector
 from simulations.cores.faults import FOREVER, CoreFaults, Crash, Cut, Pause
 from simulations.cores.heap import Action, EventHeap
 from simulations.cores.leases import Leases
@@ -204,7 +205,7 @@ class PartitionWorld:
 
     def target(self, partition: PartitionId, rng: random.Random) -> NodeId | None:
         """Where a request may go: to who serves, or thinks so, or to the primary of the newest row."""
-        serving = [node.node_id for node in self.nodes.values() if node.can_act and node.is_serving(partition)]
+        serving = [node.node_id for node in self.nodes.values() if node.can_serve(partition)]
         if serving:
             return rng.choice(serving)
         row = self.service.metadata.rows.get(partition)
@@ -271,7 +272,7 @@ class PartitionWorld:
     def _restart_primary(self, rate: float) -> None:
         if self._goes_on(self._restart_primary, rate) and self.heap.now < self.faults.calm_s:
             partition = PartitionId(self._rng.randrange(self.workload.partitions))
-            serving = [node for node in self.nodes.values() if node.can_act and node.is_serving(partition)]
+            serving = [node for node in self.nodes.values() if node.can_serve(partition)]
             if serving:
                 node = self._rng.choice(serving)
                 node.end(surviving=self.survivors(node.number))
@@ -281,7 +282,7 @@ class PartitionWorld:
         if not self._goes_on(self._isolate, rate) or self.heap.now >= self.faults.calm_s:
             return
         partition = PartitionId(self._rng.randrange(self.workload.partitions))
-        serving = [node for node in self.nodes.values() if node.can_act and node.is_serving(partition)]
+        serving = [node for node in self.nodes.values() if node.can_serve(partition)]
         if self.workload.readers:
             # What one of these holds uncommitted would keep every read waiting that comes to it.
             serving = [node for node in serving if node.is_idle(partition)]
@@ -303,7 +304,7 @@ class PartitionWorld:
     def _echo(self, rate: float) -> None:
         if self._goes_on(self._echo, rate) and self.heap.now < self.faults.calm_s:
             partition = PartitionId(self._rng.randrange(self.workload.partitions))
-            serving = [number for number, node in self.nodes.items() if node.can_act and node.is_serving(partition)]
+            serving = [number for number, node in self.nodes.items() if node.can_serve(partition)]
             if len(serving) == 1 and len(self.nodes) == NODES:
                 Echo(self, self._rng, partition, serving[0])
 
@@ -393,6 +394,7 @@ def small_bounds(message_bytes: int, records_retained: int) -> Iterator[None]:
             setattr(module, name, value)
 
 
+@resting_collector()
 def run(
     seed: int,
     faults: CoreFaults,

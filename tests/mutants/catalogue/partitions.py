@@ -206,8 +206,8 @@ PARTITIONS = (
         "A primary counts acknowledgements that were meant for an earlier epoch.",
         Edit(
             _PARTITION,
-            "if self.primary is None or message.epoch != self.primary.epoch:",
-            "if self.primary is None or (isinstance(message, ChunkTaken) and message.epoch != self.primary.epoch):",
+            "if primary is None or message.epoch != primary.epoch:",
+            "if primary is None or (isinstance(message, ChunkTaken) and message.epoch != primary.epoch):",
         ),
     ),
     _partitions(
@@ -215,8 +215,8 @@ PARTITIONS = (
         "A record is committed, and its reply leaves, when the primary's own journal has it (rule 6).",
         Edit(
             _PRIMARY,
-            "return sorted([self._own_matched, *matched], reverse=True)[majority(len(self.replicas)) - 1]",
-            "return max(self._own_matched, *matched, 0)",
+            "return matched[-majority(len(matched))]",
+            "return matched[-1]",
         ),
         easy=True,
     ),
@@ -230,9 +230,10 @@ PARTITIONS = (
         "What a learner has on disk counts towards the majority (rule 6).",
         Edit(
             _PRIMARY,
-            "matched = (self._progress[member].matched for member in self.replicas if member != self._node_id)",
-            "matched = (progress.matched for progress in self._progress.values())",
+            "matched = [self._own_matched if member == own else progress[member].matched for member in self.replicas]",
+            "matched = [self._own_matched, *[one.matched for one in progress.values()]]",
         ),
+        Edit(_PRIMARY, "return matched[-majority(len(matched))]", "return matched[-majority(len(self.replicas))]"),
     ),
     _partitions(
         "commits-before-the-row-is-active",
@@ -400,8 +401,8 @@ PARTITIONS = (
         ),
         Edit(
             _PRIMARY,
-            "waiting = [progress.answered_at_s for progress in self._progress.values() if progress.is_waiting]",
-            "waiting = [progress.answered_at_s for progress in self._progress.values() if progress.snapshot_at]",
+            "if progress.answered_at_s < earliest_s and progress.is_waiting:",
+            "if progress.answered_at_s < earliest_s and progress.snapshot_at is not None:",
         ),
         Edit(
             _PRIMARY,

@@ -248,6 +248,11 @@ RAFT = (
             "return joint_committed_index(configuration.voters, configuration.voters_outgoing, acknowledged)",
             "return joint_committed_index(configuration.members, configuration.voters_outgoing, acknowledged)",
         ),
+        Edit(
+            "consensus/tracker.py",
+            "return committed_index(configuration.voters, acknowledged)",
+            "return committed_index(configuration.members, acknowledged)",
+        ),
     ),
     _raft(
         "two-changes-at-once",
