@@ -144,16 +144,14 @@ class RaftLog:
         """Put entries at their places, in place of whatever begins there."""
         first = entries[0].index
         assert self.committed < first <= self.last + 1, f"entry {first} is committed or leaves a gap"
-        if first > self.last:
-            pass
-        elif first >= self.offset:
-            del self._unstable[first - self.offset :]
+        if first <= self.last:
+            if first >= self.offset:
+                del self._unstable[first - self.offset :]
+            else:
+                # Storage will replace its own from here on when it gets them.
+                self.offset = first
+                self._unstable = []
             self._handed_out = min(self._handed_out, first - self.offset)
-        else:
-            # Storage will replace its own from here on when it gets them.
-            self.offset = first
-            self._unstable = []
-            self._handed_out = 0
         self._unstable.extend(entries)
         self.last = entries[-1].index
 

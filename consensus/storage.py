@@ -263,12 +263,13 @@ class DurableLog:
 
     def _note_places(self) -> None:
         """Take over what `sync` has written since: where it stands, and that it may be read from there."""
+        unplaced = self._unplaced
         while self._placed:
             placed = self._placed.popleft()
             if isinstance(placed, int):
                 self._written += placed
-                while self._unplaced and self._unplaced[0][1] <= self._written:
-                    self._unplaced.popleft()
+                while unplaced and unplaced[0][1] <= self._written:
+                    unplaced.popleft()
             elif placed.offset < 0:
                 self._places.clear()
             else:

@@ -13,30 +13,28 @@ def check_message(message: Message, *, receiver: int) -> None:
     Raises:
         MalformedMessage: no correct peer sends it.
     """
-    fault = _envelope_fault(message, receiver)
-    if not fault and message.kind not in _WITHOUT_CONTENT:
+    kind, sender, term = message.kind, message.sender, message.term
+    numbers = term | message.index | message.log_term | message.commit
+    numbers |= message.hint | message.round | message.request
+    # What is wrong, or nothing. The words are made only for a message that is: all others pass here too.
+    fault = ""
+    if message.to != receiver:
+        fault = f"it is for node {message.to} and this is node {receiver}"
+    elif not 1 <= sender <= NODE_ID_MAX:
+        fault = f"its sender is {sender}, which is no node id"
+    elif sender == receiver:
+        fault = "it claims to come from this node itself"
+    elif not 0 <= numbers <= NODE_ID_MAX:  # whose bits are all ones, so that what is larger than it has one beyond them
+        fault = f"a number is out of range in {message}"
+    elif (term == 0) != (kind in _WITHOUT_TERM):
+        fault = f"its term is {term}"
+    elif kind not in _WITHOUT_CONTENT:
         fault = _content_fault(message)
     if fault:
-        raise MalformedMessage(f"a {message.kind.name} from node {message.sender} is malformed: {fault}")
+        raise MalformedMessage(f"a {kind.name} from node {sender} is malformed: {fault}")
 
 
-# Each of these says what is wrong, or nothing. The words are made only for a message that is: all others pass here too.
-
-
-def _envelope_fault(message: Message, receiver: int) -> str:
-    if message.to != receiver:
-        return f"it is for node {message.to} and this is node {receiver}"
-    if not 1 <= message.sender <= NODE_ID_MAX:
-        return f"its sender is {message.sender}, which is no node id"
-    if message.sender == receiver:
-        return "it claims to come from this node itself"
-    numbers = message.term | message.index | message.log_term | message.commit
-    numbers |= message.hint | message.round | message.request
-    if not 0 <= numbers <= NODE_ID_MAX:  # whose bits are all ones, so that what is larger than it has one beyond them
-        return f"a number is out of range in {message}"
-    if (message.term == 0) != (message.kind in _WITHOUT_TERM):
-        return f"its term is {message.term}"
-    return ""
+# Each of these says what is wrong, or nothing.
 
 
 def _content_fault(message: Message) -> str:

@@ -194,10 +194,10 @@ class RaftChecks:
         """What was appended is durable; with it the log is whole, or still lacks something that was lost."""
         if is_whole:
             self._had.pop(node, None)
-        durable = self._durable[node]
-        for first, terms in self._unsynced[node]:
+        durable, unsynced = self._durable[node], self._unsynced[node]
+        for first, terms in unsynced:
             durable[first - 1 :] = terms
-        self._unsynced[node].clear()
+        unsynced.clear()
         if node in self._written_states:
             self._states[node] = self._written_states[node]
 
@@ -332,9 +332,11 @@ class RaftChecks:
 
     def progressed(self, node: int, *, commit: int, applied: int, last: int) -> None:
         """Within one life, the commit index only rises, and stays between what is applied and what there is."""
-        if commit < self._commits[node]:
-            self._broken("raft-monotonic-commit", f"commit index {commit} after {self._commits[node]}", node)
-        self._commits[node] = commit
+        before = self._commits[node]
+        if commit != before:
+            if commit < before:
+                self._broken("raft-monotonic-commit", f"commit index {commit} after {before}", node)
+            self._commits[node] = commit
         if not applied <= commit <= last:
             self._broken("raft-monotonic-commit", f"applied {applied}, committed {commit}, last {last}", node)
 

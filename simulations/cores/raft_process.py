@@ -393,7 +393,7 @@ class RaftProcess:
     def note_synced(self) -> None:
         """All of that is durable."""
         self._checks.synced(self.number, is_whole=self.raft.lost is None)
-        self.note(_SYNCED, self.log.last_index())
+        self._trace.note(self.heap.now, self.number, _SYNCED, self.log.last_index())
 
     def handed_out(self, entries: Sequence[Entry], snapshot: Snapshot | None) -> None:
         """The core has handed out entries to be written, or a snapshot before them."""
@@ -434,12 +434,12 @@ class RaftProcess:
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """The state machine takes entries."""
-        is_lit = self.fuse.is_lit
+        is_lit, now_s, number, checks = self.fuse.is_lit, self.heap.now, self.number, self._checks
         for entry in entries:
             if is_lit:
                 self.fuse.burn()
-            self.note(_APPLIED, entry.term << 32 ^ entry.index)
-            self._checks.applied(self.number, entry)
+            self._trace.note(now_s, number, _APPLIED, entry.term << 32 ^ entry.index)
+            checks.applied(number, entry)
             if entry.kind is not NORMAL:
                 self._checks.reads.changes(self.number, self.raft.term, self.clock.now_s())
                 self._checks.reads.configured(self.number, self.raft.apply_change(decode_change(entry)))
