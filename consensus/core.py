@@ -274,7 +274,7 @@ class Core:
         ]
         self.log.append(placed)
         # The leader counts itself when its own disk has the entries, not before (thesis 10.2.1).
-        self.send(Message(APPEND_RESPONSE, to=self.id, sender=self.id, term=self.term, index=last + len(placed)))
+        self.send(Message(APPEND_RESPONSE, self.id, self.id, term, last + len(placed)))  # see `Message`
         return True
 
     def commit_by_quorum(self) -> bool:

@@ -93,4 +93,4 @@ def _reject(core: Core, message: Message, *, index: int, log_term: int) -> None:
 
 
 def _answer(core: Core, message: Message, *, index: int) -> None:
-    core.send(Message(APPEND_RESPONSE, to=message.sender, sender=core.id, term=core.term, index=index))
+    core.send(Message(APPEND_RESPONSE, message.sender, core.id, core.term, index))  # see `Message`

@@ -213,6 +213,9 @@ SNAPSHOT: Final = MessageKind.SNAPSHOT
 class Message:
     """From one node to another. A field that its kind does not name is at its default.
 
+    With its fields by name one takes up to seven times as long to make as without names (Python 3.11): those of which
+    each entry needs some are made by place.
+
     Attributes:
         term: the sender's term; 0 in PROPOSE, READ_INDEX and TRANSFER_LEADER, which any leader may take. In PRE_VOTE,
             and in its answer when granted, the term that the sender would stand in.

@@ -141,16 +141,7 @@ def send_append(core: Core, node: int, *, if_empty: bool = True) -> bool:
     if not entries and not if_empty:
         return False
     core.send(
-        Message(
-            APPEND,
-            to=node,
-            sender=core.id,
-            term=core.term,
-            index=previous,
-            log_term=log_term,
-            entries=entries,
-            commit=log.committed,
-        )
+        Message(APPEND, node, core.id, core.term, previous, log_term, entries, log.committed)  # see `Message`
     )
     size_bytes = data_bytes(entries) if entries else 0
     progress.note_sent(entries=len(entries), size_bytes=size_bytes, commit=log.committed)

@@ -127,12 +127,8 @@ class FailureDetector:
                 self.deadline = probe.goes_on_at
 
     def _begun(self, member: Member, now: float) -> Probe:
-        return Probe(
-            member.node_id,
-            member.incarnation,
-            goes_on_at=now + self._config.probe_timeout_s,
-            ends_at=now + self._config.probe_interval_s,
-        )
+        goes_on_at, ends_at = now + self._config.probe_timeout_s, now + self._config.probe_interval_s
+        return Probe(member.node_id, member.incarnation, goes_on_at, ends_at)
 
     def _ping(self, member: Member, sequence: int, effects: list[Effect]) -> None:
         # A suspect hears of it with the ping, so that it can refute in the answer (Lifeguard's buddy system).

@@ -34,9 +34,9 @@ class EventType(enum.StrEnum):
     INFO = "info"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Event:
-    """One line of a history.
+    """One line of a history. Nobody changes one, nor an `Operation`; frozen ones would take far longer to make.
 
     Attributes:
         time_ns: virtual nanoseconds since the run began.
@@ -50,7 +50,7 @@ class Event:
     time_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Operation:
     """One operation, from its invocation to its end.
 

@@ -54,7 +54,7 @@ class Surroundings(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Read:
     """A read that waits for its confirmation: whose, when it came, what it saw, and whether that was all it had to."""
 
@@ -311,7 +311,7 @@ class PartitionNode:
             self._perform(core.read(partition, self._tokens, self.clock.now_s()))
             return
         if request.key in machine.applied:
-            self._reply(client, Reply(request.attempt, is_done=True, seen=machine.applied[request.key]))
+            self._reply(client, Reply(request.attempt, True, machine.applied[request.key]))
             return
         pending = self._pending.setdefault(partition, {})
         if request.key in pending:
@@ -331,7 +331,7 @@ class PartitionNode:
             sequence, clients = pending.pop(key)
             self._checks.acknowledge(partition, copy.primary.epoch, sequence, key)
             for client, attempt in clients:
-                self._reply(client, Reply(attempt, is_done=True, seen=sequence))
+                self._reply(client, Reply(attempt, True, sequence))
 
     def _answer_read(self, core: PartitionsCore, partition: PartitionId, token: int) -> None:
         read = self._reads.pop(token)
@@ -340,7 +340,7 @@ class PartitionNode:
         if primary is not None:  # else it was deposed a moment ago, and what was confirmed before stays so
             self._world.leases.check_read(self.node_id, primary, read.came_s)
         self._note(_READ, read.seen)
-        self._reply(read.client, Reply(read.attempt, is_done=True, seen=read.seen))
+        self._reply(read.client, Reply(read.attempt, True, read.seen))
 
     def _reply(self, client: int, reply: Reply) -> None:
         self._world.network.send(self.number, client, reply)

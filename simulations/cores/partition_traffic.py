@@ -1,4 +1,7 @@
-"""What is under way in a world of partitions beside the messages of its cores: metadata and requests."""
+"""What is under way in a world of partitions beside the messages of its cores: metadata and requests.
+
+Nobody changes any of it; see `meshnode.partitions.messages` for why the most frequent are not frozen.
+"""
 
 from dataclasses import dataclass
 
@@ -25,7 +28,7 @@ class Rows:
     changes: tuple[tuple[PartitionId, Row], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """A client asks a node for a write that takes effect at most once, or for a read.
 
@@ -39,7 +42,7 @@ class Request:
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """A node's answer. Without ``is_done`` nothing is known of the write; the client asks again."""
 
