@@ -27,7 +27,7 @@ $(PEERS)/.installed: pyproject.toml benchmarks/peers.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -e . -r benchmarks/peers.txt
 	touch $@
 
-# The same code with the cores of consensus compiled (a C compiler is needed), and their tests on it. What was built is
+# The same code with cores compiled (a C compiler is needed), and their tests on it. What was built is
 # in build/wheel, and in build/compiled-tree, where benchmarks run it.
 TREE := build/compiled-tree
 compiled: $(STAMP)
@@ -35,7 +35,7 @@ compiled: $(STAMP)
 	MESHNODE_COMPILE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w build/wheel .
 	$(BIN)/python -m zipfile -e build/wheel/*.whl $(TREE)
 	cp -r tests benchmarks conftest.py pyproject.toml $(TREE)
-	cd $(TREE) && $(CURDIR)/$(BIN)/python -m pytest tests/consensus tests/conformance $(ARGS)
+	cd $(TREE) && $(CURDIR)/$(BIN)/python -m pytest tests/consensus tests/conformance tests/membership tests/partitions $(ARGS)
 
 # Mistakes made on purpose, and what of the simulator finds them: an hour or two of one core.
 mutants: $(STAMP)

@@ -1,4 +1,4 @@
-"""The build of a wheel; with ``MESHNODE_COMPILE=1`` the cores of `consensus` are compiled into it (`make compiled`).
+"""The build of a wheel; with ``MESHNODE_COMPILE=1`` cores are compiled into it (`make compiled`).
 
 The code is the same: mypyc makes C of it, and holds it to its types. What drives the cores stays as it is.
 """
@@ -9,9 +9,16 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+ROOMS = {
+    "membership": ("detector", "gossip", "probe", "roster", "seeds", "suspicion", "swim", "sync", "view"),
+    "partitions": ("confirmation", "core", "log", "partition", "primary", "replica", "retention", "takeover"),
+}
+"""The cores of `meshnode`'s rooms that each message passes through. What is sent stays as it is: `meshnode.wire` needs
+classes of Python."""
+
 
 class CompileCores(BuildHookInterface):  # type: ignore[type-arg]
-    """Compiles all of `consensus` that knows neither trio nor a disk."""
+    """Compiles all of `consensus` that knows neither trio nor a disk, and the cores of `ROOMS`."""
 
     @property
     def _is_wanted(self) -> bool:
@@ -31,6 +38,7 @@ class CompileCores(BuildHookInterface):  # type: ignore[type-arg]
 
         os.chdir(self.root)
         sources = sorted(str(path) for path in Path("consensus").glob("[!_]*.py") if not _does_io(path))
+        sources += [f"meshnode/{room}/{name}.py" for room, names in ROOMS.items() for name in names]
         extensions = mypycify(["--ignore-missing-imports", *sources], opt_level="3")
         command = build_ext(Distribution({"name": "meshnode", "ext_modules": extensions}))
         command.build_lib, command.build_temp = "build/compiled", "build/objects"

@@ -1,7 +1,8 @@
 """How fast worlds of cores run: `python -m simulations.cores.throughput [NODES ...]`.
 
-Prints one line for each size of a SWIM mesh at rest and in the detection of a crash, for a Raft group and a mesh with
-partitions that work without faults, for each world of the swarm, and for each size what a table of so many nodes costs.
+Says first whether cores are compiled (`make compiled`). Then it prints one line for each size of a SWIM mesh at rest
+and in the detection of a crash, for a Raft group and a mesh with partitions that work without faults, for each world of
+the swarm, and for each size what a table of so many nodes costs.
 Times are of the processor: what one core needs if it has nothing else to do. What an event is says the docstring of the
 package. The collector of cycles rests while a world runs, here as in any run (`resting_collector`). What it takes when
 a world is gone is in the figures of the swarm.
@@ -16,8 +17,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from consensus import raft
 from meshnode.identity import NodeId
+from meshnode.membership import swim
 from meshnode.membership.messages import State
+from meshnode.partitions import core as partitions_core
 from meshnode.placement import MemberSpec, Table, next_table
 from simulations.cores.collector import resting_collector
 from simulations.cores.faults import CoreFaults
@@ -152,8 +156,18 @@ def tables(nodes: int) -> dict[str, float]:
     return took_s
 
 
+def cores_are() -> str:
+    """Which cores run: those that are compiled, if not all are, by name."""
+    modules = (raft, swim, partitions_core)
+    compiled = [module.__name__ for module in modules if not str(module.__file__).endswith(".py")]
+    if len(compiled) == len(modules):
+        return "compiled by mypyc"
+    return f"as they are written, but for {', '.join(compiled)}" if compiled else "as they are written, in Python"
+
+
 def main(sizes: list[int]) -> None:
     """Measure and print."""
+    sys.stdout.write(f"cores: {cores_are()}\n")
     for nodes in sizes:
         for name, measured in (("at rest", at_rest(nodes, max(2.0, 20_000 / nodes))), ("crash", with_crash(nodes))):
             sys.stdout.write(f"{nodes:6} SWIM nodes, {name:8} {measured}\n")
