@@ -337,7 +337,8 @@ class PartitionsChecker:
     ) -> None:
         first = records[0].sequence
         before = Epoch(0) if first == 1 else epochs[first - 2]
-        del epochs[first - 1 :]
+        if first <= len(epochs):
+            del epochs[first - 1 :]
         for record in records:
             self.promises.begins(partition, record.epoch, node)
             known = self._records.setdefault((partition, record.epoch, record.sequence), (record.payload, before))
@@ -371,13 +372,13 @@ class PartitionsChecker:
             )
         committed = self.committed.setdefault(replica.partition, [])
         is_first = False
+        epochs = self._logs.get(key, ())
         for sequence in range(before + 1, replica.committed + 1):
-            epochs = self._logs.get(key, [])[sequence - 1 : sequence]
-            if not epochs:
+            if sequence > len(epochs):
                 raise self._violation(
                     "partitions-log-whole", replica.partition, f"it committed {sequence} and never wrote it", node
                 )
-            (epoch,) = epochs
+            epoch = epochs[sequence - 1]
             if sequence > len(committed):
                 self._check_majority(partition, node, epoch, sequence)
                 payload, _ = self._records[replica.partition, epoch, sequence]

@@ -29,6 +29,10 @@ NOTES = dict(enumerate(("started", "ended", "woken", "synced", "committed", "ser
 """What its notes in the trace mean, for people."""
 
 
+_OF_NODES = (Confirm, Confirmed)
+"""Messages about all partitions of a pair of nodes."""
+
+
 class Surroundings(Protocol):
     """What a node finds in its world."""
 
@@ -326,7 +330,9 @@ class PartitionNode:
         self._checks.check(copy, self.node_id)
         if copy.primary is None or not copy.is_serving:
             return
-        pending = self._pending.get(partition, {})
+        pending = self._pending.get(partition)
+        if not pending:
+            return
         for key in [key for key, (sequence, _) in pending.items() if sequence <= through]:
             sequence, clients = pending.pop(key)
             self._checks.acknowledge(partition, copy.primary.epoch, sequence, key)
@@ -353,20 +359,20 @@ class PartitionNode:
         assert core is not None
         if now_s is None:
             now_s = self.clock.now_s()
-        todo: deque[Effect] = deque(effects)
+        todo: list[Effect] = [*effects]
         touched, is_lit = self._touched, self.fuse.is_lit
         touched.clear()
         try:
             while True:
-                while todo:
+                for effect in todo:  # it grows meanwhile
                     if is_lit:
                         self.fuse.burn()
-                    todo.extend(self._perform_one(core, todo.popleft()))
+                    todo += self._perform_one(core, effect)
                 deadline_s = core.next_deadline
                 if deadline_s > now_s:
                     break
                 self._checked.clear()
-                todo.extend(core.wake(now_s))
+                todo = core.wake(now_s)
         except ProcessKilled:
             self.end(surviving=self._world.survivors(self.number))
             return
@@ -423,7 +429,7 @@ class PartitionNode:
                 self._world.network.send(self.number, send.to, message)
             return ()
         self._checked.clear()
-        if not isinstance(message, Confirm | Confirmed):
+        if not isinstance(message, _OF_NODES):
             self._touched.add(message.partition)
         self._checks.received(self.node_id, send.to, message)
         return core.receive(send.to, message, self.clock.now_s())
