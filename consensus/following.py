@@ -23,7 +23,8 @@ def receive_append(core: Core, message: Message) -> None:
     if core.lost is not None:
         core.note_growth()
     last_new = message.index + len(message.entries)
-    log.commit_to(min(message.commit, last_new))
+    if message.commit > log.committed:
+        log.commit_to(min(message.commit, last_new))
     _answer(core, message, index=last_new)
 
 

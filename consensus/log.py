@@ -204,7 +204,7 @@ class RaftLog:
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to write and nothing to apply, as after most messages."""
-        return self._handed_out == len(self._unstable) and self.snapshot is None and self.applying >= self.committed
+        return self.applying >= self.committed and self._handed_out == len(self._unstable) and self.snapshot is None
 
     # What is to be written.
 

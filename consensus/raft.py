@@ -298,8 +298,11 @@ class Raft:
                 apply = StorageApply(committed)
         else:
             if after_sync:
-                late = tuple([message for message in after_sync if message.to != core.id])
-                self._own_answers = tuple([message for message in after_sync if message.to == core.id])
+                late = after_sync
+                own = [message for message in after_sync if message.to == core.id]
+                if own:
+                    self._own_answers = tuple(own)
+                    late = tuple([message for message in after_sync if message.to != core.id])
             if promised:
                 late = early + late
                 early = ()

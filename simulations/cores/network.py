@@ -13,7 +13,7 @@ from xxhash import xxh3_64_intdigest
 from simulations.cores.faults import FOREVER, LAN, CoreFaults, Cut, LinkQuality, Slow
 from simulations.cores.heap import Action, EventHeap
 
-_KEY = struct.Struct("<QQ")
+_pack_key = struct.Struct("<QQ").pack
 _NODE_BITS = 32
 
 # Where in the 64 bits of a hash each decision finds its own: 24 for a delay, some nanoseconds of jitter, and at least
@@ -95,7 +95,7 @@ class Network:
         if self._blocked and target in self._blocked.get(source, ()):
             self.cut += 1
             return
-        drawn = xxh3_64_intdigest(_KEY.pack(link, number), self._seed)
+        drawn = xxh3_64_intdigest(_pack_key(link, number), self._seed)
         quality = self._quality
         if self._slow:
             quality = self._slow.get(source) or self._slow.get(target) or quality
@@ -143,12 +143,12 @@ class Network:
         self._quality = _Quality(quality)
 
     def _lateness_s(self, quality: _Quality, link: int, number: int) -> float:
-        drawn = xxh3_64_intdigest(_KEY.pack(number, link), self._seed)
+        drawn = xxh3_64_intdigest(_pack_key(number, link), self._seed)
         return quality.late_s * _DELAY_UNIT * (drawn & _DELAY_MASK)
 
     def _repeat(self, quality: _Quality, link: int, number: int, message: Any) -> None:
         self.duplicated += 1
-        drawn = xxh3_64_intdigest(_KEY.pack(link, number | _COPY), self._seed)
+        drawn = xxh3_64_intdigest(_pack_key(link, number | _COPY), self._seed)
         delay_s = quality.delay_s + quality.jitter * (drawn & _DELAY_MASK)
         source, target = link >> _NODE_BITS, link & (1 << _NODE_BITS) - 1
         self._heap.at(self._heap.now + delay_s, self._receivers[target], (message, source))

@@ -103,8 +103,9 @@ class RaftMember:
 
     def receive(self, envelope: tuple[Message, int]) -> None:
         """A message arrives."""
-        if self.process is not None:
-            self.process.receive(envelope[0])
+        process = self.process
+        if process is not None:
+            process.receive(envelope[0])
 
     @property
     def raft(self) -> Raft | None:

@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 from consensus.config import LogConfig, RaftConfig
 from consensus.errors import ProposalDropped, UnknownPeer
 from consensus.messages import (
+    APPEND,
     FOLLOWER,
     LEADER,
     NORMAL,
@@ -260,8 +261,9 @@ class RaftProcess:
         """A message arrives."""
         now_s = self.heap.now
         self._trace.note(now_s, self.number, _MESSAGES + message.kind, message.sender << 32 ^ message.index)
-        if len(self._inbox) < INBOX_MAX:
-            self._inbox.append(message)
+        inbox = self._inbox
+        if len(inbox) < INBOX_MAX:
+            inbox.append(message)
         if self.resumes_s <= now_s and (self._is_eager or not self.storage.is_at_work):
             self.work()
 
@@ -418,10 +420,11 @@ class RaftProcess:
         for message in messages:
             if is_lit:
                 burn()
-            if message.kind is SNAPSHOT and not self.snapshots.sends(message):
+            kind = message.kind
+            if kind is SNAPSHOT and not self.snapshots.sends(message):
                 continue
             checks.sent(message, term)
-            if message.kind in CONCERN_READS:
+            if kind is not APPEND and kind in CONCERN_READS:
                 checks.reads.sent(message, self.clock.now_s())
             network.send(number, message.to, message)
 
