@@ -118,7 +118,8 @@ def _heed_term(core: Core, message: Message) -> bool:
 
 
 def _answer_old_term(core: Core, message: Message) -> None:
-    protected = core.config.check_quorum or core.config.pre_vote
+    # One that has lost a part of its log can't stand in its own term either, whatever protects the others.
+    protected = core.config.check_quorum or core.config.pre_vote or core.lost is not None
     if protected and message.kind in (MessageKind.APPEND, MessageKind.HEARTBEAT):
         # A leader of an old term would never hear of the new one: this node's votes are ignored as long as that
         # leader is heard of. The answer tells it the term.

@@ -6,7 +6,7 @@ import pytest
 
 from consensus.errors import CorruptLog
 from consensus.memory import Lost
-from consensus.messages import EntryKind, MessageKind, Role
+from consensus.messages import EntryKind, Message, MessageKind, Role
 from consensus.records import RecordScan
 from tests.consensus.group import Group, Member, add_learner, cut, role_of
 
@@ -111,6 +111,18 @@ def test_half_repaired_it_is_still_in_doubt_after_the_next_start() -> None:
     group.crash(2)
     assert group[2].log.last_index() == before + 1
     assert lost(group, 2) == had
+
+
+def test_in_a_term_of_which_the_leader_has_not_heard_it_says_so_and_is_not_left_alone() -> None:
+    group = damaged(2, b"proposal 2", pre_vote=False, check_quorum=False)
+    group[2].raft.receive(Message(MessageKind.VOTE, to=2, sender=3, term=9, index=1, log_term=1), group.now)
+    group.work(2)
+    group.in_flight.clear()  # nobody hears its answer
+    for _ in range(30):
+        group.pass_time(0.2)
+        group.settle()
+    assert lost(group, 2) is None
+    assert group[2].data() == [b"proposal %d" % number for number in range(5)]
 
 
 def test_it_does_not_stand_for_election() -> None:
