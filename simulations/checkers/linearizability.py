@@ -13,11 +13,11 @@ operation is placed just in time, when the end of one is reached that was not pl
 
 import enum
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from simulations.checkers.history import EventType, Operation, canonical
+from simulations.checkers.history import EventType, Operation
 from simulations.checkers.models import Mark, Model, Result, State
 
 STEPS_MAX: Final = 2_000_000
@@ -126,12 +126,17 @@ class _Searcher:
         self._ending = sorted(known, key=lambda operation: operation.ended_at or 0)
         self._is_read = [model.is_read(one.op, one.value, one.result) for one in self._ending]
         self._unknown = sorted(
-            (operation for operation in operations if operation.outcome is EventType.INFO),
+            (
+                one
+                for one in operations
+                if one.outcome is EventType.INFO and not model.is_read(one.op, one.value, Mark.UNKNOWN)
+            ),
             key=lambda operation: operation.invoked_at,
         )
         self._under_way = _under_way(self._ending)
         self._invoked = _count_invoked(self._ending, self._unknown)
-        self._alike = _group_alike(self._unknown)
+        self._alike = _group_alike(self._unknown, model)
+        self._totals = _totals(self._ending, operations, model)
         self._furthest = _Configuration(0, 0, 0, model.initial, None)
 
     def run(self) -> Search:
@@ -154,7 +159,7 @@ class _Searcher:
                 self._furthest = settled
             if settled.end == len(self._ending):
                 return self._result(Verdict.LINEARIZABLE)
-            if self._is_new(settled):
+            if not self._is_too_far(settled) and self._is_new(settled):
                 stack.append(self._choices(settled))
         return self._result(Verdict.VIOLATED)
 
@@ -250,6 +255,16 @@ class _Searcher:
                     path = _Path(at.path, operation)
                     yield _Configuration(at.end, at.placed, at.used | bit, state, path, without=at.state)
 
+    def _is_too_far(self, at: _Configuration) -> bool:
+        """Whether the object has grown past what one under way saw that is not placed yet."""
+        totals, state = self._totals, at.state
+        if totals is None:
+            return False
+        assert isinstance(state, int)
+        return any(
+            totals[number] < state and not at.placed >> number - at.end & 1 for number in self._under_way[at.end]
+        )
+
     def _is_new(self, at: _Configuration) -> bool:
         """Whether nothing that was met before can do all that this configuration can; if so, it is met now."""
         least = self._met.setdefault((at.end, at.placed, at.state), [])
@@ -290,9 +305,19 @@ def _count_invoked(ending: Sequence[Operation], unknown: Sequence[Operation]) ->
     return found
 
 
-def _group_alike(unknown: Sequence[Operation]) -> list[tuple[int, list[int]]]:
+def _totals(ending: Sequence[Operation], operations: Sequence[Operation], model: Model) -> list[float] | None:
+    """For each end, what the object has grown to just after that operation; None if it does not only grow."""
+    if model.total is None:
+        return None
+    added = (model.effect(operation.op, operation.value) for operation in operations)
+    if not all(isinstance(amount, int) and amount >= 0 for amount in added):
+        return None
+    return [model.total(operation.result) for operation in ending]
+
+
+def _group_alike(unknown: Sequence[Operation], model: Model) -> list[tuple[int, list[int]]]:
     """The operations of unknown outcome by what they do: the bits of those that do the same, and their numbers."""
-    found: dict[tuple[str, str], list[int]] = {}
+    found: dict[Hashable, list[int]] = {}
     for number, operation in enumerate(unknown):
-        found.setdefault((operation.op, canonical(operation.value)), []).append(number)
+        found.setdefault(model.effect(operation.op, operation.value), []).append(number)
     return [(sum(1 << number for number in numbers), numbers) for numbers in found.values()]

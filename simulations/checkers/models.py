@@ -6,6 +6,7 @@ Kroening, "Faster linearizability checking via P-compositionality", 2015).
 """
 
 import enum
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeGuard
@@ -39,12 +40,19 @@ class Model:
             object does not have.
         is_read: whether an operation, given ``(op, value_in, value_out)``, changes nothing in any state in which it can
             have that result. It makes the search fast and may say no for any of them.
+        effect: ``effect(op, value_in)`` is equal for operations that do the same to the object in any state, so that
+            those whose results nobody saw can stand in for each other. The fewer effects, the faster the search.
+        total: for an object that is a sum, whose states are numbers and whose effects are what is added: the state
+            after an operation with the result ``value_out``, infinity if it doesn't tell. Where nothing is subtracted,
+            this shows when an order has gone too far.
     """
 
     name: str
     initial: State
     step: Step
     is_read: Callable[[str, Json, Result], bool]
+    effect: Callable[[str, Json], Hashable] = lambda op, value_in: (op, canonical(value_in))
+    total: Callable[[Result], float] | None = None
 
 
 def deterministic(
@@ -52,6 +60,8 @@ def deterministic(
     initial: State,
     step: Callable[[State, str, Json], tuple[State, Result]],
     is_read: Callable[[str, Json, Result], bool],
+    effect: Callable[[str, Json], Hashable],
+    total: Callable[[Result], float],
 ) -> Model:
     """A model whose ``step(state, op, value_in)`` gives the one state after it and the one result that is right."""
 
@@ -59,7 +69,7 @@ def deterministic(
         after, expected = step(state, op, value_in)
         return (after,) if fits(expected, value_out) else ()
 
-    return Model(name, initial, check, is_read)
+    return Model(name, initial, check, is_read, effect, total)
 
 
 def fits(expected: Result, seen: Result) -> bool:
@@ -89,7 +99,20 @@ def _counter(state: State, op: str, value: Json) -> tuple[State, Result]:
     raise _no_such(op, value, "add n -> total, add_once [n, id] -> total, read -> total")
 
 
-COUNTER: Final = deterministic("counter", 0, _counter, lambda op, _value_in, _value_out: op == "read")
+def _added(op: str, value: Json) -> Hashable:
+    """How much an operation adds."""
+    before = 0
+    return _counter(before, op, value)[0]
+
+
+COUNTER: Final = deterministic(
+    "counter",
+    0,
+    _counter,
+    is_read=lambda op, _value_in, _value_out: op == "read",
+    effect=_added,
+    total=lambda value_out: value_out if _is_int(value_out) else math.inf,
+)
 """``add n`` returns the total after it, ``read`` the total. ``add_once [n, id]`` is an ``add`` for which its client may
 have asked more than once, under a request id that no other operation has."""
 
