@@ -8,7 +8,7 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-YOUNG_MOMENTS = 1_000
+YOUNG_MOMENTS = 5_000
 """Collect what is young each time that so many moments have passed: a few MB of garbage at most."""
 
 OLD_MOMENTS = 50_000
