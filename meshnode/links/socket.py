@@ -37,12 +37,6 @@ HANDSHAKE_BYTES_MAX = 2 * RECEIVE_BYTES
 """What may come before the first frame. The library gives up on a head of 16 KiB, so this is more than that and one
 more read; what it would collect without a bound is the body of an answer that is no WebSocket."""
 
-QUEUED_BYTES_MAX = RECEIVE_BYTES
-"""Nothing more is read while frames of so many bytes wait to be asked for. What was read last comes on top."""
-
-_FRAME_BYTES = 64
-"""What an empty frame takes there, about."""
-
 _MASK_BYTES = 4
 _MASKS_DRAWN = 32
 """At a time: they must come from where nobody can foresee them (RFC 6455, 10.3), which costs more than to keep some."""
@@ -78,7 +72,8 @@ class TlsRefused(SocketClosed):
 class GuardedStream(trio.abc.Stream):
     """The stream as the library sees it. What may not pass breaks it, and so does a send that was cut off.
 
-    Once it expects frames, messages are taken from it with `message`, and the library sees the other frames only.
+    Once it expects frames, whoever asks for a `message` reads them, and hands the library those of control; nothing
+    more is read while it answers these. With the last message the library reads for itself again.
 
     Attributes:
         heard_at: when bytes arrived last, in the time of ``now``.
@@ -90,15 +85,20 @@ class GuardedStream(trio.abc.Stream):
         self.heard_at = self.sent_at = now()
         self.end = ""
         self._sending = trio.Lock()
+        self._reading = trio.Lock()
         self._messages: deque[bytes] = deque()
-        self._messages_bytes = 0
         self._has_ended = False
+        # What came for the library in one read, and whether it has asked for more since.
+        self._for_library = b""
+        self._is_answering = False
         self._news = trio.Event()
-        self._room = trio.Event()
+        self._answered = trio.Event()
         self._stream = stream
         self._now = now
         self._heads = heads
         self._handshake: bytearray | None = bytearray()
+        self._is_over = False
+        self._failure: trio.BrokenResourceError | None = None
         self._is_whole = True
 
     def speaks_tls(self) -> bool:
@@ -122,61 +122,81 @@ class GuardedStream(trio.abc.Stream):
         while not self._messages:
             if self._has_ended:
                 return None
-            self._news = trio.Event()
-            await self._news.wait()
-        message = self._messages.popleft()
-        self._messages_bytes -= len(message) + _FRAME_BYTES
-        self._room.set()
-        return message
+            if self._is_answering:
+                self._answered = trio.Event()
+                await self._answered.wait()
+            else:
+                await self._read()
+        return self._messages.popleft()
 
     def end_messages(self) -> None:
         """No message comes any more after those that are here."""
         self._has_ended = True
         self._news.set()
-        self._room.set()
-
-    def _keep(self, messages: list[bytes]) -> None:
-        if not self._has_ended:
-            self._messages.extend(messages)
-            self._messages_bytes += sum([len(message) + _FRAME_BYTES for message in messages])
-            self._news.set()
+        self._answered.set()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Raises BrokenResourceError, also for bytes that may not pass."""
-        while True:
-            while self._messages_bytes >= QUEUED_BYTES_MAX and not self._has_ended:
-                self._room = trio.Event()
-                await self._room.wait()
-            data = await self._receive(max_bytes)
-            if not data or self._handshake is not None:
-                return data
-            try:
-                messages, controls = self._heads.follow(data)
-            except WireError as error:
-                raise self._broken(str(error)) from error
-            if messages:
-                self._keep(messages)
-            if self._heads.fault:
-                raise self._broken(self._heads.fault)
-            if self._heads.has_ended:
-                self.end_messages()
-            if controls:
-                return controls
+        self._is_answering = bool(self._for_library)
+        self._answered.set()
+        while not self._for_library:
+            if self._failure is not None:
+                raise trio.BrokenResourceError(self.end) from self._failure
+            if self._is_over:
+                return b""
+            if self._handshake is not None or self._has_ended:
+                await self._read()
+            else:
+                self._news = trio.Event()
+                await self._news.wait()
+        data, self._for_library = self._for_library, b""
+        return data
 
-    async def _receive(self, max_bytes: int | None) -> bytes:
+    async def _read(self) -> None:
+        """Read what comes next, or wait until somebody has who does so already."""
+        if self._reading.locked():  # by the library, since before it expected frames
+            async with self._reading:
+                return
+        self._reading.acquire_nowait()  # the stream has a checkpoint of its own
         try:
-            data = bytes(await self._stream.receive_some(max_bytes))
+            self._sort(bytes(await self._stream.receive_some(RECEIVE_BYTES)))
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
-            raise self._broken(f"the connection broke: {error}") from error
+            self._fail(f"the connection broke: {error}", error)
+        except WireError as error:
+            self._fail(str(error), error)
+        finally:
+            self._reading.release()
+
+    def _sort(self, data: bytes) -> None:
+        """Raises WireError for what may not pass; what came before it is kept."""
         if not data:
             self.end = self.end or "the connection ended"
-            return data
+            self._is_over = True
+            self.end_messages()
+            return
         self.heard_at = self._now()
         if self._handshake is not None:
             self._handshake += data
             if len(self._handshake) > HANDSHAKE_BYTES_MAX:
-                raise self._broken(f"a handshake of more than {HANDSHAKE_BYTES_MAX} bytes")
-        return data
+                raise WireError(f"a handshake of more than {HANDSHAKE_BYTES_MAX} bytes")
+            self._for_library = data
+            return
+        messages, controls = self._heads.follow(data)
+        if not self._has_ended:
+            self._messages.extend(messages)
+        if self._heads.fault:
+            raise WireError(self._heads.fault)
+        if controls:
+            self._for_library = controls
+            self._is_answering = True
+            self._news.set()
+        if self._heads.has_ended:
+            self.end_messages()
+
+    def _fail(self, reason: str, error: Exception) -> None:
+        self._failure = self._broken(reason)
+        self._failure.__cause__ = error
+        self.end_messages()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Raises BrokenResourceError, also when the send before was cut off: this would become a part of its frame."""

@@ -467,7 +467,8 @@ async def test_a_stream_that_breaks_is_a_socket_that_closed() -> None:
 
 @pytest.mark.parametrize("side", SIDES)
 async def test_a_ping_is_answered_and_a_close_too(side: Side) -> None:
-    async with against(side) as (socket, stream):
+    async with against(side) as (socket, stream), trio.open_nursery() as nursery:
+        nursery.start_soon(expect_end, socket, "closed with 1000 bye")
         masked = side[2]
         await stream.send_all(frame(b"are you there", opcode=PING, masked=masked))
         answers = await stream.receive_some()
@@ -477,15 +478,57 @@ async def test_a_ping_is_answered_and_a_close_too(side: Side) -> None:
         answers = await stream.receive_some()
         assert answers[0] == 0x88
         assert len(answers) == len(frame(bytes(5), masked=not masked))
-        with pytest.raises(SocketClosed, match="closed with 1000 bye"):
-            await socket.receive()
+        await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(SocketClosed, match="closed with 1000 bye"):
             await socket.send(b"x")
         await socket.aclose()
         assert await stream.receive_some() == b""
 
 
-async def test_nothing_more_is_read_while_much_waits_to_be_taken() -> None:
+async def expect_end(socket: FrameSocket, reason: str) -> None:
+    """Receive nothing before the end."""
+    with pytest.raises(SocketClosed, match=reason):
+        await socket.receive()
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_a_side_that_closes_reads_for_itself_what_the_other_one_still_says(side: Side) -> None:
+    async with against(side) as (socket, stream), trio.open_nursery() as nursery:
+        nursery.start_soon(socket.aclose)
+        assert (await stream.receive_some())[0] == 0x88
+        masked = side[2]
+        await stream.send_all(frame(b"on its way", masked=masked))
+        await stream.send_all(frame((1000).to_bytes(2), opcode=CLOSE, masked=masked))
+        assert await stream.receive_some() == b""
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_no_more_is_read_while_a_ping_can_not_be_answered(side: Side) -> None:
+    """Else whoever sends pings without reading the answers would have them kept here without a bound."""
+    here, there = trio.testing.memory_stream_pair()
+    async with against(side, (here, there)) as (socket, stream), trio.open_nursery() as nursery:
+        nursery.start_soon(expect_end, socket, "the connection ended")
+        has_room, hand_over = trio.Event(), here.send_stream.send_all_hook
+
+        async def when_there_is_room() -> None:
+            await has_room.wait()
+            assert hand_over is not None
+            await hand_over()
+
+        here.send_stream.send_all_hook = when_there_is_room
+        heard_at = []
+        for _ in range(4):
+            await stream.send_all(frame(opcode=PING, masked=side[2]))
+            await trio.testing.wait_all_tasks_blocked()
+            heard_at.append(socket.heard_at)
+        assert len(set(heard_at)) == 1, "the first one is being answered"
+        has_room.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await stream.receive_some()).count(0x8A) == 4
+        await there.send_stream.aclose()
+
+
+async def test_nothing_is_read_before_it_is_asked_for() -> None:
     async with against(SIDES[0]) as (socket, stream):
         sent = [b"first", *(bytes([number]) * 10_000 for number in range(100))]
         for payload in sent:  # one at a time: what arrives in one piece is taken as a whole
