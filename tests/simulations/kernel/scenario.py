@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 import trio
 
 from simulations.kernel import Events, Process, simulate
+from simulations.kernel.garbage import YOUNG_MOMENTS
 
 TASKS = 12
 
@@ -147,7 +148,7 @@ class Scenario:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
-            for number in range(3000):
+            for number in range(2 * YOUNG_MOMENTS):
                 generator = generate(number)
                 cycle: list[object] = [generator]
                 cycle.append(cycle)
