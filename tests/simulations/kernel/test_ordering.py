@@ -71,6 +71,7 @@ def patched() -> dict[str, Any]:
         for name, value in cls.__init__.__globals__.items():
             if name.startswith("__attr_factory"):
                 found[f"{cls.__name__} {name}"] = value
+    found["deadlines"] = vars(trio.CancelScope)["_might_change_registered_deadline"]
     found["reschedule"] = scheduler.Runner.reschedule
     found["frames"] = vars(wsproto.frame_protocol)["os"]
     found["utilities"] = vars(wsproto.utilities)["os"]
