@@ -35,6 +35,9 @@ class SimHost:
         machine.lives += 1
         self.machine = machine
         self.process = process
+        self.now = machine.now
+        self.wall_clock = machine.wall_clock
+        self.deadline = machine.deadline
         seed = xxh3_64_intdigest(f"{machine.host} life {machine.lives}".encode(), machine.seed & (1 << 64) - 1)
         self.rng = random.Random(seed)
         self._ids = random.Random(seed + 1)
@@ -52,12 +55,6 @@ class SimHost:
 
     # ---- time
 
-    def now(self) -> float:
-        return self.machine.now()
-
-    def wall_clock(self) -> float:
-        return self.machine.wall_clock()
-
     async def sleep_until(self, at: float) -> None:
         if math.isinf(at):
             if at > 0:
@@ -69,9 +66,6 @@ class SimHost:
                 await trio.sleep_forever()
             if not self.machine.now() < at:  # the clock may have become slower in the last moment
                 return
-
-    def deadline(self, at: float) -> trio.CancelScope:
-        return self.machine.deadline(at)
 
     # ---- chance
 

@@ -69,6 +69,10 @@ class SimStream(trio.abc.HalfCloseableStream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
         self._check_can_send()
+        if 0 < len(data) <= WINDOW_BYTES - self._unread_bytes:
+            self._unread_bytes += len(data)
+            self._transmit(bytes(data), begins=True)
+            return
         view = memoryview(bytes(data))
         begins = True
         while view:
@@ -287,8 +291,8 @@ class SimStream(trio.abc.HalfCloseableStream):
         self.break_off("connection reset by peer")
 
     def _take(self, max_bytes: int) -> bytes:
-        part = bytes(self._arrived[:max_bytes])
-        del self._arrived[:max_bytes]
+        part = bytes(self._arrived) if len(self._arrived) <= max_bytes else bytes(self._arrived[:max_bytes])
+        del self._arrived[: len(part)]
         peer = self.peer
         assert peer is not None
         was_full = peer._unread_bytes >= WINDOW_BYTES
