@@ -179,29 +179,40 @@ def _attributes(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 def _make_decoder(cls: Any) -> _Convert:
     fields = _fields_of(cls)
-    plan = {number: (field.name, _from_plain(hint)) for number, (field, hint) in enumerate(fields, start=1)}
-    required = [field.name for field, _ in fields if field.default is dataclasses.MISSING]
+    defaults = [field.default for field, _ in fields]
+    plan = {
+        number: (number - 1, _plain_type(hint), _from_plain(hint)) for number, (_, hint) in enumerate(fields, start=1)
+    }
+    required = [number for number, default in enumerate(defaults, start=1) if default is dataclasses.MISSING]
 
     def decode_fields(body: Any) -> Any:
         if type(body) is not dict:
             raise WireError(f"{cls.__name__}: expected a map of fields, got {type(body).__name__}")
-        arguments = {}
+        arguments = defaults.copy()
         for number, value in body.items():
             if number in plan:
-                name, convert = plan[number]
+                place, plain, convert = plan[number]
                 try:
-                    arguments[name] = convert(value)
+                    # What needs no check but for its type, most of all, costs no call.
+                    is_plain = type(value) is plain and (plain is not int or 0 <= value < 2**63)
+                    arguments[place] = value if is_plain else convert(value)
                 except WireError as error:
-                    raise WireError(f"{cls.__name__}.{name}: {error}") from error
-        for name in required:
-            if name not in arguments:
-                raise WireError(f"{cls.__name__}: field {name} is missing")
+                    raise WireError(f"{cls.__name__}.{fields[place][0].name}: {error}") from error
+        for number in required:
+            if number not in body:
+                raise WireError(f"{cls.__name__}: field {fields[number - 1][0].name} is missing")
         try:
-            return cls(**arguments)
+            return cls(*arguments)
         except ValueError as error:  # a message may check its own fields in __post_init__
             raise WireError(f"{cls.__name__}: {error}") from error
 
     return decode_fields
+
+
+def _plain_type(hint: Any) -> Any:
+    """The type of which any value will do as it is, if it is no large integer; None if there is none."""
+    hint = _bare(hint)
+    return hint if hint in (bool, int, float, str, bytes) else None
 
 
 def _fields_of(cls: Any) -> list[tuple["dataclasses.Field[Any]", Any]]:
