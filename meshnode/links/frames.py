@@ -69,6 +69,8 @@ class SendQueue:
         Args:
             bytes_max: room for any single message that was put, with its head.
         """
+        if self._messages == 1:
+            return self._take_only()
         parts: list[bytes] = []
         left = bytes_max
         waiting = self._passed_over
@@ -82,6 +84,14 @@ class SendQueue:
         self._passed_over = passed_over
         assert parts or not self, f"the first message of {passed_over} has no room in a frame of {bytes_max} bytes"
         return b"".join(parts)
+
+    def _take_only(self) -> bytes:
+        """The frame of the only message, which most have."""
+        channel = next(channel for channel in CHANNELS if self._queues[channel])
+        data = self._queues[channel].popleft()
+        self._bytes[channel] = self._messages = 0
+        self._passed_over = []
+        return _HEAD.pack(channel, len(data)) + data
 
     def _take(self, channel: Channel, parts: list[bytes], left: int) -> int:
         """Move a channel's share of a frame to ``parts``; its bytes, heads included."""

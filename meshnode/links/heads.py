@@ -22,6 +22,7 @@ _OPCODE = 0x0F
 _TEXT = 0x1
 _BINARY = 0x2
 _CLOSE = 0x8
+_MESSAGE = _FIN | _BINARY
 _KINDS = bytes(_FIN | opcode for opcode in (_BINARY, _CLOSE, 0x9, 0xA))
 """How frames begin: that of a message, the end, a ping and a pong."""
 
@@ -87,13 +88,14 @@ class FrameHeads:
                 break
             if longer:
                 length = int.from_bytes(data[offset + 2 : offset + 2 + longer])
-            try:
-                self._judge(first, second, length)
-            except WireError as error:
-                self.fault = str(error)
-                if not messages and not controls:
-                    raise
-                break
+            if first != _MESSAGE or second & _MASK != self._masked or length > self._bytes_max:
+                try:
+                    self._judge(first, second, length)
+                except WireError as error:
+                    self.fault = str(error)
+                    if not messages and not controls:
+                        raise
+                    break
             end = payload + length
             if end > len(data):
                 self._begun_bytes = end - offset

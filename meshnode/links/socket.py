@@ -84,8 +84,9 @@ class GuardedStream(trio.abc.Stream):
     def __init__(self, stream: Stream, now: Clock, heads: FrameHeads) -> None:
         self.heard_at = self.sent_at = now()
         self.end = ""
-        self._sending = trio.Lock()
-        self._reading = trio.Lock()
+        # Locks of trio's would cost more than what they guard.
+        self._is_sending = self._is_reading = False
+        self._senders, self._readers = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
         self._messages: deque[bytes] = deque()
         self._has_ended = False
         # What came for the library in one read, and whether it has asked for more since.
@@ -154,10 +155,10 @@ class GuardedStream(trio.abc.Stream):
 
     async def _read(self) -> None:
         """Read what comes next, or wait until somebody has who does so already."""
-        if self._reading.locked():  # by the library, since before it expected frames
-            async with self._reading:
-                return
-        self._reading.acquire_nowait()  # the stream has a checkpoint of its own
+        if self._is_reading:  # the library does, since before it expected frames
+            await self._readers.park()
+            return
+        self._is_reading = True
         try:
             self._sort(bytes(await self._stream.receive_some(RECEIVE_BYTES)))
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
@@ -165,7 +166,9 @@ class GuardedStream(trio.abc.Stream):
         except WireError as error:
             self._fail(str(error), error)
         finally:
-            self._reading.release()
+            self._is_reading = False
+            if self._readers:
+                self._readers.unpark_all()
 
     def _sort(self, data: bytes) -> None:
         """Raises WireError for what may not pass; what came before it is kept."""
@@ -200,14 +203,15 @@ class GuardedStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Raises BrokenResourceError, also when the send before was cut off: this would become a part of its frame."""
-        if self._sending.locked():
-            await self._sending.acquire()
-        else:
-            self._sending.acquire_nowait()  # the stream has a checkpoint of its own
+        while self._is_sending:
+            await self._senders.park()
+        self._is_sending = True
         try:
             await self._send(data)
         finally:
-            self._sending.release()
+            self._is_sending = False
+            if self._senders:
+                self._senders.unpark()
 
     async def _send(self, data: bytes | bytearray | memoryview) -> None:
         if not self._is_whole:
