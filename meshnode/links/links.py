@@ -116,6 +116,7 @@ class Links:
         self._accepted = 0
         self._dials = 0
         self._quiet_until = -math.inf
+        self._encoded: tuple[object, bytes] = (None, b"")
         self._log = get_logger()
 
     # ---- what the rooms above use
@@ -151,13 +152,15 @@ class Links:
                 self._end(peer_id, peer)
 
     def send(self, to: NodeId, channel: Channel, message: object) -> bool:
-        """Queue a message; False when it was dropped. Never waits."""
+        """Queue a message, which nobody changes any more; False when it was dropped. Never waits."""
         assert to != self._local.node_id, "a node does not link to itself"
         peer = self._peers.get(to)
         if peer is None or peer.link is None:
             peer = self._dial_on_demand(to)
         if peer is not None:
-            data = wire.encode(message)
+            if message is not self._encoded[0]:  # one that goes to several peers is encoded once
+                self._encoded = (message, wire.encode(message))
+            data = self._encoded[1]
             if len(data) + HEAD_BYTES <= self._config.frame_bytes_max and peer.queue.put(channel, data):
                 peer.queued.set()
                 return True

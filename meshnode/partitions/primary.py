@@ -142,8 +142,9 @@ class Primary:
         self._uncommitted_bytes += len(payload)
         own = Appended(replica.partition, self.epoch, record.sequence)
         effects: list[Effect] = [Write(Log(replica.partition, (record,))), AfterSync(Send(self._node_id, own))]
+        made: dict[int, Append] = {}
         for member, progress in self._progress.items():
-            self._feed(member, progress, now, effects)
+            self._feed(member, progress, now, effects, made)
         return record.sequence, effects
 
     @property
@@ -179,7 +180,7 @@ class Primary:
             progress.probing = False
             progress.acknowledged(message.sequence)
             if progress.next <= self._replica.log.last.sequence:
-                self._feed(sender, progress, now, effects)
+                self._feed(sender, progress, now, effects, {})
         durable = self.durable
         if self.is_active and durable > self._replica.committed:
             effects.extend(self._commit(durable))
@@ -199,7 +200,7 @@ class Primary:
         progress.matched = min(progress.matched, common.sequence)
         progress.answered_at_s = now
         progress.probe_from(common.sequence + 1)
-        self._feed(sender, progress, now, effects)
+        self._feed(sender, progress, now, effects, {})
         return effects
 
     def chunk_taken(self, sender: NodeId, message: ChunkTaken, now: float) -> list[Effect]:
@@ -215,7 +216,7 @@ class Primary:
             progress.snapshot_at = None
             progress.acknowledged(message.position.sequence)
             progress.probe_from(progress.matched + 1)
-            self._feed(sender, progress, now, effects)
+            self._feed(sender, progress, now, effects, {})
         return effects
 
     def wake(self, now: float) -> list[Effect]:
@@ -230,7 +231,7 @@ class Primary:
                 effects.extend(self._next_chunk(member, progress, position, progress.snapshot_wanted or 0))
             else:
                 progress.probe_from(max(progress.in_flight[0][0], progress.matched + 1))
-                self._feed(member, progress, now, effects)
+                self._feed(member, progress, now, effects, {})
         return effects
 
     @property
@@ -255,7 +256,7 @@ class Primary:
         for learner in learners:
             if learner not in self._progress:
                 progress = self._progress[learner] = Progress(self._replica.log.last.sequence, now)
-                self._feed(learner, progress, now, effects)
+                self._feed(learner, progress, now, effects, {})
         self.learners = learners
         return effects
 
@@ -296,7 +297,10 @@ class Primary:
 
     # ---- inside
 
-    def _feed(self, member: NodeId, progress: Progress, now: float, effects: list[Effect]) -> None:
+    def _feed(
+        self, member: NodeId, progress: Progress, now: float, effects: list[Effect], made: dict[int, Append]
+    ) -> None:
+        """Send what it lacks. ``made`` has the messages for others at this moment, by their first records."""
         replica = self._replica
         log = replica.log
         while progress.next <= log.last.sequence and progress.has_room:
@@ -307,12 +311,19 @@ class Primary:
                 progress.snapshot_at = replica.committed_position
                 progress.snapshot_wanted = None
                 return
-            epoch = log.epoch_at(progress.next - 1)
-            assert epoch is not None
-            previous = Position(epoch, progress.next - 1)
-            records = log.after(previous.sequence, MESSAGE_BYTES)
-            effects.append(Send(member, Append(replica.partition, self.epoch, previous, records, replica.committed)))
-            progress.sent(records[-1].sequence, sum(len(record.payload) for record in records))
+            message = made.get(progress.next)
+            if message is None:
+                message = made[progress.next] = self._append_from(progress.next)
+            effects.append(Send(member, message))
+            progress.sent(message.records[-1].sequence, sum(len(record.payload) for record in message.records))
+
+    def _append_from(self, sequence: int) -> Append:
+        log = self._replica.log
+        epoch = log.epoch_at(sequence - 1)
+        assert epoch is not None
+        previous = Position(epoch, sequence - 1)
+        records = log.after(previous.sequence, MESSAGE_BYTES)
+        return Append(self._replica.partition, self.epoch, previous, records, self._replica.committed)
 
     def _next_chunk(self, member: NodeId, progress: Progress, position: Position, offset: int) -> list[Effect]:
         effects = self._replica.snapshot_chunk(self.epoch, member, position, offset)

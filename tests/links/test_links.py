@@ -43,6 +43,29 @@ async def test_everything_queued_arrives_in_order_over_both_directions() -> None
         assert len(one.links.linked()) == 1
 
 
+async def test_a_message_that_goes_to_several_peers_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[object] = []
+    encode = wire.encode
+
+    def encode_heard(message: object) -> bytes:
+        encoded.append(message)
+        return encode(message)
+
+    async with network() as net:
+        one, *others = [await net.start(number) for number in range(1, 5)]
+        for other in others:
+            await one.links.connect(other.address)
+        monkeypatch.setattr(wire, "encode", encode_heard)
+        first, second = Note(1), Note(2)
+        for message in (first, second):
+            for other in others:
+                assert one.links.send(other.hello.node_id, Channel.CALLS, message)
+        for other in others:
+            await other.until(lambda other=other: len(other.received) == 2)
+            assert other.received == [(1, first), (1, second)]
+    assert [id(message) for message in encoded] == [id(first), id(second)]
+
+
 async def test_dialling_each_other_at_once_ends_in_one_link_and_loses_nothing() -> None:
     async with network() as net:
         for number in range(10, 30, 2):

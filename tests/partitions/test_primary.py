@@ -119,6 +119,19 @@ def test_a_learner_never_counts() -> None:
     assert replica.committed == sequence
 
 
+def test_a_record_is_one_message_for_all_who_lack_nothing_else() -> None:
+    """So that it is made and encoded once."""
+    primary = active_primary(replicas=(A, B, C, D))
+    _, effects = primary.propose(b"first", 0.0)
+    (first,), (second,), (third,) = (to(effects, member) for member in (B, C, D))
+    assert first is second is third
+    acknowledge(primary, B, first.records[-1].sequence)
+    refuse(primary, C, first.previous.sequence, at(1, 1))
+    _, effects = primary.propose(b"second", 0.0)
+    assert [[record.payload for record in message.records] for message in to(effects, B)] == [[b"second"]]
+    assert to(effects, C) == [], "it is being probed"
+
+
 def test_what_waits_for_its_majority_is_bounded_in_bytes() -> None:
     replica = replica_with(1, 1)
     primary = active_primary(replica, config=PartitionsConfig(uncommitted_bytes_max=2**16))

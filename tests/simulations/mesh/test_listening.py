@@ -153,7 +153,7 @@ def leave_the_barrier_out(patch: pytest.MonkeyPatch) -> None:
         effects: list[Effect] = [AfterSync(Send(primary._node_id, own))]
         for member, progress in primary._progress.items():
             progress.next = max(last, 1)
-            primary._feed(member, progress, now, effects)
+            primary._feed(member, progress, now, effects, {})
         return effects
 
     patch.setattr(Primary, "start", start)
