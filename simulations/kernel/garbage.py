@@ -6,6 +6,7 @@ depends on whatever else was allocated, so it would not be the same in another p
 
 import contextlib
 import gc
+import itertools
 from collections.abc import Iterator
 
 YOUNG_MOMENTS = 5_000
@@ -14,11 +15,18 @@ YOUNG_MOMENTS = 5_000
 OLD_MOMENTS = 50_000
 """Collect everything that the run has made: as seldom as not to be noticed, as often as to bound the memory."""
 
+RUNS = 4
+"""Collect what so many runs have left behind: each is a world of cycles, of some tens of MB."""
+
+_runs = itertools.count(1)
+
 
 @contextlib.contextmanager
 def orderly_garbage() -> Iterator[None]:
     """While this lasts, garbage is collected by `collect_garbage` alone, and only what was made meanwhile."""
     was_enabled = gc.isenabled()
+    if not next(_runs) % RUNS:
+        gc.collect()  # Python alone would not for long: it counts what is made while it may collect
     gc.disable()
     gc.freeze()
     try:

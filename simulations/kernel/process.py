@@ -9,7 +9,8 @@ import math
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from types import AsyncGeneratorType
+from typing import Any, TypeAlias
 
 import outcome
 import trio
@@ -248,7 +249,9 @@ def _process_of(task: scheduler.Task) -> Process | None:
     return None if loop is None else loop.process
 
 
-_graveyard: contextvars.ContextVar[list[scheduler.Task]] = contextvars.ContextVar("graveyard")
+Mortal: TypeAlias = scheduler.Task | AsyncGeneratorType[Any, Any]
+
+_graveyard: contextvars.ContextVar[list[Mortal]] = contextvars.ContextVar("graveyard")
 
 
 def _was_killed(error: BaseException) -> bool:
@@ -317,12 +320,12 @@ def _reschedule(runner: scheduler.Runner, task: scheduler.Task, next_send: Any =
 
 
 @contextlib.contextmanager
-def processes() -> Iterator[list[scheduler.Task]]:
+def processes() -> Iterator[list[Mortal]]:
     """While this lasts, tasks of processes can be held and dropped; then those that were killed are buried.
 
     They are in the list that this gives, to which may be added what else will never go on.
     """
-    dead: list[scheduler.Task] = []
+    dead: list[Mortal] = []
     token = _graveyard.set(dead)
     scheduler.Runner.reschedule = _reschedule  # type: ignore[method-assign,assignment]
     try:
@@ -333,19 +336,24 @@ def processes() -> Iterator[list[scheduler.Task]]:
         _bury(dead)
 
 
-def _bury(dead: list[scheduler.Task]) -> None:
+def _bury(dead: list[Mortal]) -> None:
     """Close what killed tasks left open. Outside of trio nothing that they clean up with succeeds, and nobody cares."""
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _what: None
     try:
-        for nursery in [nursery for task in dead for nursery in task._child_nurseries]:
+        tasks = [each for each in dead if isinstance(each, scheduler.Task)]
+        for nursery in [nursery for task in tasks for nursery in task._child_nurseries]:
             nursery._children.clear()  # it will be asked whether it has ended well
-        for task in dead:
+        for task in tasks:
             # Thrown, not closed: that would leave behind each coroutine whose `finally` waits for something.
             with contextlib.suppress(BaseException):
                 for _attempt in range(THROWS_MAX):
                     task.context.run(task.coro.throw, Killed())
+        is_left = any(isinstance(each, AsyncGeneratorType) and each.ag_frame is not None for each in dead)
         dead.clear()
-        gc.collect()  # what is left of them, while nobody listens
+        tasks.clear()
+        # A generator that nothing has closed complains when it is collected: now, while nobody listens, however old it
+        # is. All else can wait, but for what the throwing has made.
+        gc.collect(2 if is_left else 1)
     finally:
         sys.unraisablehook = hook

@@ -82,7 +82,9 @@ def simulate(main: Callable[[], Awaitable[T]], *, events: Events, seed: int) -> 
                 return await main()
         finally:
             # Those of killed processes must not be finalized: their cleaning up would wait for the dead.
-            scheduler.GLOBAL_RUN_CONTEXT.runner.asyncgens.alive.clear()
+            generators = scheduler.GLOBAL_RUN_CONTEXT.runner.asyncgens.alive
+            dead.extend(generators)
+            generators.clear()
 
     with ordered(seed), orderly_garbage(), processes() as dead:
         try:
