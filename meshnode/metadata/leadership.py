@@ -233,8 +233,12 @@ class Leadership:
         return peers
 
     async def _let_go(self) -> None:
-        """Forget one node that wants to leave and holds nothing any more. A leader hands over first."""
+        """Forget one node that wants to leave, and neither holds anything any more nor votes.
+
+        What the group can do without it is judged by what is known of it, and so only as long as it is registered.
+        """
         holding = {member for row in self._metadata.rows.values() for member in (*row.replicas, *row.base)}
+        holding.update(map(NodeId, self._group.status.configuration.electorate))
         for node_id, record in self._metadata.nodes.items():
             if record.is_leaving and node_id not in holding and node_id != self._node_id:
                 await self._group.propose(Forget(node_id))

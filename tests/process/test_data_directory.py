@@ -158,5 +158,6 @@ async def _stopped_node_with_data(cluster: Cluster) -> NodeProcess:
 
 
 def _digests(root: Path) -> dict[str, str]:
+    """Of what is in each file, but for room behind its end."""
     files = (path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes().rstrip(b"\0")).hexdigest() for path in files}

@@ -35,6 +35,16 @@ GROUP = (
         invariants=("liveness*",),
     ),
     _group(
+        "leaving-voter-let-go",
+        "A node that leaves is let go while its vote is needed.",
+        Edit(
+            "meshnode/metadata/leadership.py",
+            "        holding.update(map(NodeId, self._group.status.configuration.electorate))\n",
+            "",
+        ),
+        invariants=("liveness*", "group-*"),
+    ),
+    _group(
         "surplus-kept",
         "There may be more voters than are wanted, as when nodes have left.",
         Edit(_VOTERS, "is_surplus = len(self._voters) > self._wanted", "is_surplus = False"),
