@@ -17,6 +17,7 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - requests-at-most-once: no request has two turns in the committed records of its partition.
 - requests-session: a turn is of a session that is open.
 - requests-answer: an answer is the reply in a committed turn of its request.
+- requests-denied: nobody is told that a request had no effect whose turn has a record.
 
 - raft-election-safety: a term has one leader.
 - raft-log-matching: entries of one index and term are the same everywhere, and so is everything before them.

@@ -1,13 +1,14 @@
 """A request takes effect at most once: in the committed records of a partition, no request has two turns.
 
-And an answer that says what became of a request is the reply in its turn, which is committed by then.
+And an answer that says what became of a request is the reply in its turn, which is committed by then; nobody says of
+one that has a turn that it had no effect.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshnode.agents.ledger import Expired, SessionOpened, Turn
-from meshnode.agents.messages import Answer, Call, OpenSession
+from meshnode.agents.messages import Answer, Call, OpenSession, Status
 from meshnode.agents.reply import Reply
 from meshnode.identity import PartitionId
 from simulations.checkers.violation import Violation
@@ -82,6 +83,20 @@ class RequestsChecker:
             what = "no turn of it is committed" if first is None else f"record {first.sequence} replies {first.reply}"
             raise self._unfounded(
                 call.partition, f"{_name(call)} is answered {answer.code!r} {answer.payload!r:.60}, and {what}"
+            )
+
+    def ended(self, call: Call, status: Status) -> None:
+        """Whoever waits for a call whose turn has a record is told what became of it.
+
+        Raises:
+            Violation: requests-denied.
+        """
+        if status in (Status.TRY_AGAIN, Status.REFUSED):
+            raise Violation(
+                "requests-denied",
+                virtual_s=self._clock(),
+                message=f"partition {call.partition}: {_name(call)} is said to have had no effect ({status.name}), and"
+                " its record may be committed yet",
             )
 
     def opened(self, opening: OpenSession, answer: Answer) -> None:

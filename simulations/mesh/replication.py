@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from meshnode import Node
 from meshnode.agents.ledger import Ledger
 from meshnode.agents.messages import Answer, Call, OpenSession, Status
-from meshnode.agents.request import Respond
+from meshnode.agents.request import Request, Respond
 from meshnode.agents.service import Agents
 from meshnode.errors import MeshError
 from meshnode.identity import NodeId, PartitionId
@@ -98,6 +98,8 @@ class Replication(Listener):
         # The last life of each node, and the node of each of their journals.
         self._lives: dict[NodeId, _Life] = {}
         self._owners: dict[Journal, NodeId] = {}
+        # Requests whose turn has a record, which may or may not come to be committed.
+        self._under_way: set[Request] = set()
         self.names: dict[int, str] = {}
         """What people call the process of each node id."""
 
@@ -114,6 +116,8 @@ class Replication(Listener):
             (Journal, "write", self.before(self._wrote)),
             (Journal, "_write_and_sync", self.after(self._synced)),
             (Agents, "call", self._call_heard),
+            (Agents, "_record", self.before(self._recorded)),
+            (Request, "respond", self.before(self._responded)),
             (Agents, "open_session", self._opening_heard),
         )
 
@@ -237,6 +241,14 @@ class Replication(Listener):
             original(agents, call, respond_heard)
 
         return heard
+
+    def _recorded(self, _agents: Agents, _serving: object, _activation: object, request: Request, *_: object) -> None:
+        self._under_way.add(request)
+
+    def _responded(self, request: Request, answer: Answer) -> None:
+        if request in self._under_way:
+            self._under_way.remove(request)
+            self._requests.ended(request.call, answer.status)
 
     def _opening_heard(self, original: Method) -> Method:
         def heard(agents: Agents, opening: OpenSession, respond: Respond) -> None:

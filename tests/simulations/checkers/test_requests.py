@@ -1,5 +1,6 @@
 """Requests in committed records: at most one turn each."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -78,6 +79,13 @@ def call(*, session: int = 0, request: int = 0, request_id: str = "") -> Call:
 
 def answer(payload: bytes = b"", code: str = "") -> Answer:
     return Answer(9, Status.FAILED if code else Status.DONE, code, payload)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_nobody_says_of_a_turn_with_a_record_that_it_had_no_effect(log: Log, status: Status) -> None:
+    denies = status in (Status.TRY_AGAIN, Status.REFUSED)
+    with violates("requests-denied", match="request 3 of session 2") if denies else contextlib.nullcontext():
+        log.checker.ended(call(session=2, request=3), status)
 
 
 def test_an_answer_that_is_not_of_a_committed_turn_is_found(log: Log) -> None:
