@@ -181,7 +181,8 @@ def verified(report: LogReport) -> dict[str, Any]:
                 "bytes": file.size,
                 "batches": file.batches,
                 "entries": file.entries,
-                "torn_bytes": file.torn_bytes,
+                "torn_bytes": 0 if file.is_room else file.torn_bytes,
+                "room_bytes": file.torn_bytes if file.is_room else 0,
             }
             for file in report.files
         ],
@@ -201,7 +202,8 @@ def verified_text(report: LogReport) -> str:
     ]
     lines += [f"snapshot {one.index} of term {one.term}: {one.path}, {one.size} bytes" for one in report.snapshots]
     for file in report.files:
-        torn = f", of which {file.torn_bytes} were never synced" if file.torn_bytes else ""
+        what = "are room made ahead" if file.is_room else "were never synced"
+        torn = f", of which {file.torn_bytes} {what}" if file.torn_bytes else ""
         lines.append(f"{file.path}: {file.entries} entries in {file.batches} batches, {file.size} bytes{torn}")
     lines += [f"DAMAGED {damage}" for damage in report.damages]
     if report.lost is not None:

@@ -127,6 +127,15 @@ def test_what_was_being_written_is_no_damage(root: Path) -> None:
     assert outcome.json["files"][-1]["torn_bytes"] == 103
 
 
+def test_room_that_was_made_ahead_is_said_to_be_that(root: Path) -> None:
+    with logs(root)[-1].open("ab") as file:
+        file.write(bytes(100))
+    outcome = meshnode("raft", "verify", root, "--json")
+    assert outcome.code == 0
+    assert (outcome.json["files"][-1]["torn_bytes"], outcome.json["files"][-1]["room_bytes"]) == (0, 100)
+    assert "of which 100 are room made ahead" in meshnode("raft", "verify", root).out
+
+
 @pytest.mark.parametrize("name", ["empty", "other"])
 def test_a_directory_without_a_log_is_refused(tmp_path: Path, name: str) -> None:
     if name == "other":
