@@ -184,6 +184,8 @@ class RecordScan:
             offset = self.end
             try:
                 payload = self._next()
+                if payload is None and self._is_written_by_now(offset):
+                    payload = self._next()
                 if payload is None:
                     self._check_never_synced(offset)
                     self.is_room = self._is_room(offset)
@@ -287,12 +289,20 @@ class RecordScan:
                     f"a part was never written, and the record of byte {header.offset} says that it was synced"
                 )
 
+    def _is_written_by_now(self, offset: int) -> bool:
+        """Whether what is read there has changed since: the file may be one that is being written to."""
+        before, size = self._chunk, self._chunk_offset + len(self._chunk) - offset
+        self._chunk = b""
+        return size <= 0 or self._bytes(offset, size)[:size] != before[-size:]
+
     def _is_room(self, end: int) -> bool:
         offset = end
         while offset < self._size:
             chunk = self._file.read(offset, _CHUNK_BYTES)
             if chunk.count(0) < len(chunk):
                 return False
+            if not chunk:
+                break  # whoever writes to the file has given back its room
             offset += len(chunk)
         astray = (_parsed(found) for _place, found in self._headers(0)) if self._is_damaged else ()
         return not any(header is not None and header.offset >= end for header in astray)

@@ -13,7 +13,8 @@ Boot = NewType("Boot", int)
 
 
 STARTS_KEPT = 16
-"""Starts that a data directory remembers: more than a copy of it gets before it hears that it is one."""
+"""Starts that a data directory remembers. A copy of it that is started more often without once hearing from the mesh is
+not known for one any more."""
 
 
 @dataclass(frozen=True, slots=True)

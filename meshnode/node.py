@@ -137,13 +137,14 @@ class Node(Access):
         host, config = self.host, self.config
         async with host.disk(config.data) as disk:
             fresh_id, nonce = NodeId(host.fresh_id(63)), host.fresh_id(63)
-            identity = await self._on_disk(load_identity, disk, fresh_id, nonce)
             listener, bound = await host.listen(config.bind)
-            self.node_id = identity.node_id
             advertised = config.advertise or bound
             self.address = Address(advertised.host, advertised.port or bound.port)
             try:
                 async with listener, trio.open_nursery() as nursery:
+                    # It counts as a start, of which the directory remembers a few, only where it may get to the mesh.
+                    identity = await self._on_disk(load_identity, disk, fresh_id, nonce)
+                    self.node_id = identity.node_id
                     self._open_links(identity)
                     await nursery.start(self.links.run, listener)
                     self.identity, seeds = await self._belong(disk, identity)

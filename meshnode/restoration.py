@@ -223,7 +223,7 @@ def _do_without(
         if row.base and not left:
             del rows[partition]
             emptied.append(partition)
-        elif len(left) < majority(len(row.base)):
+        elif row.base and len(left) < majority(len(row.base)):
             rows[partition] = replace(row, base=left)
             thinned.append(partition)
     return tuple(emptied), tuple(thinned)

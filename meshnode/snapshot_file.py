@@ -68,6 +68,9 @@ def read_snapshot(disk: Disk, path: str) -> SnapshotFile:
         file.close()
     if metadata.founding is None:
         raise DamagedSnapshot(f"{path} is of a mesh that was not founded yet: there is nothing in it")
+    problem = metadata.problem()
+    if problem:
+        raise DamagedSnapshot(f"{path} is whole, but no mesh has agreed on what it says: {problem}")
     return SnapshotFile(path, size, snapshot, history.position, metadata, metadata.founding)
 
 

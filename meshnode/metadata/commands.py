@@ -17,8 +17,9 @@ from meshnode.identity import (
     check_address,
     check_text,
 )
-from meshnode.metadata.config import VOTERS_DEFAULT
+from meshnode.metadata.config import VOTERS_CHOICES, VOTERS_DEFAULT
 from meshnode.metadata.rows import Phase
+from meshnode.placement import check_partitions
 
 WEIGHT_MAX = 1000
 """Of one node: more than the ratio of any two machines of one mesh."""
@@ -36,6 +37,16 @@ class Found:
     partitions: int
     replication: int
     voters: int = VOTERS_DEFAULT
+
+    def problem(self) -> str:
+        """Why it can't be carried out at all; empty where it can."""
+        try:
+            check_partitions(self.partitions)
+        except ValueError as error:
+            return str(error)
+        if self.replication < 1:
+            return f"replication {self.replication} is below 1"
+        return "" if self.voters in VOTERS_CHOICES else f"{self.voters} voters are not one of {VOTERS_CHOICES}"
 
 
 @wire.message(0x41)
@@ -70,8 +81,8 @@ class Register:
             return f"{len(self.before)} starts before this one: at most {STARTS_KEPT} are kept"
         if not 1 <= self.weight <= WEIGHT_MAX:
             return f"weight {self.weight} is outside 1 … {WEIGHT_MAX}"
-        if not self.name:
-            return "the name is empty"
+        if not self.name or not (self.name + self.zone).isprintable():
+            return f"name {self.name!r} or zone {self.zone!r} is empty or can't be printed"
         try:
             check_text("name", self.name)
             check_text("zone", self.zone)

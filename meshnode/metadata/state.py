@@ -11,11 +11,9 @@ from meshnode.coordination.commands import Reply
 from meshnode.coordination.state import Coordination
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId, Start
 from meshnode.metadata.commands import ChangeRows, Forget, Found, Leaving, Recover, Register, RowChange, Step
-from meshnode.metadata.config import VOTERS_CHOICES
 from meshnode.metadata.image import MetadataState, pieces_of, state_from
 from meshnode.metadata.nodes import Founding, NodeRecord
 from meshnode.metadata.rows import Phase, Row
-from meshnode.placement import check_partitions
 
 GENERATION_SHIFT = 40
 """An epoch is (recovery generation, number) in one integer, the generation in the high bits (rule 13). So is a term of
@@ -99,6 +97,20 @@ class Metadata:
 
     # ---- questions
 
+    def problem(self) -> str:
+        """What is in an image and was never agreed on, since no command says it; empty if nothing is seen."""
+        found = self.founding
+        problems = (
+            [""]
+            if found is None
+            else [Found(found.mesh_id, found.partitions, found.replication, found.voters).problem()]
+        )
+        problems += [
+            Register(one.node_id, one.boot, one.name, one.address, one.weight, one.zone, one.nonce).problem()
+            for one in self.nodes.values()
+        ]
+        return next(filter(None, problems), "")
+
     def boot_of(self, node_id: NodeId) -> Boot:
         """The latest start of a node that is registered; 0 if none is."""
         record = self.nodes.get(node_id)
@@ -153,11 +165,7 @@ class Metadata:
     def _found(self, command: Found) -> Outcome:
         if self.founding is not None:
             return Outcome.STALE
-        try:
-            check_partitions(command.partitions)
-        except ValueError:
-            return Outcome.INVALID
-        if command.replication < 1 or command.voters not in VOTERS_CHOICES:
+        if command.problem():
             return Outcome.INVALID
         self.founding = Founding(command.mesh_id, command.partitions, command.replication, command.voters)
         return Outcome.DONE

@@ -7,8 +7,9 @@ applies being the one that counts:
    more that is even can lose no more of them. A failure never lowers it, since a failed node is registered still.
 2. A leader that wants to leave hands over first.
 3. A voter that leaves, was let go, or is gone for a while is replaced: first a stand-by that has caught up is made a
-   voter, then the old one is removed. Without a stand-by it is kept, unless there are enough voters without it, or an
-   even number with it. One that leaves follows as a learner until it is let go, since it has much to hand over.
+   voter, then the old one is removed. Without a stand-by it is kept, unless it leaves, or there are enough voters
+   without it, or an even number with it. One that leaves follows as a learner until it is let go, since it has much to
+   hand over.
 4. Where voters are missing, stand-bys that have caught up become voters: two, one after the other, where one alone
    would make the number even.
 5. Where there are too many, or an even number for a while, one becomes a stand-by again.
@@ -177,6 +178,11 @@ class _Group:
         )
         return bool(voters) and ready >= majority(len(voters))
 
+    @property
+    def _has_stand_by(self) -> bool:
+        """Whether there is a node, or will be, that can take a voter's place."""
+        return bool(self._stand_by) or any(map(self._is_free, self._peers))
+
     def _fate(self, node: NodeId) -> str:
         peer = self._peers.get(node)
         if peer is None:
@@ -215,6 +221,7 @@ class _Group:
 
         for node in sorted(self._voters - self._good - {self._leader}, key=rank):
             is_over = node not in self._peers or (is_in_the_way and not self._peers[node].is_live)
+            is_over = is_over or (self._peers[node].is_leaving and not self._has_stand_by)
             if (is_replaced or is_over) and self._is_safe(self._voters - {node}):
                 is_live = node in self._peers and self._peers[node].is_live
                 action = Action.DEMOTE if is_live else Action.REMOVE

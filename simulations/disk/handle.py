@@ -14,7 +14,7 @@ class SimFile:
     Only `close` may be called at any time, because a process may still get there while it is being killed.
     """
 
-    __slots__ = ("_content", "_crashes", "_device", "_is_open", "_path")
+    __slots__ = ("_content", "_crashes", "_device", "_is_open", "_path", "_seen")
 
     def __init__(self, device: Device, content: Content, path: str) -> None:
         """Use `SimDisk.open`."""
@@ -23,12 +23,14 @@ class SimFile:
         self._path = path
         self._crashes = device.crashes
         self._is_open = True
+        # The file's size where another handle has made room in it, as of this moment, until this handle writes itself.
+        self._seen = max(len(content.cached), content.room) if content.room else None
         content.handles += 1
 
     def size(self) -> int:
         """Bytes in the file."""
         self._check()
-        return len(self._content.cached)
+        return len(self._content.cached) if self._seen is None else self._seen
 
     def read(self, offset: int, size: int) -> bytes:
         """Up to ``size`` bytes from ``offset``; fewer only at the end of the file.
@@ -54,6 +56,8 @@ class SimFile:
                 device.count("read_bit_rot", content.rot(rng, begin=offset, end=end))
         with memoryview(content.cached) as view:
             data = bytes(view[offset : offset + size])
+        if self._seen is not None and len(data) < size:
+            data += bytes(max(0, min(offset + size, content.room) - max(offset, len(content.cached))))
         device.transfer(len(data))
         return data
 
@@ -64,6 +68,7 @@ class SimFile:
             OSError: ENOSPC; as much of it as had room is there.
         """
         self._begin(APPEND)
+        self._seen = None
         content, device = self._content, self._device
         size = len(data)
         room = device.room(size)
@@ -77,6 +82,7 @@ class SimFile:
     def reserve(self, size: int) -> None:
         """Have room for so many bytes in all, unless the disk is about to be full."""
         self._begin(Operation.RESERVE)
+        self._seen = None
         if self._device.faults.capacity_bytes is None:
             self._content.room = max(self._content.room, size)
 
@@ -87,6 +93,7 @@ class SimFile:
             ValueError: it has fewer.
         """
         self._begin(Operation.TRUNCATE)
+        self._seen = None
         before = len(self._content.cached)
         if not 0 <= size <= before:
             raise ValueError(f"{self._path} has {before} bytes and can't be cut to {size}")

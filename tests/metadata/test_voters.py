@@ -105,9 +105,17 @@ def test_who_left_lowers_the_number_of_voters() -> None:
     assert step("abcd", "", peers) == (Action.DEMOTE, "b")
 
 
-def test_a_voter_that_leaves_with_nobody_to_take_its_place_stays_until_it_is_let_go() -> None:
+def test_a_voter_that_leaves_does_not_wait_for_a_replacement_that_cannot_come() -> None:
     peers = all_well("abcdef") | {"f": GONE}
-    assert step("abcde", "", peers | {"e": Peer(is_leaving=True)}) is None
+    assert step("abcde", "", peers | {"e": Peer(is_leaving=True)}) == (Action.DEMOTE, "e")
+    assert step("abc", "", all_well("abc") | {"c": Peer(is_leaving=True), "d": GONE}) == (Action.DEMOTE, "c")
+    assert step("abc", "", all_well("abc") | {"c": Peer(is_leaving=True, is_live=False), "d": GONE}) == (
+        Action.REMOVE,
+        "c",
+    )
+    not_yet = Peer(is_ready=False)
+    assert step("abc", "d", all_well("abc") | {"c": Peer(is_leaving=True), "d": not_yet}) is None, "d will be ready"
+    assert step("abc", "", all_well("abcd") | {"c": Peer(is_leaving=True)}) == (Action.TAKE_IN, "d")
     del peers["e"]
     assert step("abcde", "", peers) == (Action.REMOVE, "e")
 

@@ -148,6 +148,13 @@ def test_partitions_without_a_majority_go_on_from_what_is_left(snapshot: Snapsho
     assert [node for node, record in metadata.nodes.items() if record.is_leaving] == [B, C]
 
 
+def test_a_partition_that_nobody_was_primary_of_has_lost_nothing() -> None:
+    disk = MemoryDisk()
+    begun = write_snapshot(disk, commands=(*COMMANDS[:4], row_on(0, A, B, C)[0]))
+    done = restore(MemoryDisk(), begun)
+    assert (done.emptied, done.thinned) == ((), ())
+
+
 def test_alone_means_that_nobody_else_has_anything(snapshot: SnapshotFile) -> None:
     disk = MemoryDisk()
     done = restore(disk, snapshot, alone=True)

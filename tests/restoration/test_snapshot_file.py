@@ -1,11 +1,14 @@
 """The file of a snapshot: there whole or not at all, and nothing wrong with it goes unseen."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from consensus.messages import Configuration, Snapshot
+from meshnode import wire
 from meshnode.errors import DamagedSnapshot, OperatorError
+from meshnode.metadata.history import History
 from meshnode.metadata.state import Metadata
 from meshnode.snapshot_file import read_snapshot, save
 from simulations.disk import DiskFaults, SimDisk
@@ -70,6 +73,23 @@ def test_the_image_of_another_application_is_refused() -> None:
 def test_a_mesh_that_is_not_founded_has_nothing_to_restore() -> None:
     with pytest.raises(DamagedSnapshot, match="not founded yet"):
         write_snapshot(MemoryDisk(), commands=())
+
+
+@pytest.mark.parametrize("wrong", ["name", "partitions"])
+def test_what_no_mesh_can_have_agreed_on_is_refused_and_not_printed(wrong: str) -> None:
+    metadata = Metadata()
+    for index, command in enumerate(COMMANDS[:4], start=2):
+        metadata.apply(index, wire.encode(command))
+    if wrong == "name":
+        metadata.nodes[A] = replace(metadata.nodes[A], name="\x1b]0;mine\x07")
+    else:
+        assert metadata.founding is not None
+        metadata.founding = replace(metadata.founding, partitions=2**50, replication=-3)
+    history = History(metadata)
+    history.replaced(5)
+    with pytest.raises(DamagedSnapshot, match="no mesh has agreed") as refused:
+        save(MemoryDisk(), "file", Snapshot(5, 3), history.freeze()(), partial="file.part", overwrite=False)
+    assert str(refused.value).isprintable()
 
 
 def test_an_image_beside_a_raft_log_is_such_a_file_too() -> None:

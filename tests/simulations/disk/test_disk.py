@@ -266,6 +266,19 @@ def test_room_is_zeros_behind_the_end_once_its_process_is_gone(power_loss: bool,
     assert disk.open("a", create=False).read(0, 20) == b"ab" + bytes(zeros)
 
 
+def test_another_handle_sees_the_room_as_of_its_opening() -> None:
+    disk = quiet()
+    file = disk.open("a", create=True)
+    file.append(b"ab")
+    file.reserve(9)
+    other = disk.open("a", create=False)
+    assert (other.size(), other.read(1, 20)) == (9, b"b" + bytes(7))
+    file.append(b"cd")
+    assert (file.size(), other.size(), other.read(1, 4)) == (4, 9, b"bcd\0")
+    file.truncate(3)
+    assert (other.size(), other.read(0, 20)) == (9, b"abc")
+
+
 @pytest.mark.parametrize("give_back", ["close", "truncate"])
 def test_room_is_given_back(give_back: str) -> None:
     disk = quiet()
