@@ -27,7 +27,7 @@ from consensus.forwarding import check_forwarded, propose_all
 from consensus.inbox import Inbox
 from consensus.messages import ConfChange, ConfChangeSet, Configuration, Message, MessageKind, Packet, Role
 from consensus.outbox import Outbox
-from consensus.proposals import Envelopes, Proposals
+from consensus.proposals import Content, Envelopes, Proposal, Proposals
 from consensus.raft import Raft
 from consensus.readers import Readers
 from consensus.ready import Appended, Ready, StorageAppend
@@ -143,17 +143,29 @@ class RaftNode:
         Raises:
             Overloaded, NodeStopped, ValueError: as `propose`; then `settled` is never called.
         """
-        if len(data) > self._config.append_bytes_max:
-            self._check_size(data)
-        if self._stopped:
-            self._check_running()
-        deadline = self._clock.now() + timeout_s
-        self._proposals.add(data, deadline, settled)
-        self._work.set()
-        self._alarm.ring_by(deadline)
+        self._check_size(data)
+        self._enqueue(data, timeout_s, settled)
 
-    def _check_size(self, data: bytes) -> None:
-        size = len(data)
+    def propose_batch(self, data: Sequence[bytes], *, timeout_s: float, settled: Callable[[Waiter], None]) -> None:
+        """`propose_soon` for many that came together, at a fraction of its cost. They take their places in this order.
+
+        Args:
+            data: one or more pieces, each an entry of its own; together not more than one append may be.
+            timeout_s: as for `propose`, for all.
+            settled: as for `propose_soon`, once, for all: `outcome()` returns the list of what the state machine's
+                `apply` returned for each, or raises what `propose` raises. `OutcomeUnknown` means that any number of
+                them, from the first on, may be agreed on; all others that none is in any log.
+
+        Raises:
+            Overloaded, NodeStopped, ValueError: as `propose`; then `settled` is never called.
+        """
+        if not data:
+            raise ValueError("nothing is proposed: give at least one entry's data")
+        self._check_size(*data)
+        self._enqueue(tuple(data), timeout_s, settled)
+
+    def _check_size(self, *data: bytes) -> None:
+        size = sum(map(len, data))
         if size > self._config.append_bytes_max:
             raise ValueError(
                 f"the proposal has {size} bytes and append_bytes_max is {self._config.append_bytes_max}: split it, or"
@@ -204,12 +216,8 @@ class RaftNode:
         return configuration
 
     async def _submit(self, content: bytes | ConfChange | ConfChangeSet, *, timeout_s: float) -> object:
-        self._check_running()
         settled = trio.Event()
-        deadline = self._clock.now() + timeout_s
-        proposal = self._proposals.add(content, deadline, lambda _: settled.set())
-        self._work.set()
-        self._alarm.ring_by(deadline)
+        proposal = self._enqueue(content, timeout_s, lambda _: settled.set())
         try:
             await settled.wait()
         finally:
@@ -217,6 +225,14 @@ class RaftNode:
                 self._proposals.withdraw(proposal)
                 self._work.set()  # there may be room for others now
         return proposal.outcome()
+
+    def _enqueue(self, content: Content, timeout_s: float, settled: Callable[[Waiter], None]) -> Proposal:
+        self._check_running()
+        deadline = self._clock.now() + timeout_s
+        proposal = self._proposals.add(content, deadline, settled)
+        self._work.set()
+        self._alarm.ring_by(deadline)
+        return proposal
 
     def transfer_leadership(self, to: int) -> None:
         """As leader, have a voter take over. Whether it does shows in `status`."""

@@ -31,7 +31,7 @@ def propose_all(proposals: Proposals, raft: Raft, envelopes: Envelopes, *, bytes
 
 def _propose(batch: Sequence[Proposal], raft: Raft, envelopes: Envelopes) -> None:
     (first, *_) = batch
-    if isinstance(first.content, bytes):
+    if isinstance(first.content, bytes | tuple):
         raft.propose(*envelopes.wrap_all(batch, raft.term))
         return
     assert len(batch) == 1, "a change goes alone"

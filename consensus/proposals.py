@@ -5,7 +5,8 @@ A proposal goes through the log in an envelope, by which its proposer finds it a
     proposer u64 · incarnation u64 · sequence u64 · term u64 · data          big-endian
 
 The incarnation is drawn at random for each start, so that what an earlier process of the same node left in the log is
-never taken for a proposal of this one. The term is the one in which it was proposed, and only the leader of just that
+never taken for a proposal of this one. Proposals that were made together have one sequence number, and stand in the log
+one behind the other, in their order. The term is the one in which it was proposed, and only the leader of just that
 term appends it. Hence a rule without guessing: once an entry of a later term is applied and the proposal was not, it
 is in no log and will never be in one, because terms only rise along the log.
 """
@@ -14,7 +15,7 @@ import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from consensus.errors import ConsensusError, MalformedMessage, NodeStopped, OutcomeUnknown, Overloaded, ProposalDropped
 from consensus.messages import ConfChange, ConfChangeSet
@@ -72,11 +73,11 @@ class Envelopes:
     def wrap_all(self, proposals: Iterable["Proposal"], term: int) -> list[bytes]:
         """The data of proposals, each in its envelope."""
         sender, number = self._sender, _NUMBER.pack
-        return [
-            b"".join((sender, number(proposal.sequence, term), proposal.content))
-            for proposal in proposals
-            if isinstance(proposal.content, bytes)
-        ]
+        wrapped: list[bytes] = []
+        for proposal in proposals:
+            head = sender + number(proposal.sequence, term)
+            wrapped += [head + data for data in proposal.data]
+        return wrapped
 
     def open(self, data: bytes) -> tuple[int | None, bytes]:
         """Take data out of its envelope, and say which proposal of this process it is; None for another's.
@@ -96,24 +97,37 @@ def _without_envelope(data: bytes) -> MalformedMessage:
     return MalformedMessage(f"{data!r} is too short for a proposal in its envelope")
 
 
+Content: TypeAlias = bytes | tuple[bytes, ...] | ConfChange | ConfChangeSet
+"""What is proposed: data, several pieces of it together, or a change of the configuration."""
+
+
 class Proposal(Waiter):
-    """One proposal and, in the end, its outcome: a result or an error."""
+    """One proposal and, in the end, its outcome: a result or an error. For several pieces of data, their results.
 
-    __slots__ = ("content", "cost_bytes", "sequence", "term")
+    Attributes:
+        data: the pieces; none for a change.
+        size_bytes: theirs.
+        term: the one in which it was proposed; 0 as long as it was not.
+        results: of the pieces that are applied.
+    """
 
-    def __init__(
-        self,
-        content: bytes | ConfChange | ConfChangeSet,
-        sequence: int,
-        deadline: float,
-        wake: Callable[[Waiter], None],
-    ) -> None:
+    __slots__ = ("content", "cost_bytes", "data", "results", "sequence", "size_bytes", "term")
+
+    def __init__(self, content: Content, sequence: int, deadline: float, wake: Callable[[Waiter], None]) -> None:
         Waiter.__init__(self, deadline, wake)
         self.content = content
+        self.data: tuple[bytes, ...] = ()
+        self.size_bytes = 0
+        if isinstance(content, bytes):
+            self.data = (content,)
+            self.size_bytes = len(content)
+        elif isinstance(content, tuple):
+            self.data = content
+            self.size_bytes = sum(map(len, content))
         self.sequence = sequence
         self.term = 0
-        """The term in which it was proposed; 0 as long as it was not."""
-        self.cost_bytes = _COST_BYTES + (len(content) if isinstance(content, bytes) else 0)
+        self.results: list[object] = []
+        self.cost_bytes = self.size_bytes + _COST_BYTES * max(len(self.data), 1)
 
 
 class Proposals:
@@ -138,9 +152,7 @@ class Proposals:
     def __len__(self) -> int:
         return len(self._unsent) + len(self._sent)
 
-    def add(
-        self, content: bytes | ConfChange | ConfChangeSet, deadline: float, wake: Callable[[Waiter], None]
-    ) -> Proposal:
+    def add(self, content: Content, deadline: float, wake: Callable[[Waiter], None]) -> Proposal:
         """Let a proposal wait its turn. `wake` is called once, when it is settled.
 
         Raises:
@@ -172,15 +184,12 @@ class Proposals:
             if under_way and under_way + proposal.cost_bytes > self._bytes_max:
                 self._is_held_back = True
                 break
-            if isinstance(proposal.content, bytes):
-                size += len(proposal.content)
-                if batch and size > bytes_max:
-                    break
-            elif batch:
+            size += proposal.size_bytes
+            if batch and (size > bytes_max or not proposal.data):
                 break
             batch.append(proposal)
             cost += proposal.cost_bytes
-            if not isinstance(proposal.content, bytes):
+            if not proposal.data:
                 break
         for proposal in batch:
             del self._unsent[proposal.sequence]
@@ -210,11 +219,18 @@ class Proposals:
             proposal.settle(error=error)
 
     def applied(self, sequence: int, result: object) -> None:
-        """A proposal of this process was applied."""
-        proposal = self._sent.pop(sequence, None)
-        if proposal is not None:
-            self._sent_bytes -= proposal.cost_bytes
-            proposal.settle(result)
+        """A proposal of this process was applied, or the next piece of one."""
+        proposal = self._sent.get(sequence)
+        if proposal is None:
+            return
+        if isinstance(proposal.content, tuple):
+            proposal.results.append(result)
+            if len(proposal.results) < len(proposal.content):
+                return
+            result = proposal.results
+        del self._sent[sequence]
+        self._sent_bytes -= proposal.cost_bytes
+        proposal.settle(result)
 
     def term_applied(self, term: int) -> None:
         """An entry of that term was applied: what was proposed in an earlier one has come, or never will."""
@@ -223,9 +239,14 @@ class Proposals:
             if proposal.term >= term:
                 return
             self._forget(proposal)
-            error = ProposalDropped(
+            error: ConsensusError = ProposalDropped(
                 f"the leader of term {proposal.term} was replaced before it could keep the proposal: propose it again"
             )
+            if proposal.results:
+                error = OutcomeUnknown(
+                    f"the leader of term {proposal.term} was replaced when {len(proposal.results)} of"
+                    f" {len(proposal.data)} that were proposed together had been agreed on: the others were not"
+                )
             proposal.settle(error=error)
 
     @property

@@ -506,6 +506,29 @@ class TestManyUnderWay:
                 leader.propose_soon(b"a", timeout_s=50.0, settled=waiters.append)
             assert len(waiters) == 1
 
+    @pytest.mark.parametrize("leads", [True, False])
+    async def test_many_that_came_together_are_agreed_on_in_their_order_and_end_as_one(self, leads: bool) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            node = leader if leads else followers_of(here, leader)[0]
+            outcomes: list[object] = []
+            data = [b"%d" % number for number in range(100)]
+            node.propose_batch(data, timeout_s=5.0, settled=lambda it: outcomes.append(it.outcome()))
+            await here.until(node.status().id, lambda _: bool(outcomes))
+            assert outcomes == [[(piece, number + 1) for number, piece in enumerate(data)]]
+
+    async def test_those_that_came_together_fit_in_one_append(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,), append_bytes_max=10)
+            waiters: list[Waiter] = []
+            with pytest.raises(ValueError, match="nothing is proposed"):
+                node.propose_batch([], timeout_s=5.0, settled=waiters.append)
+            with pytest.raises(ValueError, match="11 bytes and append_bytes_max is 10"):
+                node.propose_batch([b"x" * 6, b"y" * 5], timeout_s=5.0, settled=waiters.append)
+            node.propose_batch([b"x" * 5, b"y" * 5], timeout_s=5.0, settled=waiters.append)
+            await here.until(1, lambda _: bool(waiters))
+            assert waiters[0].outcome() == [(b"xxxxx", 1), (b"yyyyy", 2)]
+
 
 class TestLimits:
     async def test_a_proposal_that_nobody_answers_ends_in_time(self) -> None:

@@ -60,6 +60,50 @@ def test_what_an_old_leader_did_not_keep_is_surely_lost_once_a_later_term_is_app
     assert not new.settled
 
 
+def together(proposals: Proposals, *data: bytes, term: int) -> Proposal:
+    proposal = proposals.add(data, deadline=10.0, wake=lambda _: None)
+    proposals.mark_sent(proposals.next_batch(1000), term=term)
+    return proposal
+
+
+def test_those_made_together_end_when_the_last_is_applied(proposals: Proposals) -> None:
+    proposal = together(proposals, b"a", b"b", term=1)
+    proposals.applied(proposal.sequence, "first")
+    assert not proposal.settled
+    proposals.applied(proposal.sequence, "second")
+    assert (proposal.outcome(), len(proposals)) == (["first", "second"], 0)
+
+
+def test_those_made_together_are_sent_together(proposals: Proposals) -> None:
+    waiting(proposals, b"a" * 5)
+    proposals.add((b"b" * 3, b"c" * 3), deadline=10.0, wake=lambda _: None)
+    waiting(proposals, b"d" * 4)
+    batches = []
+    while batch := proposals.next_batch(10):
+        batches.append([piece for proposal in batch for piece in proposal.data])
+    assert batches == [[b"a" * 5], [b"b" * 3, b"c" * 3, b"d" * 4]]
+
+
+def test_each_of_those_made_together_counts_in_what_is_under_way() -> None:
+    proposals = Proposals(bytes_max=2000)
+    first = together(proposals, b"a", b"b", b"c", term=1)
+    second = waiting(proposals)
+    assert proposals.next_batch(1000) == []
+    for _ in first.data:
+        proposals.applied(first.sequence, None)
+    assert proposals.next_batch(1000) == [second]
+
+
+def test_nobody_may_repeat_those_made_together_of_which_a_later_leader_kept_some(proposals: Proposals) -> None:
+    none, some = together(proposals, b"a", b"b", term=1), together(proposals, b"c", b"d", term=1)
+    proposals.applied(some.sequence, None)
+    proposals.term_applied(2)
+    with pytest.raises(ProposalDropped):
+        none.outcome()
+    with pytest.raises(OutcomeUnknown, match="1 of 2 that were proposed together"):
+        some.outcome()
+
+
 def test_one_that_was_sent_and_is_overdue_has_an_unknown_outcome(proposals: Proposals) -> None:
     proposal = sent(proposals, deadline=5.0)
     assert proposals.next_deadline == 5.0
