@@ -11,6 +11,7 @@ What the roles do with a message is in `election`, `following` and `replication`
 
 import math
 import random
+from collections.abc import Sequence
 from typing import Final
 
 from consensus.config import RaftConfig
@@ -200,7 +201,7 @@ class Core:
         # There may be a change among the entries not applied yet. To take all of them for one delays the next change
         # a little; to look for it could mean to read a long log.
         self.pending_change = self.log.last
-        taken = self.take_on((Entry(0, 0),))
+        taken = self.take_on((Entry(self.term, self.log.last + 1),))
         assert taken, "an empty entry fits any bound"
 
     def _reset(self, term: int) -> None:
@@ -258,8 +259,8 @@ class Core:
             self.read_states.clear()
         return messages, after_sync, reads
 
-    def take_on(self, entries: tuple[Entry, ...]) -> bool:
-        """As leader, append entries at the end, in this term. False if too much is uncommitted already.
+    def take_on(self, entries: Sequence[Entry]) -> bool:
+        """As leader, append entries of this term at the end. False if too much is uncommitted already.
 
         One proposal of any size is taken when nothing is uncommitted, and an empty entry always: they end the wait.
         """
@@ -267,14 +268,10 @@ class Core:
         if self.uncommitted_bytes and size and self.uncommitted_bytes + size > self.config.uncommitted_bytes_max:
             return False
         self.uncommitted_bytes += size
-        last, term = self.log.last, self.term
-        placed = [
-            entry if entry.index == index and entry.term == term else Entry(term, index, entry.kind, entry.data)
-            for index, entry in enumerate(entries, start=last + 1)
-        ]
-        self.log.append(placed)
+        assert entries[0].index == self.log.last + 1
+        self.log.append(entries)
         # The leader counts itself when its own disk has the entries, not before (thesis 10.2.1).
-        self.send(Message(APPEND_RESPONSE, self.id, self.id, term, last + len(placed)))  # see `Message`
+        self.send(Message(APPEND_RESPONSE, self.id, self.id, self.term, entries[-1].index))  # see `Message`
         return True
 
     def commit_by_quorum(self) -> bool:

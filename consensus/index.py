@@ -6,6 +6,7 @@ log is compacted.
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -62,6 +63,16 @@ class Terms:
             self._firsts.append(index)
             self._terms.append(term)
         self.last = index
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Entries follow, or replace those from the first of them on."""
+        first, last = entries[0], entries[-1]
+        if first.term == last.term:  # as a rule: and so are all between, since terms only rise along a log
+            self.append(first.index, first.term)
+            self.last = last.index
+            return
+        for entry in entries:
+            self.append(entry.index, entry.term)
 
     def truncate(self, last: int) -> None:
         """Forget the entries behind `last`."""
@@ -152,19 +163,21 @@ class Tail:
     """The latest entries of a log, as many as fit, for those who read them right after they were written.
 
     Args:
-        bytes_max: of entries, with what it takes to keep them, before the older half of them goes.
+        bytes_max: of entries, with what it takes to keep them, before the older half of them goes, by whole batches.
     """
 
     ENTRY_BYTES: Final = 250
     """What an entry takes in memory beside its data, which is there twice (`consensus.entries`)."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_entries", "first")
+    __slots__ = ("_batches", "_bytes", "_bytes_max", "_entries", "first")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
         # Bounded by bytes_max, and by what its owner does not let go before it is written.
         self._entries: list[Entry] = []
+        # Of each batch: the index where it begins, and its bytes. One that is cut off keeps those of all of it.
+        self._batches: deque[tuple[int, int]] = deque()
         self.first = 1
 
     def __len__(self) -> int:
@@ -173,18 +186,22 @@ class Tail:
     def clear(self, first: int) -> None:
         """Forget all; the next entry is that at `first`, or any."""
         self._entries, self._bytes, self.first = [], 0, first
+        self._batches.clear()
 
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Add entries, in place of any that begin at the first of them."""
+    def append(self, entries: Sequence[Entry], size_bytes: int) -> None:
+        """Add a batch of entries with so many bytes of data, in place of any that begin at the first of them."""
         first = entries[0].index
         kept = first - self.first
         if not 0 <= kept <= len(self._entries):
             self.clear(first)
         elif kept < len(self._entries):
-            self._bytes -= self._size(self._entries[kept:])
             del self._entries[kept:]
+            while self._batches and self._batches[-1][0] >= first:
+                self._bytes -= self._batches.pop()[1]
         self._entries.extend(entries)
-        self._bytes += self._size(entries)
+        cost = 2 * size_bytes + self.ENTRY_BYTES * len(entries)
+        self._batches.append((first, cost))
+        self._bytes += cost
 
     def slice(self, low: int, high: int) -> list[Entry]:
         """The entries from `low` up to, not including, `high`. It must have them."""
@@ -197,13 +214,12 @@ class Tail:
 
     def shrink(self, *, before: int) -> None:
         """Let go the older half of its bytes; nothing from index `before` on."""
-        size, gone = 0, 0
-        while self._bytes - size > self._bytes_max // 2 and self.first + gone < before and gone < len(self._entries):
-            size += 2 * len(self._entries[gone].data) + self.ENTRY_BYTES
-            gone += 1
-        del self._entries[:gone]
-        self.first += gone
-        self._bytes -= size
-
-    def _size(self, entries: Sequence[Entry]) -> int:
-        return 2 * sum([len(entry.data) for entry in entries]) + self.ENTRY_BYTES * len(entries)
+        batches, first = self._batches, self.first
+        while batches and self._bytes > self._bytes_max // 2:
+            end = batches[1][0] if len(batches) > 1 else self.first + len(self._entries)
+            if end > before:
+                break
+            first = end
+            self._bytes -= batches.popleft()[1]
+        del self._entries[: first - self.first]
+        self.first = first

@@ -25,7 +25,7 @@ def data_bytes(entries: Sequence[Entry]) -> int:
 
 def limit(entries: Sequence[Entry], bytes_max: int) -> Sequence[Entry]:
     """The longest prefix within `bytes_max` of data; at least one entry, or a large one would never get through."""
-    if len(entries) == 1:  # as a rule
+    if len(entries) == 1 or data_bytes(entries) <= bytes_max:  # as a rule
         return entries
     size = 0
     for place, length in enumerate(map(len, map(_data_of, entries))):
@@ -57,6 +57,7 @@ class RaftLog:
         "_apply_bytes_max",
         "_apply_paused",
         "_handed_out",
+        "_piece",
         "_snapshot_handed_out",
         "_storage",
         "_unstable",
@@ -82,6 +83,7 @@ class RaftLog:
         # Bounded through uncommitted_bytes_max on a leader, and on a follower by what its leader may send ahead.
         self._unstable: list[Entry] = []
         self._handed_out = 0
+        self._piece: tuple[tuple[int, int, int], tuple[Entry, ...], int] | None = None
         self._apply_bytes = 0
         self._apply_bytes_max = apply_bytes_max
         self._apply_paused = False
@@ -140,8 +142,20 @@ class RaftLog:
             found = limit([*found, *self._unstable[: end - self.offset]], bytes_max)
         return found
 
+    def piece(self, low: int, bytes_max: int) -> tuple[tuple[Entry, ...], int]:
+        """`entries` up to the end of the log, and how many bytes of data they have.
+
+        Made once for all followers that lack the same.
+        """
+        key = low, self.last, bytes_max
+        if self._piece is None or self._piece[0] != key:
+            entries = tuple(self.entries(low, bytes_max))
+            self._piece = key, entries, data_bytes(entries)
+        return self._piece[1], self._piece[2]
+
     def append(self, entries: Sequence[Entry]) -> None:
         """Put entries at their places, in place of whatever begins there."""
+        self._piece = None
         first = entries[0].index
         assert self.committed < first <= self.last + 1, f"entry {first} is committed or leaves a gap"
         if first <= self.last:
@@ -192,6 +206,7 @@ class RaftLog:
         assert snapshot.index > self.committed
         self.snapshot = snapshot
         self._snapshot_handed_out = False
+        self._piece = None
         self._unstable = []
         self._handed_out = 0
         self.offset = snapshot.index + 1
@@ -255,21 +270,21 @@ class RaftLog:
         """The highest index that may be handed out for application."""
         return self.committed if self._applies_unstable else min(self.committed, self.offset - 1)
 
-    def begin_applying(self, entries: Sequence[Entry]) -> None:
-        """The entries were handed out."""
+    def begin_applying(self, entries: Sequence[Entry]) -> int:
+        """The entries were handed out; how many bytes of data they have."""
         self.applying = entries[-1].index
-        self._apply_bytes += data_bytes(entries)
+        size_bytes = data_bytes(entries)
+        self._apply_bytes += size_bytes
         # Also where the next one did not fit: small ones behind it would otherwise come in batches of their own.
         self._apply_paused = self._apply_bytes >= self._apply_bytes_max or self.applying < self._appliable
+        return size_bytes
 
-    def finish_applying(self, entries: Sequence[Entry]) -> int:
-        """The application has applied the entries; how many bytes of data they have."""
-        size_bytes = data_bytes(entries)
+    def finish_applying(self, index: int, size_bytes: int) -> None:
+        """The application has applied what was handed out up to an index, with so many bytes of data."""
         self._apply_bytes -= size_bytes
         assert self._apply_bytes >= 0
         self._apply_paused = self._apply_bytes >= self._apply_bytes_max
-        self.applied_to(entries[-1].index)
-        return size_bytes
+        self.applied_to(index)
 
     def applied_to(self, index: int) -> None:
         """The application's state is that after `index`."""

@@ -63,6 +63,7 @@ class Raft:
         self._is_asynchronous = config.async_storage
         # The node's own answers to the batch under way; see `Core.after_sync` for the bound.
         self._own_answers: tuple[Message, ...] = ()
+        self._applying_bytes = 0
 
     # What can be asked.
 
@@ -201,12 +202,9 @@ class Raft:
             raise ValueError("nothing is proposed: give at least one entry's data")
         core = self._core
         if core.is_leader:
-            # As they will be in its log, so that they need not be made twice.
-            places = enumerate(data, start=core.log.last + 1)
-            entries = [Entry(core.term, index, NORMAL, one) for index, one in places]
+            replication.take_data(core, data)
         else:
-            entries = [Entry(0, 0, NORMAL, one) for one in data]
-        replication.propose(core, tuple(entries))
+            replication.propose(core, tuple([Entry(0, 0, NORMAL, one) for one in data]))
 
     def propose_change(self, change: ConfChange | ConfChangeSet) -> None:
         """Propose a change of the configuration; a follower forwards it to its leader.
@@ -295,7 +293,7 @@ class Raft:
                 responses: tuple[Message | Appended, ...] = (*after_sync, done) if done else after_sync
                 append = StorageAppend(hard_state, entries, snapshot, must_sync, responses)
             if committed:
-                apply = StorageApply(committed)
+                apply = StorageApply(committed, log.begin_applying(committed))
         else:
             if after_sync:
                 late = after_sync
@@ -306,9 +304,9 @@ class Raft:
             if promised:
                 late = early + late
                 early = ()
+            if committed:
+                self._applying_bytes = log.begin_applying(committed)
         log.hand_out()
-        if committed:
-            log.begin_applying(committed)
         ready = Ready(
             soft_state, hard_state, entries, snapshot, committed, early, late, must_sync, read_states, append, apply
         )
@@ -339,7 +337,7 @@ class Raft:
         if ready.entries:
             self._core.log.stored(ready.entries[-1].index, ready.entries[-1].term)
         if ready.committed_entries:
-            self._applied(ready.committed_entries)
+            self._applied(ready.committed_entries, self._applying_bytes)
 
     # Asynchronous storage.
 
@@ -360,16 +358,16 @@ class Raft:
     def applied(self, work: StorageApply, now: float) -> None:
         """A `StorageApply` is applied."""
         self._tell(now)
-        self._applied(work.entries)
+        self._applied(work.entries, work.size_bytes)
 
     def _snapshot_stored(self, snapshot: Snapshot) -> None:
         log = self._core.log
         log.snapshot_stored(snapshot.index)
         log.applied_to(max(snapshot.index, log.applied))
 
-    def _applied(self, entries: tuple[Entry, ...]) -> None:
+    def _applied(self, entries: tuple[Entry, ...], size_bytes: int) -> None:
         core = self._core
-        size_bytes = core.log.finish_applying(entries)
+        core.log.finish_applying(entries[-1].index, size_bytes)
         core.uncommitted_bytes = max(core.uncommitted_bytes - size_bytes, 0)
         replication.leave_joint_if_due(core)
 

@@ -45,9 +45,15 @@ class StorageAppend:
 
 @dataclass(slots=True, unsafe_hash=True)
 class StorageApply:
-    """Work for the thread that applies, in order. Once done, it goes to `Raft.applied`."""
+    """Work for the thread that applies, in order. Once done, it goes to `Raft.applied`.
+
+    Attributes:
+        entries: to be applied.
+        size_bytes: of their data.
+    """
 
     entries: tuple[Entry, ...]
+    size_bytes: int
 
 
 @dataclass(slots=True, unsafe_hash=True)

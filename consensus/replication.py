@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from consensus.core import Core
 from consensus.errors import ConfigurationRefused, Overloaded, ProposalDropped, Refusal
-from consensus.log import data_bytes
 from consensus.messages import (
     APPEND,
     HEARTBEAT,
@@ -47,28 +46,48 @@ def take_proposal(core: Core, entries: Sequence[Entry]) -> None:
         ProposalDropped: the leader is no member any longer, or is handing over.
         Overloaded: too much is uncommitted.
     """
-    if core.id not in core.tracker.progress:
-        raise ProposalDropped(f"node {core.id} leads but is removed: propose again when another leads")
-    if core.transferee != NO_NODE:
-        raise ProposalDropped(f"node {core.id} is handing over to {core.transferee}: propose again after that")
+    _check_takes(core)
     # What pending_change becomes if the entries are taken on.
     pending = core.pending_change
     placed = []
     for index, entry in enumerate(entries, start=core.log.last + 1):
-        if entry.kind is NORMAL:
-            placed.append(entry)
-        elif core.config.check_changes and refusal(core, decode_change(entry), pending=pending):
-            placed.append(Entry(0, 0))
-        else:
-            pending = index
-            placed.append(entry)
-    if not core.take_on(tuple(placed)):
+        kind, data = entry.kind, entry.data
+        if kind is not NORMAL:
+            if core.config.check_changes and refusal(core, decode_change(entry), pending=pending):
+                kind, data = NORMAL, b""
+            else:
+                pending = index
+        placed.append(Entry(core.term, index, kind, data))
+    _take_on(core, placed)
+    core.pending_change = pending
+    broadcast_append(core)
+
+
+def take_data(core: Core, data: Sequence[bytes]) -> None:
+    """As leader, append what the application proposes here and send it on.
+
+    Raises:
+        ProposalDropped, Overloaded: as in `take_proposal`.
+    """
+    _check_takes(core)
+    term = core.term
+    _take_on(core, [Entry(term, index, NORMAL, one) for index, one in enumerate(data, start=core.log.last + 1)])
+    broadcast_append(core)
+
+
+def _check_takes(core: Core) -> None:
+    if core.id not in core.tracker.progress:
+        raise ProposalDropped(f"node {core.id} leads but is removed: propose again when another leads")
+    if core.transferee != NO_NODE:
+        raise ProposalDropped(f"node {core.id} is handing over to {core.transferee}: propose again after that")
+
+
+def _take_on(core: Core, placed: Sequence[Entry]) -> None:
+    if not core.take_on(placed):
         raise Overloaded(
             f"{core.uncommitted_bytes} bytes are uncommitted and at most {core.config.uncommitted_bytes_max} may be:"
             " propose again when earlier proposals have come back"
         )
-    core.pending_change = pending
-    broadcast_append(core)
 
 
 def refusal(
@@ -135,15 +154,15 @@ def send_append(core: Core, node: int, *, if_empty: bool = True) -> bool:
     if log_term is None:
         return _send_snapshot(core, node, progress)
     entries: tuple[Entry, ...] = ()
+    size_bytes = 0
     # With a full window an empty append still goes out: if the whole window was lost, its answer says so.
     if has_more and (progress.state is not REPLICATE or not progress.inflights.full):
-        entries = tuple(log.entries(progress.next, core.config.append_bytes_max))
+        entries, size_bytes = log.piece(progress.next, core.config.append_bytes_max)
     if not entries and not if_empty:
         return False
     core.send(
         Message(APPEND, node, core.id, core.term, previous, log_term, entries, log.committed)  # see `Message`
     )
-    size_bytes = data_bytes(entries) if entries else 0
     progress.note_sent(entries=len(entries), size_bytes=size_bytes, commit=log.committed)
     return True
 

@@ -35,7 +35,6 @@ from consensus.disk import Disk, File
 from consensus.entries import decode_entries, encode_entries
 from consensus.errors import ForeignLog
 from consensus.image import image_path
-from consensus.log import data_bytes
 from consensus.memory import Lost
 from consensus.messages import Entry, HardState, Snapshot
 from consensus.records import frame, room_for
@@ -109,12 +108,14 @@ class Work:
     Attributes:
         state: the hard state with it.
         entries: in place of any that begin at the first of them.
+        size_bytes: of their data.
         last, last_term: the log's end after it.
         change: before all of it.
     """
 
     state: HardState
     entries: Sequence[Entry]
+    size_bytes: int
     last: int
     last_term: int
     change: Change | None = None
@@ -192,7 +193,7 @@ def decode_head(payload: bytes, path: str) -> Head:
 def encode_batches(work: Work) -> Iterator[tuple[int, bytes]]:
     """The payloads of a piece of work, each with the index of its first entry, or 0: one, unless it is large."""
     state = work.state
-    for group in _groups(work.entries):
+    for group in (work.entries,) if work.size_bytes <= RECORD_DATA_BYTES else _groups(work.entries):
         first, last, last_term = 0, work.last, work.last_term
         if group:
             first, last, last_term = group[0].index, group[-1].index, group[-1].term
@@ -202,9 +203,7 @@ def encode_batches(work: Work) -> Iterator[tuple[int, bytes]]:
 
 
 def _groups(entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:
-    """Entries by the record in which they are; one record also where there are none."""
-    if len(entries) < 2 or data_bytes(entries) <= RECORD_DATA_BYTES:
-        return (entries,)
+    """Entries by the record in which they are."""
     groups: list[list[Entry]] = [[]]
     size = 0
     for entry in entries:

@@ -86,7 +86,7 @@ class DurableLog:
         self._tail = Tail(config.cache_bytes)
         self._tail.clear(found.terms.last + 1)
         for entries in found.recent:
-            self._tail.append(entries)
+            self._tail.append(entries, data_bytes(entries))
         self.unreadable = 0
         self._reader: tuple[int, File] | None = None
         # What `append` took and `sync` has not written: what the core hands out, and commit indexes between.
@@ -157,11 +157,11 @@ class DurableLog:
         if hard_state is not None:
             self._hard_state = hard_state
         change = None if snapshot is None else self._install(snapshot)
+        size_bytes = data_bytes(entries)
         if entries:
-            for entry in entries:
-                self._terms.append(entry.index, entry.term)
-            self._tail.append(entries)
-        self._queue(entries, change)
+            self._terms.extend(entries)
+            self._tail.append(entries, size_bytes)
+        self._queue(entries, size_bytes, change)
 
     def sync(self) -> None:
         """Return when everything that was appended before is durable. One write and one sync, however much it is.
@@ -239,16 +239,17 @@ class DurableLog:
         term = self._terms.term(start)
         self._terms.compact(start, term or 0)
         self._places.compact(start)
-        self._queue((), Change(start, term or 0, oldest, self._snapshots))
+        self._queue((), 0, Change(start, term or 0, oldest, self._snapshots))
 
     # What goes on behind it.
 
-    def _queue(self, entries: Sequence[Entry], change: Change | None) -> None:
+    def _queue(self, entries: Sequence[Entry], size_bytes: int, change: Change | None) -> None:
         self._taken += 1
         if entries:
             self._unplaced.append((entries[0].index, self._taken))
-            self._bytes_logged += data_bytes(entries) + HEAD_BYTES * len(entries)
-        self._queued.append(Work(self._hard_state, entries, self._terms.last, self._terms.last_term, change))
+            self._bytes_logged += size_bytes + HEAD_BYTES * len(entries)
+        state, terms = self._hard_state, self._terms
+        self._queued.append(Work(state, entries, size_bytes, terms.last, terms.last_term, change))
 
     def _install(self, snapshot: Snapshot) -> Change:
         assert snapshot.index > self._snapshot.index, "a snapshot does not go back in time"

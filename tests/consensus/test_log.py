@@ -76,7 +76,7 @@ class LogMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.applying)
     @rule()
     def finish_applying(self) -> None:
-        self.log.finish_applying(self.applying)
+        self.log.finish_applying(self.applying[-1].index, data_bytes(self.applying))
         self.applied += self.applying
         self.applying = []
 
@@ -93,7 +93,11 @@ class LogMachine(RuleBasedStateMachine):
         assert self.applied == self.twin[: log.applied]
         if self.twin:
             middle = len(self.twin) // 2 + 1
-            assert list(log.entries(middle, 3)) == list(limit(self.twin[middle - 1 :], 3))
+            fitting = list(limit(self.twin[middle - 1 :], 3))
+            assert list(log.entries(middle, 3)) == fitting
+            for _ in range(2):
+                found, size_bytes = log.piece(middle, 3)
+                assert (list(found), size_bytes) == (fitting, data_bytes(fitting))
 
 
 TestLogMachine = LogMachine.TestCase

@@ -77,8 +77,8 @@ RAFT = (
         "A leader counts its own copy of an entry when it appends it, not when it is on its disk (thesis 10.2.1).",
         Edit(
             "consensus/core.py",
-            "        self.log.append(placed)\n",
-            "        self.log.append(placed)\n        self.tracker.progress[self.id].acknowledge(last + len(placed))\n",
+            "        self.log.append(entries)\n",
+            "        self.log.append(entries)\n        self.tracker.progress[self.id].acknowledge(entries[-1].index)\n",
         ),
         invariants=("liveness",),
     ),
