@@ -7,11 +7,13 @@ import contextlib
 import functools
 import gc
 import json
+import os
 import random
+import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -107,28 +109,61 @@ class UnsyncedDisk(RealDisk):
         return UnsyncedFile(self._path(path), create=create)
 
 
+@contextlib.contextmanager
+def direct(stream: trio.SocketStream) -> Iterator[socket.socket]:
+    """The socket below a stream, which never blocks: to send and receive without a task's turn for each time."""
+    with socket.socket(fileno=os.dup(stream.socket.fileno())) as below:
+        below.setblocking(False)
+        try:
+            yield below
+        finally:
+            trio.lowlevel.notify_closing(below)
+
+
+async def received(below: socket.socket) -> bytes:
+    """What comes next; nothing at the end of the stream."""
+    while True:
+        await trio.lowlevel.wait_readable(below)
+        with contextlib.suppress(BlockingIOError):
+            return below.recv(RECEIVED_BYTES)
+
+
 class Outgoing:
-    """What is to be sent on one connection: all that gathered goes out at once."""
+    """What is to be sent on one connection: at once, and what its socket does not take waits, all together."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._bytes = 0
+        self._below: socket.socket | None = None
+        self._waiting = bytearray()
         self._event = trio.Event()
 
     def put(self, data: bytes) -> None:
-        """Send this soon."""
-        if self._bytes <= QUEUED_BYTES_MAX:
-            self._parts.append(data)
-            self._bytes += len(data)
+        """Send this. Without effect if there is no connection, or too much waits."""
+        if self._below is None or len(self._waiting) > QUEUED_BYTES_MAX:
+            return
+        if not self._waiting:
+            try:
+                data = data[self._below.send(data) :]
+            except BlockingIOError:
+                pass
+            except OSError:  # the connection broke, as `pump` will see, too
+                self._below = None
+        if data:
+            self._waiting += data
             self._event.set()
 
-    async def pump(self, stream: trio.SocketStream) -> None:
-        """Send what comes, until the connection breaks."""
-        while True:
-            await self._event.wait()
-            self._event = trio.Event()
-            parts, self._parts, self._bytes = self._parts, [], 0
-            await stream.send_all(b"".join(parts))
+    async def pump(self, below: socket.socket) -> None:
+        """Be connected, and send what waits, until the connection breaks."""
+        self._below = below
+        self._waiting.clear()
+        try:
+            while True:
+                await self._event.wait()
+                await trio.lowlevel.wait_writable(below)
+                del self._waiting[: below.send(self._waiting)]
+                if not self._waiting:
+                    self._event = trio.Event()
+        finally:
+            self._below = None
 
 
 class Server:
@@ -177,16 +212,17 @@ class Server:
         while True:
             try:
                 async with await trio.open_tcp_stream("127.0.0.1", self._settings.raft_ports[node - 1]) as stream:
-                    await self._peers[node].pump(stream)
-            except (OSError, trio.BrokenResourceError):
+                    with direct(stream) as below:
+                        await self._peers[node].pump(below)
+            except OSError:
                 self._raft.report_unreachable(node)
                 await trio.sleep(0.05)
 
     async def _receive_from_peer(self, stream: trio.SocketStream) -> None:
         frames = Frames()
-        with contextlib.suppress(trio.BrokenResourceError):
-            while data := await stream.receive_some(RECEIVED_BYTES):
-                for message in frames.feed(bytes(data)):
+        with contextlib.suppress(OSError), direct(stream) as below:
+            while data := await received(below):
+                for message in frames.feed(data):
                     self._raft.receive(codec.decode(message))
 
     # Clients.
@@ -194,12 +230,13 @@ class Server:
     async def _serve_client(self, stream: trio.SocketStream) -> None:
         answers, frames = Outgoing(), Frames()
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(answers.pump, stream)
-                while data := await stream.receive_some(RECEIVED_BYTES):
-                    self._take(frames.feed(bytes(data)), answers.put, nursery)
-                nursery.cancel_scope.cancel()
-        except* trio.BrokenResourceError:
+            with direct(stream) as below:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(answers.pump, below)
+                    while data := await received(below):
+                        self._take(frames.feed(data), answers.put, nursery)
+                    nursery.cancel_scope.cancel()
+        except* OSError:
             pass
 
     def _take(self, requests: list[bytes], answer: Callable[[bytes], None], nursery: trio.Nursery) -> None:
