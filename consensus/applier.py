@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from consensus.environment import StateMachine
-from consensus.messages import Entry, EntryKind
-from consensus.proposals import Envelopes, Proposals
+from consensus.messages import NORMAL, Entry
+from consensus.proposals import ENVELOPE_BYTES, Envelopes, Proposals, sequence_of, without_envelope
 from consensus.raft import Raft
 from consensus.ready import StorageApply
 from consensus.reconfiguration import decode_change
@@ -57,21 +57,28 @@ class Applier:
             self._raft.applied(work, now)
         return entries[-1].index
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to apply."""
+        return bool(self._work)
+
     def jump(self, index: int) -> None:
         """The machine was given the state up to an index by a snapshot. Nothing may wait to be applied."""
         assert not self._work
         self.index = index
 
     def _apply(self, entries: Iterable[Entry]) -> None:
-        apply, unwrap, settle = self._machine.apply, self._envelopes.open, self._proposals.applied
+        apply, settle, sender = self._machine.apply, self._proposals.applied, self._envelopes.sender
         for entry in entries:
-            if entry.kind is not EntryKind.NORMAL:
+            data = entry.data
+            if entry.kind is not NORMAL:
                 self._change(entry)
-            elif entry.data:
-                sequence, data = unwrap(entry.data)
-                result = apply(entry.index, data)
-                if sequence is not None:
-                    settle(sequence, result)
+            elif data:
+                if len(data) < ENVELOPE_BYTES:
+                    raise without_envelope(data)
+                result = apply(entry.index, data[ENVELOPE_BYTES:])
+                if data.startswith(sender):
+                    settle(sequence_of(data), result)
             if entry.term != self._term:
                 self._term = entry.term
                 self._proposals.term_applied(entry.term)
@@ -80,6 +87,5 @@ class Applier:
         change = decode_change(entry)
         configuration = self._raft.apply_change(change)
         # A founder's change has no envelope: nobody waits for it.
-        sequence = self._envelopes.open(change.context)[0] if change.context else None
-        if sequence is not None:
-            self._proposals.applied(sequence, configuration)
+        if change.context.startswith(self._envelopes.sender):
+            self._proposals.applied(sequence_of(change.context), configuration)

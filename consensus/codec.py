@@ -50,11 +50,11 @@ _IMAGE: Final = struct.Struct(">BBHQQQQ")
 _POSITION: Final = struct.Struct(">QQ")
 _PREFIX: Final = struct.Struct(">BBH")
 _KINDS: Final = {int(kind): kind for kind in MessageKind}
-# By which numbers are there: the head as a whole, and the names of the numbers.
+# By which numbers are there: the head as a whole, and the places of the numbers among all.
 _HEADS: Final = {
     numbers: (
         struct.Struct(f">BBH{2 + numbers.bit_count()}Q"),
-        tuple(name for bit, name in enumerate(_NUMBERS) if numbers >> bit & 1),
+        tuple(bit for bit in range(len(_NUMBERS)) if numbers >> bit & 1),
     )
     for numbers in range(1 << len(_NUMBERS))
 }
@@ -115,12 +115,14 @@ def _decode(data: bytes) -> Packet:
         return _decode_image(data)
     if kind not in _KINDS or parts > _PARTS_MAX:
         raise ValueError(f"kind {kind} and parts {parts:#x} are unknown")
-    head, names = _HEADS[parts & (len(_HEADS) - 1)]
-    _, _, _, to, sender, *numbers = head.unpack_from(data)
-    if 0 in numbers:
+    head, places = _HEADS[parts & (len(_HEADS) - 1)]
+    _, _, _, to, sender, *present = head.unpack_from(data)
+    if 0 in present:
         raise ValueError("a number that is there is 0")
+    numbers = [0] * len(_NUMBERS)
+    for place, number in zip(places, present, strict=True):
+        numbers[place] = number
     at = head.size
-    fields: dict[str, int] = dict(zip(names, numbers, strict=True))
     snapshot = None
     if parts & _SNAPSHOT:
         snapshot, at = decode_snapshot(data, at)
@@ -132,16 +134,12 @@ def _decode(data: bytes) -> Packet:
         entries, at = decode_entries(data, at + _COUNT.size, count)
     if at != len(data):
         raise ValueError(f"the message ends at byte {at}")
+    what = _KINDS[kind]
+    term, index, log_term, commit, hint, count, request = numbers
+    reject, transfer, lost = bool(parts & _REJECT), bool(parts & _TRANSFER), bool(parts & _LOST)
+    # Without names; see `Message`.
     return Message(
-        _KINDS[kind],
-        to=to,
-        sender=sender,
-        reject=bool(parts & _REJECT),
-        transfer=bool(parts & _TRANSFER),
-        lost=bool(parts & _LOST),
-        snapshot=snapshot,
-        entries=entries,
-        **fields,
+        what, to, sender, term, index, log_term, entries, commit, reject, hint, snapshot, transfer, count, request, lost
     )
 
 

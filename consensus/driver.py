@@ -104,6 +104,7 @@ class RaftNode:
         # A log that has lost entries may have lost those that brought in other voters.
         self._alone_until = clock.now() + ALONE_TIMEOUTS * config.election_timeout_s
         self._work = trio.Event()
+        self._is_watched = False
         self._changed = trio.Event()
         self._leads = trio.Event()
         # When the loop wants to be woken; None while it is at work and will look anyway.
@@ -269,6 +270,7 @@ class RaftNode:
             NodeStopped: nothing will change any more.
         """
         self._check_running()
+        self._is_watched = True
         await self._changed.wait()
         self._check_running()
         return self.status()
@@ -348,7 +350,8 @@ class RaftNode:
             if applied is not None:
                 self._readers.applied(applied)
                 self._snapshots.applied()
-                await trio.lowlevel.checkpoint()  # others have their turn
+                if self._applier.has_more:
+                    await trio.lowlevel.checkpoint()  # others have their turn
                 continue
             self._loop_deadline = _earliest(self._raft.next_deadline, self._readers.next_question, self._patience_ends)
             self._alarm.ring_by(self._loop_deadline)
@@ -483,7 +486,8 @@ class RaftNode:
             self._leads = trio.Event()
 
     def _announce(self) -> None:
-        if self._changed.statistics().tasks_waiting:
+        if self._is_watched:
+            self._is_watched = False
             self._changed.set()
             self._changed = trio.Event()
 

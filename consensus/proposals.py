@@ -24,8 +24,8 @@ from consensus.waiting import Deadlines, Waiter
 _ENVELOPE: Final = struct.Struct(">QQQQ")
 _SENDER: Final = struct.Struct(">QQ")
 _NUMBER: Final = struct.Struct(">QQ")
-_SENDER_BYTES: Final = _SENDER.size
-_ENVELOPE_BYTES: Final = _ENVELOPE.size
+_SEQUENCE: Final = struct.Struct(">Q")
+ENVELOPE_BYTES: Final = _ENVELOPE.size
 _COST_BYTES: Final = 512
 """What a waiting proposal takes in memory beside its data, roughly, so that many small ones are bounded as well."""
 
@@ -51,8 +51,8 @@ def unwrap(data: bytes) -> tuple[Envelope, bytes]:
     Raises:
         MalformedMessage: there is none.
     """
-    if len(data) < _ENVELOPE.size:
-        raise _without_envelope(data)
+    if len(data) < ENVELOPE_BYTES:
+        raise without_envelope(data)
     return Envelope(*_ENVELOPE.unpack_from(data)), data[_ENVELOPE.size :]
 
 
@@ -61,39 +61,36 @@ class Envelopes:
 
     Args:
         proposer, incarnation: see `Envelope`.
+
+    Attributes:
+        sender: with what all of them, and no others, begin.
     """
 
     def __init__(self, proposer: int, incarnation: int) -> None:
-        self._sender = _SENDER.pack(proposer, incarnation)
+        self.sender = _SENDER.pack(proposer, incarnation)
 
     def wrap(self, sequence: int, term: int, data: bytes) -> bytes:
         """Put data into an envelope."""
-        return self._sender + _NUMBER.pack(sequence, term) + data
+        return self.sender + _NUMBER.pack(sequence, term) + data
 
     def wrap_all(self, proposals: Iterable["Proposal"], term: int) -> list[bytes]:
         """The data of proposals, each in its envelope."""
-        sender, number = self._sender, _NUMBER.pack
+        sender, number = self.sender, _NUMBER.pack
         wrapped: list[bytes] = []
         for proposal in proposals:
             head = sender + number(proposal.sequence, term)
             wrapped += [head + data for data in proposal.data]
         return wrapped
 
-    def open(self, data: bytes) -> tuple[int | None, bytes]:
-        """Take data out of its envelope, and say which proposal of this process it is; None for another's.
 
-        Raises:
-            MalformedMessage: there is no envelope.
-        """
-        if len(data) < _ENVELOPE_BYTES:
-            raise _without_envelope(data)
-        if data.startswith(self._sender):
-            sequence, _ = _NUMBER.unpack_from(data, _SENDER_BYTES)
-            return sequence, data[_ENVELOPE_BYTES:]
-        return None, data[_ENVELOPE_BYTES:]
+def sequence_of(data: bytes) -> int:
+    """The sequence number in the envelope of data that has one."""
+    sequence: int = _SEQUENCE.unpack_from(data, _SENDER.size)[0]
+    return sequence
 
 
-def _without_envelope(data: bytes) -> MalformedMessage:
+def without_envelope(data: bytes) -> MalformedMessage:
+    """What is wrong with data that is shorter than an envelope."""
     return MalformedMessage(f"{data!r} is too short for a proposal in its envelope")
 
 
