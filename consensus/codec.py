@@ -81,7 +81,7 @@ def encode(message: Packet) -> bytes:
     if message.snapshot is not None:
         encoded += encode_snapshot(message.snapshot)
     if message.entries:
-        encoded = b"".join((encoded, _COUNT.pack(len(message.entries)), encode_entries(message.entries)))
+        encoded = encode_entries(encoded + _COUNT.pack(len(message.entries)), message.entries)
     return encoded
 
 

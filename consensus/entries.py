@@ -25,9 +25,11 @@ def encode_entry(entry: Entry) -> bytes:
     return encoded
 
 
-def encode_entries(entries: Iterable[Entry]) -> bytes:
-    """Entries as bytes, one behind the other."""
-    return b"".join([entry.encoded or encode_entry(entry) for entry in entries])
+def encode_entries(head: bytes, entries: Iterable[Entry]) -> bytes:
+    """Some bytes, and behind them entries as bytes, one behind the other."""
+    pieces = [entry.encoded or encode_entry(entry) for entry in entries]
+    pieces.insert(0, head)
+    return b"".join(pieces)
 
 
 def decode_entries(data: bytes, at: int, count: int) -> tuple[tuple[Entry, ...], int]:

@@ -87,7 +87,7 @@ def frame(payload: bytes, *, offset: int, synced: int) -> bytes:
     checksum = crc32c(_POSITION.pack(offset, synced, len(payload)))
     header = _HEADER.pack(offset, synced, len(payload), checksum, _MAGIC)
     body = payload + _TRAILER.pack(crc32c(payload, checksum), _MARK)
-    return fill + header + _marked(body, offset % SECTOR_BYTES + _HEADER.size)
+    return _marked(fill + header, body, offset % SECTOR_BYTES + _HEADER.size)
 
 
 def room_for(size: int) -> int:
@@ -101,12 +101,12 @@ def _fill_bytes(offset: int) -> int:
     return SECTOR_BYTES - place if place > _ROOM else 0
 
 
-def _marked(body: bytes, place: int) -> bytes:
-    """A body that begins at a place in a sector, with the marks at the ends of its sectors."""
+def _marked(head: bytes, body: bytes, place: int) -> bytes:
+    """A head, and a body that begins at a place in a sector, with the marks at the ends of its sectors."""
     first = SECTOR_BYTES - 1 - place
     if len(body) <= first:
-        return body
-    pieces = [body[:first]]
+        return head + body
+    pieces = [head + body[:first]]
     pieces += [body[begin : begin + SECTOR_BYTES - 1] for begin in range(first, len(body), SECTOR_BYTES - 1)]
     return _MARK.join(pieces)
 

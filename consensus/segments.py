@@ -199,7 +199,7 @@ def encode_batches(work: Work) -> Iterator[tuple[int, bytes]]:
             first, last, last_term = group[0].index, group[-1].index, group[-1].term
         commit = min(state.commit, last)  # what is in a later record must not count before it is there
         head = _BATCH.pack(_BATCH_KIND, state.term, state.vote, commit, first, len(group), last, last_term)
-        yield first, b"".join((head, _CHECKSUM.pack(crc32c(head)), encode_entries(group)))
+        yield first, encode_entries(head + _CHECKSUM.pack(crc32c(head)), group)
 
 
 def _groups(entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:

@@ -19,7 +19,7 @@ from typing import Final
 
 import trio
 
-from benchmarks.consensus.protocol import ANSWER, FRAMED_ANSWER, KEY_BYTES, REQUEST, Frames, Kind, framed
+from benchmarks.consensus.protocol import ANSWER, FRAMED_ANSWER, KEY_BYTES, LENGTH, REQUEST, Frames, Kind, framed
 from consensus import codec
 from consensus.config import RaftConfig
 from consensus.driver import RaftNode
@@ -136,19 +136,20 @@ class Outgoing:
         self._waiting = bytearray()
         self._event = trio.Event()
 
-    def put(self, data: bytes) -> None:
+    def put(self, *parts: bytes) -> None:
         """Send this. Without effect if there is no connection, or too much waits."""
         if self._below is None or len(self._waiting) > QUEUED_BYTES_MAX:
             return
+        sent = 0
         if not self._waiting:
             try:
-                data = data[self._below.send(data) :]
+                sent = self._below.sendmsg(parts)
             except BlockingIOError:
                 pass
             except OSError:  # the connection broke, as `pump` will see, too
                 self._below = None
-        if data:
-            self._waiting += data
+        if sent < sum(map(len, parts)):
+            self._waiting += b"".join(parts)[sent:]
             self._event.set()
 
     async def pump(self, below: socket.socket) -> None:
@@ -206,7 +207,8 @@ class Server:
     # Peers.
 
     def _send(self, message: Packet) -> None:
-        self._peers[message.to].put(framed(codec.encode(message)))
+        encoded = codec.encode(message)
+        self._peers[message.to].put(LENGTH.pack(len(encoded)), encoded)
 
     async def _link(self, node: int) -> None:
         while True:

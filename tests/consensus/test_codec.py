@@ -87,7 +87,7 @@ def test_an_entry_is_encoded_once_and_a_receiver_keeps_what_it_received() -> Non
     entry = Entry(3, 7, EntryKind.NORMAL, b"data")
     encoded = encode_entry(entry)
     assert encode_entry(entry) is encoded
-    assert encode_entries((entry,)) == encoded
+    assert encode_entries(b"head", (entry,)) == b"head" + encoded
     (received,), end = decode_entries(b"before" + encoded, len(b"before"), 1)
     assert (received, end) == (entry, len(b"before") + len(encoded))
     assert received.encoded == encoded
