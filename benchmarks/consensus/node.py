@@ -152,10 +152,13 @@ class Outgoing:
             self._waiting += b"".join(parts)[sent:]
             self._event.set()
 
-    async def pump(self, below: socket.socket) -> None:
-        """Be connected, and send what waits, until the connection breaks."""
+    def connect(self, below: socket.socket) -> None:
+        """Send over this from now on. `pump` has to run."""
         self._below = below
         self._waiting.clear()
+
+    async def pump(self, below: socket.socket) -> None:
+        """Send what waits, until the connection breaks."""
         try:
             while True:
                 await self._event.wait()
@@ -215,6 +218,7 @@ class Server:
             try:
                 async with await trio.open_tcp_stream("127.0.0.1", self._settings.raft_ports[node - 1]) as stream:
                     with direct(stream) as below:
+                        self._peers[node].connect(below)
                         await self._peers[node].pump(below)
             except OSError:
                 self._raft.report_unreachable(node)
@@ -233,6 +237,7 @@ class Server:
         answers, frames = Outgoing(), Frames()
         try:
             with direct(stream) as below:
+                answers.connect(below)  # before the first request, which may be here already
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(answers.pump, below)
                     while data := await received(below):
