@@ -524,7 +524,8 @@ async def test_no_more_is_read_while_a_ping_can_not_be_answered(side: Side) -> N
         assert len(set(heard_at)) == 1, "the first one is being answered"
         has_room.set()
         await trio.testing.wait_all_tasks_blocked()
-        assert (await stream.receive_some()).count(0x8A) == 4
+        answers = await stream.receive_some()
+        assert answers[:: len(answers) // 4] == bytes([0x8A]) * 4  # a mask between them may have that byte as well
         await there.send_stream.aclose()
 
 
