@@ -15,7 +15,7 @@ from meshnode.host import Host
 from meshnode.identity import NodeId
 from meshnode.links import Channel, LinkLost, Links, Requests
 from meshnode.metadata.feeding import Feeder, Outgoing
-from meshnode.metadata.following import Follower
+from meshnode.metadata.following import NOBODY, Follower
 from meshnode.metadata.history import History
 from meshnode.metadata.relayed import (
     Agreed,
@@ -169,7 +169,7 @@ class Relay:
             OutcomeUnknown: the command may be agreed on, or be yet.
         """
         leader = self._follower.news.leader
-        if not leader:
+        if leader in (NOBODY, self._node_id):  # others may take this node for the leader that it was once
             raise Unavailable("this node hears from no leader of the Raft group: propose again later")
         with self._host.deadline(self._host.now() + timeout_s):
             try:
