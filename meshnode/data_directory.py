@@ -65,6 +65,19 @@ class Identity:
         return self.mesh_id + self.node_id.to_bytes(8, "big")
 
 
+def has_identity(disk: Disk) -> bool:
+    """Whether the directory is a node's; if not, it has nothing of a node.
+
+    Raises:
+        DataDirectoryError: it has a node's data, and the file is missing.
+    """
+    if disk.exists(PATH):
+        return True
+    if disk.exists(RAFT_PATH) or disk.exists("journal"):
+        raise DataDirectoryError(f"the data directory has a node's data but no {PATH}. {REMEDY}")
+    return False
+
+
 def load_identity(disk: Disk, fresh_id: NodeId, nonce: int) -> Identity:
     """The identity of this start: read, or drawn in an empty directory; ``boot`` is raised and on disk.
 
@@ -76,9 +89,7 @@ def load_identity(disk: Disk, fresh_id: NodeId, nonce: int) -> Identity:
         DataDirectoryError: the file is damaged, or missing beside a node's data; or a mesh refused this directory once.
         OSError: the disk refuses.
     """
-    if not disk.exists(PATH):
-        if disk.exists(RAFT_PATH) or disk.exists("journal"):
-            raise DataDirectoryError(f"the data directory has a node's data but no {PATH}. {REMEDY}")
+    if not has_identity(disk):
         identity = Identity(fresh_id, Boot(1), Standing.BORN, MeshId(b""), nonces=(nonce,))
     else:
         kept = read_identity(disk)

@@ -21,9 +21,8 @@ from typing import Final
 from consensus.disk import Disk
 from consensus.messages import Configuration, HardState, Snapshot
 from consensus.quorum import majority
-from consensus.records import REMEDY
 from consensus.verification import verify
-from meshnode.data_directory import PATH, RAFT_PATH, Identity, Standing, read_identity, save_identity
+from meshnode.data_directory import Identity, Standing, has_identity, read_identity, save_identity
 from meshnode.errors import DataDirectoryError, InvalidArgument, OperatorError, WrongMesh
 from meshnode.identity import Boot, NodeId, PartitionId
 from meshnode.metadata.group import open_raft_log
@@ -88,9 +87,7 @@ def look(disk: Disk, snapshot: SnapshotFile, fresh_id: NodeId) -> Present:
         OSError: the disk refuses.
     """
     mesh_id = snapshot.founding.mesh_id
-    if not disk.exists(PATH):
-        if disk.exists(RAFT_PATH) or disk.exists("journal"):
-            raise DataDirectoryError(f"the data directory has a node's data but no {PATH}. {REMEDY}")
+    if not has_identity(disk):
         return Present(Identity(fresh_id, Boot(0), Standing.MEMBER, mesh_id))
     identity = read_identity(disk)
     if identity.standing is Standing.SUPERSEDED:
@@ -219,11 +216,13 @@ def _do_without(
     """
     emptied, thinned = [], []
     for partition, row in list(rows.items()):
+        if not row.base:
+            continue  # nobody was primary of it yet
         left = tuple(member for member in row.base if member not in lost)
-        if row.base and not left:
+        if not left:
             del rows[partition]
             emptied.append(partition)
-        elif row.base and len(left) < majority(len(row.base)):
+        elif len(left) < majority(len(row.base)):
             rows[partition] = replace(row, base=left)
             thinned.append(partition)
     return tuple(emptied), tuple(thinned)
