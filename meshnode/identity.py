@@ -2,7 +2,7 @@
 
 import functools
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 NodeId = NewType("NodeId", int)
@@ -19,7 +19,7 @@ not known for one any more."""
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One life of a node.
+    """One life of a node. Two are equal if their boots and nonces are.
 
     Attributes:
         boot: which one of its data directory. A copy of the directory counts on by itself.
@@ -29,13 +29,13 @@ class Start:
 
     boot: Boot
     nonce: int
-    before: tuple[int, ...] = ()
+    before: tuple[int, ...] = field(default=(), compare=False)
 
     def is_over(self, registered: "Start") -> bool:
         """Whether the life that the mesh has registered is neither this one nor known to have been before it."""
         ago = self.boot - registered.boot
         if ago <= 0:
-            return (self.boot, self.nonce) != (registered.boot, registered.nonce)
+            return self != registered
         return ago <= len(self.before) and self.before[-ago] != registered.nonce
 
 

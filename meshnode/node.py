@@ -373,8 +373,7 @@ class Node(Access):
     def _node_changed(self, node_id: NodeId, record: NodeRecord | None) -> None:
         self.directory.node_changed()
         if node_id == self.node_id:
-            mine = self.identity.start
-            if record is not None and (record.boot, record.nonce) == (mine.boot, mine.nonce) and not self._has_duties:
+            if record is not None and record.start == self.identity.start and not self._has_duties:
                 # Partition duties begin once this start is registered (rule 2), and before any row that names it.
                 self._has_duties = True
                 self.links.on(Channel.PARTITIONS, self.partitions.receive)

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from consensus.codec import encode_snapshot
 from consensus.quorum import majority
-from meshnode.errors import InvalidArgument, NotFound, Unavailable
+from meshnode.errors import InvalidArgument, Unavailable
 from meshnode.identity import NodeId, node_id_text
 from meshnode.metadata.commands import Leaving
+from meshnode.metadata.nodes import resolve
 from meshnode.metadata.rows import Phase
 from meshnode.metadata.voters import Peer, wanted_voters
 from meshnode.views import ask_node, name_of
@@ -200,14 +201,7 @@ async def raft_snapshot(node: "Node", arguments: Any) -> Any:
 
 def _resolve(node: "Node", text: str) -> NodeId:
     """A registered node, by its name or id."""
-    records = node.metadata.nodes.values()
-    found = [record.node_id for record in records if text in (record.name, node_id_text(record.node_id))]
-    if not found:
-        raise NotFound(f"no node {text!r:.80} is registered: meshnode members lists them")
-    if len(found) > 1:
-        ids = ", ".join(map(node_id_text, found))
-        raise InvalidArgument(f"several nodes are named {text!r:.80}: give an id, one of {ids}")
-    return found[0]
+    return resolve({node_id: record.name for node_id, record in node.metadata.nodes.items()}, text)
 
 
 RAFT_VIEWS: dict[str, Callable[["Node", Any], Awaitable[Any]]] = {

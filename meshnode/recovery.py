@@ -9,7 +9,7 @@ The old log stays where it is. The new one is begun in a directory of its own an
 that a crash in the middle leaves everything as it was.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from consensus.disk import Disk
@@ -20,11 +20,12 @@ from consensus.reconfiguration import decode_change, encode_change, reconfigure
 from consensus.storage import DurableLog
 from meshnode import wire
 from meshnode.data_directory import Identity, Standing, read_identity, save_identity
-from meshnode.errors import DataDirectoryError, InvalidArgument, NotFound, OperatorError
+from meshnode.errors import DataDirectoryError, OperatorError
 from meshnode.identity import NodeId, node_id_text
 from meshnode.metadata.commands import Recover
 from meshnode.metadata.group import open_raft_log
 from meshnode.metadata.history import History
+from meshnode.metadata.nodes import resolve
 from meshnode.metadata.state import GENERATION_SHIFT, Metadata
 
 COPY_BYTES = 2**20
@@ -75,18 +76,6 @@ class Survey:
                 "others removed, by meshnode raft remove NODE"
             )
         return tuple(voter for voter in self.voters if voter not in present)
-
-
-def resolve(names: Mapping[NodeId, str], text: str) -> NodeId:
-    """A node by its name or id. Raises NotFound, or InvalidArgument where several have that name."""
-    found = [node_id for node_id, name in names.items() if text in (name, node_id_text(node_id))]
-    if not found:
-        known = ", ".join(sorted(names.values()))
-        raise NotFound(f"no node {text!r:.80} is known here: choose from {known}")
-    if len(found) > 1:
-        ids = ", ".join(map(node_id_text, found))
-        raise InvalidArgument(f"several nodes are named {text!r:.80}: give an id, one of {ids}")
-    return found[0]
 
 
 def survey(disk: Disk) -> Survey:

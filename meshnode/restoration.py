@@ -27,9 +27,10 @@ from meshnode.errors import DataDirectoryError, InvalidArgument, OperatorError, 
 from meshnode.identity import Boot, NodeId, PartitionId
 from meshnode.metadata.group import open_raft_log
 from meshnode.metadata.history import History
+from meshnode.metadata.nodes import resolve
 from meshnode.metadata.rows import Row
 from meshnode.metadata.state import GENERATION_SHIFT, Metadata
-from meshnode.recovery import clear, first_term, raising_entry, replay, resolve
+from meshnode.recovery import clear, first_term, raising_entry, replay
 from meshnode.snapshot_file import SnapshotFile
 
 INDEX_JUMP: Final = 2**30

@@ -54,6 +54,7 @@ class Follower:
 
     def __init__(
         self,
+        node_id: NodeId,
         history: History,
         restore: Callable[[bytes], None],
         candidates: Callable[[], Sequence[NodeId]],
@@ -61,6 +62,7 @@ class Follower:
     ) -> None:
         self.source = NOBODY
         self.news = News()
+        self._node_id = node_id
         self._history = history
         self._restore = restore
         self._candidates = candidates
@@ -157,6 +159,8 @@ class Follower:
             history.apply(index, data)
         history.advance(message.position)
         self.news = message.news
+        if self.news.leader == self._node_id:  # it is taken for the leader that it was once
+            self.news = replace(self.news, leader=NOBODY)
         if self.hears_of_leader:
             self._led_at_s = now
             self._pause_s = PAUSE_MIN_S

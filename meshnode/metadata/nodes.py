@@ -1,9 +1,14 @@
 """What the metadata keeps of the mesh and of its nodes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from meshnode.identity import Address, Boot, MeshId, NodeId, Start
+from meshnode.errors import InvalidArgument, NotFound
+from meshnode.identity import Address, Boot, MeshId, NodeId, Start, node_id_text
 from meshnode.metadata.config import VOTERS_DEFAULT
+
+NAMES_SHOWN = 20
+"""To choose from, where a node is not found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +38,16 @@ class Founding:
     partitions: int
     replication: int
     voters: int = VOTERS_DEFAULT
+
+
+def resolve(names: Mapping[NodeId, str], text: str) -> NodeId:
+    """A node by its name or id. Raises NotFound, or InvalidArgument where several have that name."""
+    found = [node_id for node_id, name in names.items() if text in (name, node_id_text(node_id))]
+    if not found:
+        known = sorted(names.values())
+        more = f" and {len(known) - NAMES_SHOWN} more" if len(known) > NAMES_SHOWN else ""
+        raise NotFound(f"no node {text!r:.80} is known here: choose from {', '.join(known[:NAMES_SHOWN])}{more}")
+    if len(found) > 1:
+        ids = ", ".join(map(node_id_text, found))
+        raise InvalidArgument(f"several nodes are named {text!r:.80}: give an id, one of {ids}")
+    return found[0]

@@ -69,7 +69,7 @@ class Relay:
         self._member_news = member_news
         self._agree = agree
         self._feeder = Feeder(history, lambda: b"".join(metadata.freeze()()))
-        self._follower = Follower(history, lambda image: metadata.restore([image])(), candidates, host.rng)
+        self._follower = Follower(node_id, history, lambda image: metadata.restore([image])(), candidates, host.rng)
         self._answers: Requests[Proposed] = Requests(links, Channel.RAFT)
         self._work = trio.Event()
         self._moved = trio.Event()
@@ -169,7 +169,7 @@ class Relay:
             OutcomeUnknown: the command may be agreed on, or be yet.
         """
         leader = self._follower.news.leader
-        if leader in (NOBODY, self._node_id):  # others may take this node for the leader that it was once
+        if leader == NOBODY:
             raise Unavailable("this node hears from no leader of the Raft group: propose again later")
         with self._host.deadline(self._host.now() + timeout_s):
             try:

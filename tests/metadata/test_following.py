@@ -34,14 +34,16 @@ class Site:
     others: list[NodeId]
     bytes_max: int = 2**20
     is_member: bool = False
-    is_led: bool = True
+    leader: NodeId = LEADER
     metadata: Metadata = field(default_factory=Metadata)
 
     def __post_init__(self) -> None:
         self.history = History(self.metadata, bytes_max=self.bytes_max)
         self.feeder = Feeder(self.history, lambda: b"".join(self.metadata.freeze()()))
         rng = random.Random(self.number)
-        self.follower = Follower(self.history, lambda image: self.metadata.restore([image])(), lambda: self.others, rng)
+        self.follower = Follower(
+            self.me, self.history, lambda image: self.metadata.restore([image])(), lambda: self.others, rng
+        )
 
     @property
     def me(self) -> NodeId:
@@ -50,7 +52,7 @@ class Site:
     @property
     def news(self) -> News:
         if self.is_member:
-            return News(LEADER if self.is_led else NodeId(0), 1, (LEADER,), (), (self.me,))
+            return News(self.leader, 1, (LEADER,), (), (self.me,))
         return replace(self.follower.news, path=(*self.follower.news.path, self.me))
 
     def receive(self, peer: NodeId, message: object, now: float) -> list[tuple[NodeId, object]]:
@@ -204,7 +206,7 @@ def test_a_silent_source_is_left_for_another_one() -> None:
 
 def test_a_source_that_hears_from_no_leader_is_left_after_a_while_but_not_forgotten() -> None:
     leader, (follower,) = member(5), followers(1, known=1)
-    leader.is_led = False
+    leader.leader = NodeId(0)
     network = Network(leader, follower)
     network.run(1.0)
     assert follower.state() == leader.state(), "what is agreed on is agreed on"
@@ -212,6 +214,17 @@ def test_a_source_that_hears_from_no_leader_is_left_after_a_while_but_not_forgot
     asked = len([message for message in network.sent if isinstance(message, Follow)])
     network.run(2 * LEADERLESS_S)
     assert len([message for message in network.sent if isinstance(message, Follow)]) > asked
+
+
+def test_a_node_that_is_taken_for_the_leader_that_it_was_once_hears_of_none() -> None:
+    leader, one, other = member(5), *followers(2, known=1)
+    leader.leader = one.me
+    network = Network(leader, one, other)
+    network.run(1.0)
+    assert (one.follower.hears_of_leader, other.follower.hears_of_leader) == (False, True)
+    network.run(2 * LEADERLESS_S)
+    asked = [message for message in network.sent if isinstance(message, Follow)]
+    assert len(asked) > 2, "it looks for one that knows better"
 
 
 def test_nobody_follows_itself_by_way_of_others() -> None:

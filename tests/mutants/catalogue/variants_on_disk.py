@@ -129,12 +129,12 @@ VARIANTS_ON_DISK = (
         "A process takes up duties when its boot number is registered, by whomever.",
         Edit(
             "meshnode/node.py",
-            "(record.boot, record.nonce) == (mine.boot, mine.nonce) and not self._has_duties:",
-            "record.boot == mine.boot and not self._has_duties:",
+            "record.start == self.identity.start and",
+            "record.boot == self.identity.boot and",
         ),
         Edit(
             "meshnode/identity.py",
-            "return (self.boot, self.nonce) != (registered.boot, registered.nonce)",
+            "return self != registered",
             "return self.boot < registered.boot",
         ),
     ),
@@ -152,9 +152,8 @@ VARIANTS_ON_DISK = (
         "A process takes part in partitions before its start is registered (rule 2).",
         Edit(
             "meshnode/node.py",
-            "            if record is not None and (record.boot, record.nonce) == (mine.boot, mine.nonce) "
-            "and not self._has_duties:\n",
-            "            if record is not None and not self._has_duties:\n",
+            "if record is not None and record.start == self.identity.start and not self._has_duties:",
+            "if record is not None and not self._has_duties:",
         ),
     ),
 )
