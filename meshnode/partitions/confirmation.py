@@ -126,7 +126,7 @@ class Rounds:
 
     def _ask(self, member: NodeId, primaries: Iterable[Primary], now: float) -> Send:
         peer = self._peers.setdefault(member, _Peer())
-        claims = tuple(primary.claim() for primary in primaries)
+        claims = tuple(primary.claim() for primary in primaries if not primary.is_over)
         self._last_round += 1
         peer.forget(now - self._config.lease_s)
         peer.asked[self._last_round] = (now, claims)

@@ -291,8 +291,13 @@ class Primary:
         asked = (self._progress[member].confirmed_at_s for member in self.replicas if member != self._node_id)
         return sorted([float("inf"), *asked], reverse=True)[majority(len(self.replicas)) - 1] + self._config.lease_s
 
+    @property
+    def is_over(self) -> bool:
+        """Whether this node promised a newer epoch: what the copy holds, and has committed, may be that one's."""
+        return self._replica.promised > self.epoch
+
     def claim(self) -> Claim:
-        """What this primary says of itself."""
+        """What this primary says of itself, unless it `is_over`."""
         return Claim(self._replica.partition, self.epoch, self._replica.committed)
 
     # ---- inside

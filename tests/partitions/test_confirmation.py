@@ -17,10 +17,16 @@ INTERVAL_S = CONFIG.confirm_interval_s
 EPOCH = Epoch(3)
 
 
-def primary_of(partition: int = P, replicas: tuple[NodeId, ...] = (A, B, C)) -> Primary:
-    """An active one whose log is a barrier."""
+def copy_of(partition: int) -> Replica:
+    """An empty one that promised the epoch."""
     replica = Replica(PartitionId(partition), ListMachine())
     replica.promised = EPOCH
+    return replica
+
+
+def primary_of(partition: int = P, replicas: tuple[NodeId, ...] = (A, B, C), replica: Replica | None = None) -> Primary:
+    """An active one whose log is a barrier."""
+    replica = replica or copy_of(partition)
     primary = Primary(replica, epoch=EPOCH, node_id=A, replicas=replicas, config=CONFIG, now=0.0)
     primary.start(0.0)
     for member in replicas:
@@ -58,6 +64,15 @@ def test_all_primaries_ask_at_each_interval_with_one_message_a_peer() -> None:
 def test_a_claim_says_the_epoch_and_what_is_committed() -> None:
     (send, _) = rounds_of().wake([primary_of()], INTERVAL_S)
     assert confirm_of(send).claims == (Claim(P, EPOCH, 1),)
+
+
+def test_a_primary_whose_node_promised_a_newer_epoch_claims_nothing() -> None:
+    rounds = rounds_of()
+    copy = copy_of(1)
+    rounds.want(primary_of(1, (A, B), copy), 0.1)
+    rounds.want(primary_of(2, (A, B)), 0.1)
+    copy.promised = Epoch(EPOCH + 1)  # and from now on what is committed there may be of that epoch
+    assert asked(rounds.wake([], 0.1)) == {B: [2]}
 
 
 def test_what_is_wanted_is_asked_at_once_and_only_of_its_replicas() -> None:
