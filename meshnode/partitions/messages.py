@@ -95,11 +95,16 @@ class Refused:
 @wire.message(0x35)
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """The primary of a new epoch, whose log may agree up to ``after``, asks a sealed replica for what follows."""
+    """The primary of a new epoch, whose log may agree up to ``after``, asks a sealed replica for what follows.
+
+    Of a snapshot that it has begun to receive, it asks for the rest: of the one at ``position``, from ``offset`` on.
+    """
 
     partition: PartitionId
     epoch: Epoch
     after: Position
+    position: Position = ORIGIN
+    offset: int = 0
 
 
 @wire.message(0x36)
@@ -134,7 +139,7 @@ class Chunk:
 @wire.message(0x38)
 @dataclass(frozen=True, slots=True)
 class ChunkTaken:
-    """The next byte of the snapshot at ``position`` that is wanted; its total when all have arrived."""
+    """A replica tells its primary the next byte that it wants of a snapshot; its total when all have arrived."""
 
     partition: PartitionId
     epoch: Epoch

@@ -127,23 +127,12 @@ class Partition:
             case Chunk():
                 if self.takeover is not None and message.epoch == self.takeover.epoch:
                     return [*self.takeover.chunk(sender, message, now), *self._continue_takeover(now)]
-                if self._is_orphaned(message, sender):
-                    return []
                 return [*self._yield_to(message.epoch), *self.replica.take_chunk(message, sender)]
             case Sealed() | Fetched():
                 return self._taking_over(message, sender, now)
             case Refused() | ChunkTaken():
                 return self._answered(message, sender, now)
         return []  # from outside, and nothing that a partition knows
-
-    def _is_orphaned(self, chunk: Chunk, sender: NodeId) -> bool:
-        """Whether it is a part of what a takeover fetched that is over, and not the primary's.
-
-        Who answered it would be sent the next one, and so on to the end of the snapshot; and because neither side knows
-        what it has answered already, each message that comes twice would begin a stream of its own.
-        """
-        row = self.row
-        return row is not None and (row.epoch > chunk.epoch or (row.epoch == chunk.epoch and row.primary != sender))
 
     def _taking_over(self, message: Sealed | Fetched, sender: NodeId, now: float) -> list[Effect]:
         if self.takeover is None or message.epoch != self.takeover.epoch:
@@ -159,8 +148,6 @@ class Partition:
             return self._step_down()
         primary = self.primary
         if primary is None or message.epoch != primary.epoch:
-            if isinstance(message, ChunkTaken) and message.epoch == self.replica.promised:
-                return self.replica.snapshot_chunk(message.epoch, sender, message.position, message.offset)
             return []
         match message:
             case Appended():

@@ -36,7 +36,8 @@ class Progress:
         answered_at_s: when it was last heard, or last sent to after silence.
         probing: its log differs, or it is silent: one message at a time until it answers.
         snapshot_at: the position of the snapshot under way to it.
-        snapshot_wanted: the byte of it that was asked for last; None before the first answer.
+        snapshot_wanted: the byte of it that was asked for last; None before the first answer to what was sent, or sent
+            again after a silence.
         confirmed_at_s, confirmed_round: of its newest confirmation of this epoch: when and in which round it was asked.
     """
 
@@ -207,8 +208,10 @@ class Primary:
         """The replica has a part of the snapshot: send the next one, or the records that follow it."""
         effects: list[Effect] = []
         progress = self._progress.get(sender)
-        if progress is None or progress.snapshot_at != message.position or progress.snapshot_wanted == message.offset:
-            return effects  # stale, or repeated: answered once, else each repetition would start a stream of its own
+        if progress is None or progress.snapshot_at != message.position:
+            return effects
+        if progress.snapshot_wanted is not None and message.offset <= progress.snapshot_wanted:
+            return effects  # late or repeated: it was answered, and each that is again would be a stream of its own
         progress.answered_at_s = now
         progress.snapshot_wanted = message.offset
         effects.extend(self._next_chunk(sender, progress, message.position, message.offset))
@@ -228,7 +231,9 @@ class Primary:
             progress.answered_at_s = now
             position = progress.snapshot_at
             if position is not None:
-                effects.extend(self._next_chunk(member, progress, position, progress.snapshot_wanted or 0))
+                offset = progress.snapshot_wanted or 0
+                progress.snapshot_wanted = None  # it may have lost what it had
+                effects.extend(self._next_chunk(member, progress, position, offset))
             else:
                 progress.probe_from(max(progress.in_flight[0][0], progress.matched + 1))
                 self._feed(member, progress, now, effects, {})

@@ -163,9 +163,10 @@ class Replica:
         """Rule 7: give the primary of the epoch that was sealed here what follows a point of the log."""
         if message.epoch != self.promised:
             return [self._refusal(message.epoch, sender)]
-        previous = self.log.last_common(message.after)
+        previous = self.log.last_common(message.after) if message.position == ORIGIN else None
         if previous is None:
-            return self.snapshot_chunk(message.epoch, sender)
+            return self.snapshot_chunk(message.epoch, sender, message.position, message.offset)
+        self.end_stream(sender)
         records = self.log.after(previous.sequence, MESSAGE_BYTES)
         return [Send(sender, Fetched(self.partition, message.epoch, previous, records, self.log.last))]
 
@@ -197,12 +198,20 @@ class Replica:
         self._outgoing.pop(to, None)
 
     def take_chunk(self, message: Chunk, sender: NodeId) -> list[Effect]:
-        """Assemble a snapshot; install it when it is whole (rule 5)."""
+        """`assemble` what the primary sends, and tell it how far that has come (rule 5)."""
         if message.epoch < self.promised:
             return [self._refusal(message.epoch, sender)]
+        effects = self.assemble(message)
+        is_here = message.position.sequence <= self.committed
+        offset = 0 if self._incoming is None else self._incoming.size
+        taken = ChunkTaken(self.partition, message.epoch, message.position, message.total if is_here else offset)
+        return [*effects, AfterSync(Send(sender, taken))]
+
+    def assemble(self, message: Chunk) -> list[Effect]:
+        """Put a snapshot together; install it when it is whole."""
         effects = self._promise(message.epoch)
         if message.position.sequence <= self.committed:
-            return [*effects, self._taken(message, sender, message.total)]
+            return effects
         incoming = self._incoming
         if incoming is None or not incoming.is_of(message):
             incoming = self._incoming = _Incoming(message.position, message.total, message.digest, message.epoch)
@@ -216,7 +225,7 @@ class Replica:
             self.attach(message.epoch, message.position.sequence)
             effects.append(Write(self._copy_with(state)))
             effects.append(Committed(self.partition, self.committed))
-        return [*effects, self._taken(message, sender, incoming.size)]
+        return effects
 
     def holds(self, claim: Claim) -> tuple[bool, list[Effect]]:
         """Rules 11 and 12: whether the claimed epoch is still the highest promised; learn what is committed."""
@@ -285,9 +294,6 @@ class Replica:
         last = self.log.last_common(Position(previous.epoch, previous.sequence - 1)) or self.log.start
         refused = Refused(self.partition, message.epoch, self.promised, last, previous.sequence)
         return AfterSync(Send(sender, refused))
-
-    def _taken(self, message: Chunk, sender: NodeId, offset: int) -> Effect:
-        return AfterSync(Send(sender, ChunkTaken(self.partition, message.epoch, message.position, offset)))
 
     def _clear(self) -> None:
         self.machine.restore(b"")

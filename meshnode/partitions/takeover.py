@@ -11,9 +11,9 @@ import enum
 
 from meshnode.identity import Epoch, NodeId
 from meshnode.partitions.config import PartitionsConfig
-from meshnode.partitions.effects import AfterSync, Effect, Send
+from meshnode.partitions.effects import Effect, Send
 from meshnode.partitions.log import is_consecutive
-from meshnode.partitions.messages import ORIGIN, Chunk, ChunkTaken, Fetch, Fetched, Position, Seal, Sealed
+from meshnode.partitions.messages import ORIGIN, Chunk, Fetch, Fetched, Position, Seal, Sealed
 from meshnode.partitions.primary import majority
 from meshnode.partitions.replica import Replica
 
@@ -90,7 +90,7 @@ class Takeover:
             return []
         replica = self._replica
         before = (replica.receiving, replica.committed)
-        effects = replica.take_chunk(message, sender)
+        effects = replica.assemble(message)
         if (replica.receiving, replica.committed) == before:
             if replica.receiving is not None and message.position < replica.receiving[0]:
                 # The source knows less to be committed than the one that sent the rest: but it has the records.
@@ -99,9 +99,7 @@ class Takeover:
             return []
         if replica.receiving is None:
             return [*effects, *self._choose_source(now)]
-        self._attempts = 0
-        self._repeat_at_s = now + self._config.resend_after_s
-        return effects
+        return [*effects, *self._fetch(self._after, now)]
 
     def wake(self, now: float) -> list[Effect]:
         """Repeat what was not answered in time."""
@@ -147,7 +145,5 @@ class Takeover:
 
     def _ask_source(self) -> list[Effect]:
         assert self._source is not None
-        replica = self._replica
-        if replica.receiving is not None:
-            return [AfterSync(Send(self._source, ChunkTaken(replica.partition, self.epoch, *replica.receiving)))]
-        return [Send(self._source, Fetch(replica.partition, self.epoch, self._after))]
+        rest = self._replica.receiving or (ORIGIN, 0)
+        return [Send(self._source, Fetch(self._replica.partition, self.epoch, self._after, *rest))]

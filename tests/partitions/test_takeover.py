@@ -281,7 +281,7 @@ def test_an_answer_that_comes_twice_asks_once() -> None:
 def test_a_lost_part_of_the_state_is_asked_for_again_where_it_stopped() -> None:
     takeover = fetching()
     part = Chunk(P, EPOCH, at(2, 7), 0, 9, b"abc")
-    wanted = ChunkTaken(P, EPOCH, at(2, 7), 3)
+    wanted = Fetch(P, EPOCH, at(1, 2), at(2, 7), 3)
     assert sends(takeover.chunk(B, part, 0.1)) == [Send(B, wanted)]
     assert takeover.next_deadline == 0.1 + RESEND_S
     assert takeover.chunk(B, part, 0.1) == []
@@ -302,11 +302,8 @@ def test_a_state_too_large_for_one_takeover_is_copied_by_several() -> None:
         effects = takeover.sealed(B, Sealed(P, epoch, source.log.last), 0.0)
         for _ in range(3):  # then the leader loses its patience
             for question in [send.message for send in sends(effects) if send.to == B]:
-                if isinstance(question, Fetch):
-                    (chunk,) = sent(source.fetch(question, A), Chunk)
-                else:
-                    assert isinstance(question, ChunkTaken)
-                    (chunk,) = sent(source.snapshot_chunk(epoch, A, question.position, question.offset), Chunk)
+                assert isinstance(question, Fetch)
+                (chunk,) = sent(source.fetch(question, A), Chunk)
                 offsets.append(chunk.offset)
                 effects = takeover.chunk(B, chunk, 0.0)
             if stage_of(takeover) is Stage.ADOPTED:

@@ -27,8 +27,8 @@ VARIANTS_OF_PARTITIONS = (
         "The promise that comes with a snapshot is not written down.",
         Edit(
             _REPLICA,
-            "            return [self._refusal(message.epoch, sender)]\n        effects = self._promise(message.epoch)\n        if message.position",
-            "            return [self._refusal(message.epoch, sender)]\n        self._promise(message.epoch)\n        effects: list[Effect] = []\n        if message.position",
+            "        effects = self._promise(message.epoch)\n        if message.position",
+            "        self._promise(message.epoch)\n        effects: list[Effect] = []\n        if message.position",
         ),
     ),
     _partitions(
@@ -189,8 +189,8 @@ VARIANTS_OF_PARTITIONS = (
         "A replica says that it has a snapshot which its journal is still writing.",
         Edit(
             _REPLICA,
-            "return AfterSync(Send(sender, ChunkTaken(self.partition, message.epoch, message.position, offset)))",
-            "return Send(sender, ChunkTaken(self.partition, message.epoch, message.position, offset))",
+            "return [*effects, AfterSync(Send(sender, taken))]",
+            "return [*effects, Send(sender, taken)]",
         ),
     ),
     _partitions(
