@@ -111,6 +111,7 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - liveness-partitions: every partition is active, and served by the process that its row names.
 - liveness-replicas: every partition has as many replicas that run as it should have.
 - liveness-agents: every agent answers.
+- liveness-rest: then nobody else leads, votes or has a partition any more.
 """
 
 from collections.abc import Mapping
@@ -137,6 +138,7 @@ LIVENESS: Final = frozenset(
         "liveness-partitions",
         "liveness-replicas",
         "liveness-agents",
+        "liveness-rest",
         "locks-left-behind",
     }
 )

@@ -2,7 +2,8 @@
 
 Converged: every node that runs holds exactly those live; all follow one leader and have applied what it has; as many
 vote as should, and run; every row is active, and its primary, a process that runs, serves it; it has as many replicas
-that run as it should; every agent that was asked answered.
+that run as it should; every agent that was asked answered. And it rests: for a stated time nobody else leads, votes or
+has a partition, since what is whole for a moment between two changes that undo each other is not.
 
 Nothing is asked of a set of which a majority is gone for good: of the Raft group without a majority of its voters no
 agreement, and so no change of a row; of a partition without a majority of its base no service.
@@ -90,12 +91,17 @@ class LivenessChecker:
     Args:
         within_s: of virtual time; see `convergence_bound_s`.
         clock: virtual seconds.
+        rest_s: for how long it then has to stay as it is.
     """
 
-    def __init__(self, within_s: float, clock: Callable[[], float]) -> None:
-        self._within_s = within_s
+    def __init__(self, within_s: float, clock: Callable[[], float], *, rest_s: float = 0.0) -> None:
+        self._within_s = within_s + rest_s
         self._clock = clock
+        self._rest_s = rest_s
         self._calm_since_s: float | None = None
+        self._arrangement: dict[str, object] = {}
+        self._changed_at_s = 0.0
+        self._changed = ""
 
     def calm(self) -> None:
         """The last fault has ended: time counts from now."""
@@ -113,6 +119,14 @@ class LivenessChecker:
         """
         found = unmet(report)
         now = self._clock()
+        arrangement = _arrangement(report)
+        if arrangement != self._arrangement:
+            parts = sorted(arrangement.items() ^ self._arrangement.items(), key=str)
+            self._changed = ", ".join(dict.fromkeys(part for part, _ in parts))
+            self._arrangement, self._changed_at_s = arrangement, now
+        still_s = now - self._changed_at_s
+        if not found and still_s < self._rest_s:
+            found = (Unmet("liveness-rest", f"{self._changed} changed {still_s:.3f} s ago"),)
         if found and self._calm_since_s is not None and now > self._calm_since_s + self._within_s:
             lines = [each.message for each in found[:SHOWN_MAX]]
             if len(found) > SHOWN_MAX:
@@ -168,6 +182,15 @@ def unmet(report: MeshReport) -> tuple[Unmet, ...]:
     return tuple(found)
 
 
+def _arrangement(report: MeshReport) -> dict[str, object]:
+    """Who leads, who votes, and who has which partition since when."""
+    newest = max(report.nodes, key=lambda node: (node.term, node.applied), default=None)
+    if newest is None:
+        return {}
+    epochs = {f"partition {partition}": row.epoch for partition, row in newest.rows.items()}
+    return {"the leader": (newest.term, newest.leader), "the voters": frozenset(report.voters), **epochs}
+
+
 def _membership(report: MeshReport) -> list[Unmet]:
     running = {node.node_id for node in report.nodes}
     found = [
@@ -207,9 +230,13 @@ def _raft(report: MeshReport) -> list[Unmet]:
 def _voters(report: MeshReport) -> list[Unmet]:
     running = {node.node_id for node in report.nodes}
     wanted = report.voters_wanted
-    if len(running) < wanted or not wanted:
+    if not wanted:
         return []
     found = []
+    if len(report.voters) % 2 == 0:
+        found.append(Unmet("liveness-voters", f"{len(report.voters)} nodes vote, an even number"))
+    if len(running) < wanted:
+        return found
     if len(report.voters) != wanted:
         found.append(Unmet("liveness-voters", f"{len(report.voters)} nodes vote, {wanted} should"))
     gone = sorted(set(report.voters) - running)

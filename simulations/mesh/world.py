@@ -49,6 +49,10 @@ LOOK_S = 0.25
 """How often the world looks whether it is what it should be."""
 
 
+REST_S = 20.0
+"""How long a mesh that is whole stays as it is: more than twice what any decision about a voter waits for; times the
+tempo."""
+
 WITHOUT_ATLAS_S = 30.0
 """How long a mesh that may have lost a majority is looked at once the faults have ended, and how long a workload may
 then take to end."""
@@ -198,7 +202,8 @@ class _Run:
 
     async def _until_recovered(self) -> None:
         """The mesh becomes whole."""
-        liveness = LivenessChecker(self._observer.bound_s() if self._plan.atlas else WITHOUT_ATLAS_S, self._now)
+        within_s = self._observer.bound_s() if self._plan.atlas else WITHOUT_ATLAS_S
+        liveness = LivenessChecker(within_s, self._now, rest_s=REST_S * self._plan.tempo)
         liveness.calm()
         try:
             while liveness.check(self._observer.report()):

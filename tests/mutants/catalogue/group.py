@@ -25,16 +25,6 @@ GROUP = (
         invariants=("liveness*",),
     ),
     _group(
-        "even-number-kept",
-        "One stand-by alone is made a voter, though that makes the number even.",
-        Edit(
-            _VOTERS,
-            "if not going and not self._is_even and len(self._candidates) < 2:",
-            "if not going and not self._is_even and len(self._candidates) < 1:",
-        ),
-        invariants=("liveness*",),
-    ),
-    _group(
         "leaving-voter-let-go",
         "A node that leaves is let go while its vote is needed.",
         Edit(
@@ -46,8 +36,8 @@ GROUP = (
     ),
     _group(
         "surplus-kept",
-        "There may be more voters than are wanted, as when nodes have left.",
-        Edit(_VOTERS, "is_surplus = len(self._voters) > self._wanted", "is_surplus = False"),
+        "There may be more voters than are wanted, and an even number, as when nodes have left.",
+        Edit(_VOTERS, "        if not is_surplus and not is_even:\n", "        if is_surplus or is_even:\n"),
         invariants=("liveness*",),
     ),
     _group(

@@ -146,6 +146,36 @@ def test_nothing_is_due_before_the_faults_have_ended() -> None:
     assert checker.check(mesh()) == ()
 
 
+def test_a_mesh_that_is_whole_again_and_again_does_not_rest() -> None:
+    clock = Clock()
+    checker = LivenessChecker(10.0, clock, rest_s=2.0)
+    checker.calm()
+    later = mesh(voters=(A,))
+    for second in range(12):
+        clock.now_s = float(second)
+        (unrest,) = checker.check(mesh() if second % 2 else later)
+        assert unrest.invariant == "liveness-rest"
+    clock.now_s = 12.5
+    with violates("liveness-rest", match="the voters changed 0.000 s ago"):
+        checker.check(later)
+
+
+def test_a_mesh_has_come_together_once_it_has_rested() -> None:
+    clock = Clock()
+    checker = LivenessChecker(10.0, clock, rest_s=2.0)
+    checker.calm()
+    clock.now_s = 9.0
+    assert checker.check(mesh())
+    clock.now_s = 10.5
+    assert checker.check(mesh()), "the time of rest comes on top of the bound"
+    clock.now_s = 11.0
+    assert checker.check(mesh()) == ()
+
+
+def test_no_even_number_of_nodes_votes_however_few_there_are() -> None:
+    breaks("liveness-voters", mesh(voters=(A, B), voters_wanted=5), "2 nodes vote, an even number")
+
+
 def test_a_mesh_without_nodes_lacks_them_all_and_long_lists_are_cut() -> None:
     clock = Clock()
     checker = LivenessChecker(1.0, clock)
