@@ -56,6 +56,7 @@ class RaftNode:
         machine: see `StateMachine`.
         clock: the only source of time.
         run_blocking: runs the disk's work.
+        run_sync: runs the log's syncs, such as `QuickSyncs`; `run_blocking` if not given.
         rng: for election timeouts, and for telling this start of the node from any other.
         send: takes a message to `message.to`, without waiting. It may drop it.
         waiting_bytes_max: proposals of this process that may be under way, with what it takes to keep them. As much
@@ -72,6 +73,7 @@ class RaftNode:
         run_blocking: RunBlocking,
         rng: random.Random,
         send: Callable[[Packet], None],
+        run_sync: RunBlocking | None = None,
         waiting_bytes_max: int = WAITING_BYTES_MAX,
     ) -> None:
         self._config = replace(config, async_storage=True)
@@ -82,7 +84,7 @@ class RaftNode:
         self._proposals = Proposals(bytes_max=waiting_bytes_max)
         self._envelopes = Envelopes(config.id, rng.getrandbits(64))
         self._readers = Readers(retry_s=READ_RETRY_HEARTBEATS * config.heartbeat_interval_s)
-        self._writer = Writer(log, run_blocking=run_blocking, done=self._stored)
+        self._writer = Writer(log, run_sync=run_sync or run_blocking, done=self._stored)
         self._applier = Applier(machine, raft=self._raft, proposals=self._proposals, envelopes=self._envelopes)
         self._snapshots = Snapshots(
             self._config,

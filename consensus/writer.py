@@ -14,13 +14,13 @@ class Writer:
 
     Args:
         log: to be written to by nobody else.
-        run_blocking: runs a sync.
+        run_sync: runs a sync.
         done: called for each piece of work, in order, once it is durable.
     """
 
-    def __init__(self, log: DurableLog, *, run_blocking: RunBlocking, done: Callable[[StorageAppend], None]) -> None:
+    def __init__(self, log: DurableLog, *, run_sync: RunBlocking, done: Callable[[StorageAppend], None]) -> None:
         self._log = log
-        self._run_blocking = run_blocking
+        self._run_sync = run_sync
         self._done = done
         # Bounded as the core bounds what it has under way: uncommitted_bytes_max, or what a leader may send ahead.
         self._waiting: list[StorageAppend] = []
@@ -55,7 +55,7 @@ class Writer:
                 for work in batch:
                     self._log.append(work.hard_state, work.entries, work.snapshot)
                 if any(map(_must_sync, batch)):
-                    await self._run_blocking(self._log.sync)
+                    await self._run_sync(self._log.sync)
                 for work in batch:
                     self._done(work)
             self._is_at_work = False

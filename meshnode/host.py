@@ -20,6 +20,7 @@ from typing import Generic, Protocol, TypeVar, TypeVarTuple
 import trio
 
 from consensus.disk import Disk
+from consensus.syncing import QuickSyncs
 from meshnode.errors import AddressInUse, OperatorError
 from meshnode.identity import Address
 from meshnode.real_disk import RealDisk
@@ -159,6 +160,10 @@ class Host(Protocol):
         """
         ...
 
+    async def run_sync(self, work: Callable[[], None]) -> None:
+        """Run a few writes and the sync after them, as `run_blocking` does or, where that is quicker, at once."""
+        ...
+
     async def own_loop(
         self,
         main: Callable[[Callable[[], None]], Awaitable[None]],
@@ -252,6 +257,7 @@ class RealHost:
 
     def __init__(self) -> None:
         self.rng = random.Random(os.urandom(32))
+        self.run_sync = QuickSyncs(self.run_blocking, time.perf_counter)
         self._threads: trio.lowlevel.RunVar[trio.CapacityLimiter | None] = trio.lowlevel.RunVar("threads", None)
 
     def now(self) -> float:

@@ -28,6 +28,7 @@ from consensus.errors import ConsensusError
 from consensus.founding import founding
 from consensus.messages import Packet
 from consensus.storage import open_log
+from consensus.syncing import QuickSyncs
 from consensus.waiting import Waiter
 from meshnode.real_disk import RealDisk, RealFile
 
@@ -188,6 +189,7 @@ class Server:
             machine=self._store,
             clock=MonotonicClock(),
             run_blocking=trio.to_thread.run_sync,
+            run_sync=QuickSyncs(trio.to_thread.run_sync, time.perf_counter),
             rng=random.Random(),
             send=self._send,
         )

@@ -7,6 +7,7 @@ A batch is a sequence of `length (4 bytes, big-endian) | entry`. While one batch
 files go once the partitions that still need them have been copied to the end (as in a log-structured store).
 """
 
+import functools
 import itertools
 import re
 import struct
@@ -211,7 +212,7 @@ class Journal:
             needed = self._retention.oldest_needed() or self._segments[-1].number
             if queue:
                 try:
-                    await self._host.run_blocking(self._write_and_sync, queue, needed)
+                    await self._host.run_sync(functools.partial(self._write_and_sync, queue, needed))
                 except OSError as error:
                     path = self._path(self._segments[-1].number)
                     raise StorageFailed(

@@ -105,6 +105,9 @@ class SimHost:
             if self.process.is_alive or disk in self._disks:
                 disk.release(life)
 
+    async def run_sync(self, work: Callable[[], None]) -> None:
+        await self.run_blocking(work)
+
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         task = trio.lowlevel.current_task()

@@ -44,6 +44,9 @@ class FakeHost:
     def fresh_id(self, bits: int) -> int:
         return self.rng.randrange(1, 2**bits)
 
+    async def run_sync(self, work: Callable[[], None]) -> None:
+        await self.run_blocking(work)
+
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await trio.lowlevel.checkpoint()
         return work(*arguments)

@@ -317,7 +317,7 @@ class TestAgreement:
                 await slow.wait()
                 await blocking(call)
 
-            leader._writer._run_blocking = stuck
+            leader._writer._run_sync = stuck
             with pytest.raises(OutcomeUnknown):
                 await leader.propose(b"a", timeout_s=0.5)
             others = [node for node in (1, 2, 3) if node != own]

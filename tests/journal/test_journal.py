@@ -26,6 +26,9 @@ FIRST = "journal/00000001.log"
 class InlineHost:
     """Runs the disk's work at once."""
 
+    async def run_sync(self, work: Callable[[], None]) -> None:
+        await self.run_blocking(work)
+
     async def run_blocking(self, work: Callable[..., Any], *arguments: Any) -> Any:
         await trio.lowlevel.checkpoint()
         return work(*arguments)

@@ -224,6 +224,9 @@ def test_a_raft_log_on_a_broken_disk_is_right_or_refused(
 class InlineHost:
     """Runs the disk's work at once."""
 
+    async def run_sync(self, work: Callable[[], None]) -> None:
+        await self.run_blocking(work)
+
     async def run_blocking(self, work: Callable[..., Any], *arguments: Any) -> Any:
         await trio.lowlevel.checkpoint()
         return work(*arguments)
