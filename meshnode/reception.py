@@ -48,7 +48,10 @@ class Reception:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # messages may come until the links have ended
 
     def receive(self, peer: NodeId, message: Any) -> None:
         """A message of the channel CONTROL."""

@@ -172,9 +172,11 @@ class ProcessSession:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 task_status.started()
-                await self._keep_alive()
+                try:
+                    await self._keep_alive()
+                finally:
+                    self._nursery = None  # what others started in it is still there when it ends
         finally:
-            self._nursery = None
             for claim in self._claims.values():
                 claim.ended()
             self._claims.clear()
