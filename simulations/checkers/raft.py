@@ -123,7 +123,7 @@ class RaftChecker:
         seen = (life, status.term, status.role, status.leader, status.commit, status.applied)
         if known is not None and known.looked_at == seen and _is_unchanged(known.log, log):
             return
-        first = 1 if known is None or known.life != life else _first_change(known.log, log)
+        first = 1 if known is None or known.life != life else _first_change(known.log, log, self._committed)
         entries = [*self._committed[first - 1 : begin - 1], *_entries_from(log, max(first, begin))]
         self.observe(
             Observation(
@@ -345,8 +345,11 @@ def _is_unchanged(known: Sequence[Entry], log: LogView) -> bool:
     return not last or _is_same(known[-1], log.entries(last, last + 1)[0])
 
 
-def _first_change(known: Sequence[Entry], log: LogView) -> int:
-    """The index from which a log that only loses its end and grows may differ from what it was."""
+def _first_change(known: Sequence[Entry], log: LogView, committed: Sequence[Entry]) -> int:
+    """The index from which a log that only loses its end and grows may differ from what it was.
+
+    A snapshot stands for what was committed, and may have come in the place of something else.
+    """
     begin = log.first_index() - 1
     same = min(len(known), log.last_index())
     while same > begin:
@@ -355,7 +358,9 @@ def _first_change(known: Sequence[Entry], log: LogView) -> int:
         while same > low and not _is_same(known[same - 1], stored[same - low - 1]):
             same -= 1
         if same > low:
-            break
+            return same + 1
+    while same and not _is_same(known[same - 1], committed[same - 1]):
+        same -= 1
     return same + 1
 
 

@@ -236,6 +236,12 @@ def test_a_look_misses_nothing_that_has_changed_since_the_last_one(
         checker.look(status(**fields), stored(log), life=life)
 
 
+def test_a_snapshot_may_take_the_place_of_what_was_never_committed(checker: RaftChecker) -> None:
+    checker.observe(seen(2, log_of(1, 1, 2, 2, 2), term=2, role=Role.LEADER, commit=5))
+    checker.look(status(), stored(log_of(1, 1, 1)), life=1)
+    checker.look(status(term=2, commit=5, applied=5), MemoryLog(Snapshot(index=5, term=2)), life=1)
+
+
 def test_a_look_misses_nothing_that_was_observed_since_the_last_one(checker: RaftChecker) -> None:
     checker.look(status(), stored(log_of(1, 1)), life=1)
     checker.observe(seen(1, term=3, leader=2, commit=2, applied=2, first=3))
