@@ -29,12 +29,12 @@ DRIVER = (
         "Work counts as durable before the sync.",
         Edit(
             _WRITER,
-            "                    await self._run_blocking(self._log.sync)\n"
+            "                    await self._run_sync(self._log.sync)\n"
             "                for work in batch:\n"
             "                    self._done(work)\n",
             "                    for work in batch:\n"
             "                        self._done(work)\n"
-            "                    await self._run_blocking(self._log.sync)\n",
+            "                    await self._run_sync(self._log.sync)\n",
         ),
     ),
     _driver(
@@ -65,13 +65,13 @@ DRIVER = (
             "                for work in batch:\n"
             "                    self._log.append(work.hard_state, work.entries, work.snapshot)\n"
             "                if any(map(_must_sync, batch)):\n"
-            "                    await self._run_blocking(self._log.sync)\n"
+            "                    await self._run_sync(self._log.sync)\n"
             "                for work in batch:\n",
             "                batch = list(self._waiting)\n"
             "                for work in batch:\n"
             "                    self._log.append(work.hard_state, work.entries, work.snapshot)\n"
             "                if any(map(_must_sync, batch)):\n"
-            "                    await self._run_blocking(self._log.sync)\n"
+            "                    await self._run_sync(self._log.sync)\n"
             "                batch, self._waiting = self._waiting, []\n"
             "                for work in batch:\n",
         ),
@@ -92,9 +92,9 @@ DRIVER = (
         "A failed sync is taken for a short trouble.",
         Edit(
             _WRITER,
-            "                    await self._run_blocking(self._log.sync)\n",
+            "                    await self._run_sync(self._log.sync)\n",
             "                    try:\n"
-            "                        await self._run_blocking(self._log.sync)\n"
+            "                        await self._run_sync(self._log.sync)\n"
             "                    except Exception:\n"
             "                        self._log._failure = None\n",
         ),
