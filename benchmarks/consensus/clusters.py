@@ -125,7 +125,8 @@ class OwnCluster:
         self._processes = processes
         self._directory = directory
         self._fsync = fsync
-        self._raft_ports, self._client_ports = free_ports(NODES), free_ports(NODES)
+        ports = free_ports(2 * NODES)  # at once: what is free for a second time may have been free for the first
+        self._raft_ports, self._client_ports = ports[:NODES], ports[NODES:]
         for node in range(NODES):
             self.start(node)
 
@@ -179,8 +180,9 @@ class EtcdCluster:
 
     def __init__(self, processes: Processes, directory: Path) -> None:
         self._processes = processes
-        self._client_ports = free_ports(NODES)
-        peers = [f"http://127.0.0.1:{port}" for port in free_ports(NODES)]
+        ports = free_ports(2 * NODES)
+        self._client_ports = ports[:NODES]
+        peers = [f"http://127.0.0.1:{port}" for port in ports[NODES:]]
         members = ",".join(f"node{node}={url}" for node, url in enumerate(peers))
         for node in range(NODES):
             client = f"http://127.0.0.1:{self._client_ports[node]}"
