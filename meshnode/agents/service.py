@@ -30,7 +30,7 @@ from meshnode.agents.request import (
     split_arguments,
 )
 from meshnode.agents.serving import Serving
-from meshnode.errors import InvalidArgument, MeshError, Overloaded, Unavailable, UnknownSession
+from meshnode.errors import InvalidArgument, MeshError, OutcomeUnknown, Overloaded, Unavailable, UnknownSession
 from meshnode.host import Host
 from meshnode.identity import Epoch, NodeId, PartitionId, node_id_text
 from meshnode.partitions.replica import Machine
@@ -107,23 +107,27 @@ class Agents:
         self._primaries = primaries
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Run turns until cancelled."""
+        """Run turns until cancelled. Whoever waits is answered then, and whoever asks later is refused."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            interval_s = min(SWEEP_INTERVAL_S, self._config.idle_s, self._config.session_s)
-            while True:
-                await self._host.sleep_until(self._host.now() + interval_s)
-                for serving in list(self._serving.values()):
-                    if self._serving.get(serving.partition) is serving:
-                        self._sweep(serving)
-                    await trio.lowlevel.checkpoint()  # many partitions together would hold up the loop
+            try:
+                await self._keep_sweeping()
+            finally:
+                self._end()
 
     def agents(self) -> Iterator[tuple[PartitionId, str, str]]:
         """All agents with a state whose primary is this process."""
         for serving in self._serving.values():
             for agent_type, key in serving.ledger.states:
                 yield serving.partition, agent_type, key
+
+    def _end(self) -> None:
+        self._nursery = None  # questions and news may come until the links and the partitions have ended
+        unchanged = refusal(0, _ended())
+        unknown = Answer(0, Status.UNKNOWN, OutcomeUnknown.code, b"the node ended while the call was under way")
+        while self._serving:
+            self._serving.popitem()[1].end(unchanged, unknown)
 
     # ---- tenant of the partitions
 
@@ -134,23 +138,17 @@ class Agents:
     def serving(self, partition: PartitionId, epoch: Epoch, machine: Machine) -> None:
         """Turns may start."""
         assert isinstance(machine, Ledger)
+        if self._nursery is None:
+            return
         self._serving[partition] = Serving(partition, epoch, machine, self._host.now())
 
     def deposed(self, partition: PartitionId, epoch: Epoch) -> None:
         """No answer leaves any more; whoever waits asks the next primary under the same identity."""
+        if self._nursery is None:
+            return
         serving = self._serving.pop(partition)
-        unchanged = self._not_primary(0, partition)
-        for activation in serving.activations.values():
-            if activation.turns is not None:
-                activation.turns.cancel()
-            for request in activation.mailbox:  # its turn has not begun
-                request.respond(unchanged)
-            activation.mailbox.clear()
         unknown = Answer(0, Status.UNKNOWN, "not_primary", b"the partition moved while the call was under way")
-        for request in serving.running.values():
-            request.respond(unknown)
-        for number, respond in serving.openings.values():
-            respond(self._not_primary(number, partition))
+        serving.end(self._not_primary(0, partition), unknown)
 
     def committed(self, partition: PartitionId, through: int) -> None:
         """Answers of records up to ``through`` may leave."""
@@ -248,7 +246,7 @@ class Agents:
 
     def _enqueue(self, serving: Serving, request: Request) -> None:
         """Raises Overloaded."""
-        assert self._nursery is not None
+        assert self._nursery is not None, "only then it serves"
         call = request.call
         agent_id = (call.agent_type, call.key)
         activation = serving.activations.get(agent_id)
@@ -362,6 +360,15 @@ class Agents:
 
     # ---- expiry
 
+    async def _keep_sweeping(self) -> None:
+        interval_s = min(SWEEP_INTERVAL_S, self._config.idle_s, self._config.session_s)
+        while True:
+            await self._host.sleep_until(self._host.now() + interval_s)
+            for serving in list(self._serving.values()):
+                if self._serving.get(serving.partition) is serving:
+                    self._sweep(serving)
+                await trio.lowlevel.checkpoint()  # many partitions together would hold up the loop
+
     def _sweep(self, serving: Serving) -> None:
         assert self._primaries is not None
         now = self._host.now()
@@ -397,6 +404,12 @@ class Agents:
             self._propose(serving, Expired(sessions, elapsed_s), expired)
 
     def _not_primary(self, number: int, partition: PartitionId) -> Answer:
+        if self._nursery is None:
+            return refusal(number, _ended())
         primary = self._primary_of(partition)
         text = "this node is not the primary" + ("" if primary is None else f"; node {node_id_text(primary)} is")
         return Answer(number, Status.TRY_AGAIN, "not_primary", text.encode())
+
+
+def _ended() -> Unavailable:
+    return Unavailable("this node takes no calls: it is starting, or has ended. Try again, or call through another one")

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshnode.agents.activation import Activation
 from meshnode.agents.ledger import (
@@ -12,7 +12,7 @@ from meshnode.agents.ledger import (
     AgentId,
     Ledger,
 )
-from meshnode.agents.messages import Call
+from meshnode.agents.messages import Answer, Call
 from meshnode.agents.nested import NESTED_MAX
 from meshnode.agents.origin import Lineage, Origin
 from meshnode.agents.request import Identity, Request, Respond
@@ -68,6 +68,19 @@ class Serving:
         self.elapsed_s += min(now - self.counted_at_s, STRIDE_MAX_S)
         self.counted_at_s = now
         return self.elapsed_s
+
+    def end(self, unchanged: Answer, unknown: Answer) -> None:
+        """Stop all turns, and answer whoever waits: by whether what was asked may have begun."""
+        for activation in self.activations.values():
+            if activation.turns is not None:
+                activation.turns.cancel()
+            for request in activation.mailbox:  # its turn has not begun
+                request.respond(unchanged)
+            activation.mailbox.clear()
+        for request in self.running.values():
+            request.respond(unknown)
+        for number, respond in self.openings.values():
+            respond(replace(unchanged, number=number))
 
     def check_identity(self, call: Call) -> None:
         """Refuse a request whose reply could not be kept, or that may have ended and been forgotten.

@@ -151,3 +151,39 @@ async def test_what_was_never_committed_is_not_in_the_next_activation() -> None:
         await settle()
         world.log.depose()
         await again(world, total=1)
+
+
+# ---- the end of the node
+
+
+async def test_when_the_node_ends_whoever_waits_is_told_whether_it_may_have_had_an_effect() -> None:
+    async with serving() as world:
+        opening = world.open()
+        pending = world.call("add", 1, key="b")
+        read = world.call("total", key="c")
+        running = world.call("add_behind", "g", 5)
+        waiting = world.call("add", 1)
+        await settle()
+        assert (len(world.log.decoded()), len(world.log.reads)) == (3, 1)
+    for asked in (pending, read, running):
+        assert (asked.status, asked.code) == (Status.UNKNOWN, "outcome_unknown")
+    for asked in (opening, waiting):
+        assert (asked.status, asked.code) == (Status.TRY_AGAIN, "unavailable")
+
+
+async def test_a_call_in_the_moment_in_which_the_node_ends_is_answered() -> None:
+    async with serving() as world:
+        asked = world.call("add_behind", "g", 5)
+    assert asked.status in (Status.TRY_AGAIN, Status.UNKNOWN)
+
+
+async def test_once_the_node_has_ended_it_refuses_and_changes_nothing() -> None:
+    async with serving() as world:
+        await world.done("add", 1, request=1)
+    world.log.serve()  # news may come yet
+    for asked in (world.call("add", 1), world.call("add", 1, request=1), world.call("total"), world.open()):
+        assert (asked.status, asked.code) == (Status.TRY_AGAIN, "unavailable")
+        assert "call through another one" in asked.text
+    assert len(world.log.records) == 2
+    world.log.commit()
+    world.log.depose()

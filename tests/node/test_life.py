@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import re
 import shutil
@@ -15,7 +16,7 @@ import trio
 from meshnode import Address, Client, Node, OperatorError, OutcomeUnknown, Unavailable
 from meshnode.agents.definition import Agent, agent
 from meshnode.control import Join, Joined, Routes
-from meshnode.errors import DataDirectoryError, NameTaken, WrongMesh
+from meshnode.errors import DataDirectoryError, NameTaken, StorageFailed, WrongMesh
 from meshnode.host import RealHost
 from meshnode.identity import Boot, MeshId, NodeId
 from meshnode.joining import join_mesh
@@ -134,6 +135,28 @@ async def test_what_a_block_raises_comes_out_as_it_is(tmp_path: Path) -> None:
         with pytest.raises(LookupError, match="mine"):
             async with Client([Address("127.0.0.1", 1)]):
                 raise LookupError("mine")
+
+
+async def test_a_block_that_calls_while_its_node_ends_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is what it called left as if it ran: a second call is refused in the same way."""
+
+    async def is_full(_work: Callable[[], None]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    failed = pytest.RaisesExc(StorageFailed, match="No space left on device")
+    with trio.fail_after(GUARD_S), pytest.RaisesGroup(failed, flatten_subgroups=True):
+        async with Node(config_of("a", tmp_path, found=True), agents=[Counter]) as node:
+            assert (await node.ref(Counter, "x").add()).total == 1
+            monkeypatch.setattr(node.host, "run_sync", is_full)
+            try:
+                await node.ref(Counter, "y").add()
+            finally:
+                with trio.CancelScope(shield=True):
+                    for _ in range(2):
+                        with pytest.raises(Unavailable, match="call through another one"):
+                            await node.ref(Counter, "x", timeout_s=0.1).add()
 
 
 def test_a_node_offers_what_its_modules_and_its_program_offer(tmp_path: Path) -> None:

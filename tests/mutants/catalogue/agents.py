@@ -87,8 +87,8 @@ AGENTS = (
         "A primary that is deposed says of what is under way that it had no effect, though it may yet have one.",
         Edit(
             _SERVICE,
-            "unknown = Answer(0, Status.UNKNOWN, ",
-            "unknown = Answer(0, Status.TRY_AGAIN, ",
+            'unknown = Answer(0, Status.UNKNOWN, "not_primary", ',
+            'unknown = Answer(0, Status.TRY_AGAIN, "not_primary", ',
         ),
     ),
     _agents(

@@ -148,7 +148,7 @@ VARIANTS = (
         "turns-survive-the-epoch",
         "A turn that was under way when the partition moved is recorded in the next epoch of this node.",
         Edit(
-            _SERVICE,
+            "meshnode/agents/serving.py",
             "            if activation.turns is not None:\n                activation.turns.cancel()\n",
             "",
         ),
@@ -163,8 +163,8 @@ VARIANTS = (
         "Agents in memory are kept for when their partition comes back to this node.",
         Edit(
             _SERVICE,
-            "        serving = self._serving.pop(partition)\n        unchanged",
-            "        serving = self._left[partition] = self._serving.pop(partition)\n        unchanged",
+            "        serving = self._serving.pop(partition)\n",
+            "        serving = self._left[partition] = self._serving.pop(partition)\n",
         ),
         Edit(
             _SERVICE,
