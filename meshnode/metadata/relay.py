@@ -99,22 +99,28 @@ class Relay:
         """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            while True:
-                self._work = trio.Event()
-                if self._unreadable is not None:
-                    raise OperatorError(
-                        f"what the mesh agreed on can't be read: {self._unreadable}. It is of a newer version: upgrade "
-                        "this node"
-                    ) from self._unreadable
-                now = self._host.now()
-                told = self._member_news()
-                if self._beside(told).leader:
-                    self.led_at_s = now
-                self._send(self._follower.rest(now) if told is not None else self._follower.seek(now))
-                self._send(self._feeder.pump(self._beside(told), now))
-                seek_at_s = now + LOOK_S if told is not None else self._follower.next_deadline
-                with self._host.deadline(min(seek_at_s, self._feeder.next_deadline)):
-                    await self._work.wait()
+            try:
+                await self._keep_told()
+            finally:
+                self._nursery = None  # messages may come until the links have ended
+
+    async def _keep_told(self) -> None:
+        while True:
+            self._work = trio.Event()
+            if self._unreadable is not None:
+                raise OperatorError(
+                    f"what the mesh agreed on can't be read: {self._unreadable}. It is of a newer version: upgrade "
+                    "this node"
+                ) from self._unreadable
+            now = self._host.now()
+            told = self._member_news()
+            if self._beside(told).leader:
+                self.led_at_s = now
+            self._send(self._follower.rest(now) if told is not None else self._follower.seek(now))
+            self._send(self._feeder.pump(self._beside(told), now))
+            seek_at_s = now + LOOK_S if told is not None else self._follower.next_deadline
+            with self._host.deadline(min(seek_at_s, self._feeder.next_deadline)):
+                await self._work.wait()
 
     def moved(self) -> None:
         """Something was applied."""
@@ -188,7 +194,10 @@ class Relay:
     def _take_proposal(self, peer: NodeId, proposal: Propose) -> None:
         if peer not in self._metadata.nodes:
             self._refuse(peer, proposal, Unavailable("a node that is not registered proposes nothing: join first"))
-        elif self._nursery is None or self._proposed >= PROPOSED_MAX:
+        elif self._nursery is None:
+            reason = "this node takes no proposals: it is starting, or has ended. Propose again later"
+            self._refuse(peer, proposal, Unavailable(reason))
+        elif self._proposed >= PROPOSED_MAX:
             self._refuse(peer, proposal, Overloaded(f"{PROPOSED_MAX} proposals of other nodes are under way"))
         else:
             self._proposed += 1

@@ -7,10 +7,12 @@ import trio
 
 from consensus import codec
 from consensus.messages import Message, MessageKind
-from meshnode.errors import NameTaken
+from meshnode.errors import NameTaken, Unavailable
 from meshnode.identity import Address, Boot, NodeId
+from meshnode.links import Channel
 from meshnode.metadata.commands import Register
 from meshnode.metadata.group import RaftBytes
+from meshnode.metadata.relayed import Propose, Proposed
 from tests.node.mesh import mesh_of, until
 
 STRANGER = NodeId(77)
@@ -43,3 +45,23 @@ async def test_a_name_that_was_given_away_until_now_is_taken(tmp_path: Path, mon
         monkeypatch.setattr(node.group, "read", hear_late)
         with pytest.raises(NameTaken, match="'x'"):
             await node.leadership.admit(Register(NodeId(78), Boot(1), "x", Address("127.0.0.1", 7947)))
+
+
+async def test_a_proposal_that_comes_after_the_end_of_a_node_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages that have arrived are given out until the links have ended too."""
+    answers: list[Proposed] = []
+
+    def send(_peer: NodeId, _channel: Channel, message: object) -> bool:
+        assert isinstance(message, Proposed)
+        answers.append(message)
+        return True
+
+    async with mesh_of(tmp_path, "a") as mesh:
+        node = mesh.node("a")
+    monkeypatch.setattr(node.links, "send", send)
+    node.group.receive(node.node_id, Propose(7, b""))
+    (answer,) = answers
+    assert (answer.number, answer.code) == (7, Unavailable.code)
+    assert "has ended" in answer.reason
