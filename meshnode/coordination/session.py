@@ -309,12 +309,16 @@ class ProcessSession:
     async def _release(self, claim: Claim, released: trio.Event) -> None:
         life = claim.life
         until_s = self._host.now() + RELEASE_S
-        number = await life.begin()
-        with contextlib.suppress(MeshError):  # it ends by itself then
-            done = await self._propose(life, number, lambda request: Release(request, claim.number), until_s)
-            assert isinstance(done, Done)
-        life.end(number)
-        released.set()
+        try:
+            number = await life.begin()
+            try:
+                with contextlib.suppress(MeshError):  # it ends by itself then
+                    done = await self._propose(life, number, lambda request: Release(request, claim.number), until_s)
+                    assert isinstance(done, Done)
+            finally:
+                life.end(number)
+        finally:  # also of this process: nobody else releases it
+            released.set()
 
     async def _attend(self, claim: Claim) -> None:
         with claim.attention:

@@ -257,6 +257,29 @@ async def test_a_release_that_is_not_heard_is_tried_again_and_the_block_does_not
         assert len(group.state.queues) == 0
 
 
+async def test_a_block_that_ends_with_its_process_does_not_wait_for_a_release_that_nobody_makes(group: Group) -> None:
+    group.fate = fates(Release, then="silent")
+    async with trio.open_nursery() as nursery:
+        released = trio.Event()
+
+        async def work() -> None:
+            async with group.process() as process:
+                with trio.CancelScope(shield=True):
+                    async with process.locks.lock("a") as lock:
+                        nursery.start_soon(end)
+                        await lock.release()
+                    released.set()
+
+        async def end() -> None:
+            await trio.sleep(0.1)  # the release is under way
+            nursery.cancel_scope.cancel()
+
+        begun_s = trio.current_time()
+        nursery.start_soon(work)
+    assert released.is_set()
+    assert trio.current_time() - begun_s < 1.0
+
+
 async def test_a_waiter_that_was_cut_off_for_longer_than_its_ttl_queues_anew(group: Group) -> None:
     async with group.process() as one, group.process() as other, trio.open_nursery() as nursery:
         async with one.locks.lock("a", ttl=600):
