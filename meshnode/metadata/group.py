@@ -287,13 +287,18 @@ class MetadataGroup:
             OutcomeUnknown: it may be agreed on, or be yet.
         """
         data = wire.encode(command)
-        if self._is_told or not self.relay.news.leader:
+        if self._is_told or (not self.relay.news.leader and self._votes):
             outcome = (await self._agree_here(data, timeout_s)).outcome
         else:
             outcome = self._history.outcome_at(await self.relay.agree(data, timeout_s))
         if outcome is None:
             raise OutcomeUnknown("agreed on, but this node was too far behind to see what it did")
         return outcome
+
+    @property
+    def _votes(self) -> bool:
+        """As far as its own Raft knows, which else stands for no election, and names the last leader for ever."""
+        return self._node_id in self.member_status.configuration.electorate
 
     async def _agree_here(self, command: bytes, timeout_s: float) -> Applied:
         """Have a command agreed on by this node's own Raft."""

@@ -10,7 +10,7 @@ from consensus.messages import Message, MessageKind
 from meshnode.errors import NameTaken, Unavailable
 from meshnode.identity import Address, Boot, NodeId
 from meshnode.links import Channel
-from meshnode.metadata.commands import Register
+from meshnode.metadata.commands import Leaving, Register
 from meshnode.metadata.group import RaftBytes
 from meshnode.metadata.relayed import Propose, Proposed
 from tests.node.mesh import mesh_of, until
@@ -45,6 +45,18 @@ async def test_a_name_that_was_given_away_until_now_is_taken(tmp_path: Path, mon
         monkeypatch.setattr(node.group, "read", hear_late)
         with pytest.raises(NameTaken, match="'x'"):
             await node.leadership.admit(Register(NodeId(78), Boot(1), "x", Address("127.0.0.1", 7947)))
+
+
+async def test_a_node_without_a_vote_sends_no_proposal_to_a_leader_that_it_hears_no_more(tmp_path: Path) -> None:
+    """Nobody would answer: what surely is in no log would count as perhaps agreed on."""
+    async with mesh_of(tmp_path, "a", "b") as mesh:
+        (leader,) = (name for name in ("a", "b") if mesh.node(name).group.is_leader)
+        (other,) = {"a", "b"} - {leader}
+        group = mesh.node(other).group
+        await mesh.stop(leader)
+        await until(lambda: group.leader is None)
+        with pytest.raises(Unavailable, match="hears from no leader"):
+            await group.agree(Leaving(STRANGER), 1.0)
 
 
 async def test_a_proposal_that_comes_after_the_end_of_a_node_is_refused(
