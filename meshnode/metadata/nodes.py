@@ -41,8 +41,14 @@ class Founding:
 
 
 def resolve(names: Mapping[NodeId, str], text: str) -> NodeId:
-    """A node by its name or id. Raises NotFound, or InvalidArgument where several have that name."""
-    found = [node_id for node_id, name in names.items() if text in (name, node_id_text(node_id))]
+    """A node by its id or, where none has that id, by its name.
+
+    Raises:
+        NotFound: none has it.
+        InvalidArgument: several have that name.
+    """
+    by_id = [node_id for node_id in names if node_id_text(node_id) == text]
+    found = by_id or [node_id for node_id, name in names.items() if name == text]
     if not found:
         known = sorted(names.values())
         more = f" and {len(known) - NAMES_SHOWN} more" if len(known) > NAMES_SHOWN else ""

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnode import wire
-from meshnode.identity import NODE_ID_MAX, Address, Boot, Epoch, MeshId, NodeId, PartitionId
+from meshnode.errors import InvalidArgument, NotFound
+from meshnode.identity import NODE_ID_MAX, Address, Boot, Epoch, MeshId, NodeId, PartitionId, node_id_text
 from meshnode.metadata.commands import ChangeRows, Command, Forget, Found, Leaving, Register, RowChange, Step
-from meshnode.metadata.nodes import NodeRecord
+from meshnode.metadata.nodes import NodeRecord, resolve
 from meshnode.metadata.rows import Phase, Row
 from meshnode.metadata.state import GENERATION_SHIFT, Metadata, Outcome
 from tests.metadata.twin import EMPTY, State, after
@@ -450,6 +451,17 @@ def test_whatever_is_in_the_log_rows_keep_their_rules(commands: list[Command]) -
             if not isinstance(command, ChangeRows) or all(c.step is Step.BEGIN for c in command.changes):
                 assert row.base == old.base
         assert before.keys() <= log.metadata.rows.keys()
+
+
+def test_a_node_is_found_by_its_id_whatever_others_are_named() -> None:
+    names = {A: node_id_text(B), B: "b", C: "c", D: "c"}
+    assert resolve(names, node_id_text(B)) == B
+    assert resolve(names, node_id_text(A)) == A
+    assert resolve(names, "b") == B
+    with pytest.raises(InvalidArgument, match=f"several nodes .* one of {node_id_text(C)}, {node_id_text(D)}"):
+        resolve(names, "c")
+    with pytest.raises(NotFound, match="no node 'd' is known here"):
+        resolve(names, "d")
 
 
 @given(LOGS)
