@@ -99,17 +99,14 @@ class Metadata:
 
     def problem(self) -> str:
         """What is in an image and was never agreed on, since no command says it; empty if nothing is seen."""
-        found = self.founding
-        problems = (
-            [""]
-            if found is None
-            else [Found(found.mesh_id, found.partitions, found.replication, found.voters).problem()]
-        )
-        problems += [
-            Register(one.node_id, one.boot, one.name, one.address, one.weight, one.zone, one.nonce).problem()
+        commands: list[Found | Register] = []
+        if (found := self.founding) is not None:
+            commands.append(Found(found.mesh_id, found.partitions, found.replication, found.voters))
+        commands += [
+            Register(one.node_id, one.boot, one.name, one.address, one.weight, one.zone, one.nonce)
             for one in self.nodes.values()
         ]
-        return next(filter(None, problems), "")
+        return next(filter(None, (command.problem() for command in commands)), "")
 
     def boot_of(self, node_id: NodeId) -> Boot:
         """The latest start of a node that is registered; 0 if none is."""
