@@ -347,10 +347,7 @@ class Primary:
         replica = self._replica
         newly = range(replica.committed + 1, through + 1)
         self._uncommitted_bytes -= sum(len(replica.log.record_at(sequence).payload) for sequence in newly)
-        effects = replica.commit(through)
-        if self._reads:
-            effects.extend(self._ready_reads())
-        return effects
+        return [*replica.commit(through), *self._ready_reads()]
 
     def _ready_reads(self) -> list[Effect]:
         ready: list[Effect] = []
