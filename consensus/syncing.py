@@ -10,15 +10,17 @@ from typing import Final
 from consensus.environment import RunBlocking
 
 QUICK_S: Final = 0.001
-"""What a sync may hold up the loop: about as long as a batch of messages does."""
+"""What a sync may hold up the loop, on average: about as long as a batch of messages does."""
 
-ELSEWHERE_MIN: Final = 8
-ELSEWHERE_MAX: Final = 4096
-"""After a slow sync so many run elsewhere, and twice as many each time that the next one here is slow at once again."""
+WEIGHT: Final = 1 / 32
+"""Of the latest one in the average of those that ran here."""
+FORGOTTEN: Final = 1 / 1024
+"""Of the average, with each that runs elsewhere: a slow disk is tried again after some hundred, and holds up the loop
+for less than a hundredth of the time. What those elsewhere take says little: they wait for the loop, too."""
 
 
 class QuickSyncs:
-    """Runs syncs here while they are quick, and elsewhere otherwise: a slow disk holds up one in some thousand.
+    """Runs the syncs of one file here as long as they are quick on average, and elsewhere otherwise.
 
     Args:
         run_blocking: runs a call elsewhere.
@@ -28,20 +30,14 @@ class QuickSyncs:
     def __init__(self, run_blocking: RunBlocking, now: Callable[[], float]) -> None:
         self._run_blocking = run_blocking
         self._now = now
-        self._elsewhere = self._next = ELSEWHERE_MIN
-        self._was_quick = False
+        self._mean_s = QUICK_S
 
     async def __call__(self, call: Callable[[], None], /) -> None:
         """Write and sync; what the call raises comes out here."""
-        if self._elsewhere:
-            self._elsewhere -= 1
+        if self._mean_s > QUICK_S:
+            self._mean_s -= FORGOTTEN * self._mean_s
             await self._run_blocking(call)
             return
         began_s = self._now()
         call()
-        if self._now() - began_s <= QUICK_S:
-            self._was_quick = True
-            return
-        self._next = ELSEWHERE_MIN if self._was_quick else min(2 * self._next, ELSEWHERE_MAX)
-        self._elsewhere = self._next
-        self._was_quick = False
+        self._mean_s += WEIGHT * (self._now() - began_s - self._mean_s)

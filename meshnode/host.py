@@ -20,6 +20,7 @@ from typing import Generic, Protocol, TypeVar, TypeVarTuple
 import trio
 
 from consensus.disk import Disk
+from consensus.environment import RunBlocking
 from consensus.syncing import QuickSyncs
 from meshnode.errors import AddressInUse, OperatorError
 from meshnode.identity import Address
@@ -160,8 +161,11 @@ class Host(Protocol):
         """
         ...
 
-    async def run_sync(self, work: Callable[[], None]) -> None:
-        """Run a few writes and the sync after them, as `run_blocking` does or, where that is quicker, at once."""
+    def syncs(self) -> RunBlocking:
+        """What runs the syncs of one file, with small writes before them: as `run_blocking`, or at once if quicker.
+
+        It learns from each sync of its file, so each file has its own.
+        """
         ...
 
     async def own_loop(
@@ -257,7 +261,6 @@ class RealHost:
 
     def __init__(self) -> None:
         self.rng = random.Random(os.urandom(32))
-        self.run_sync = QuickSyncs(self.run_blocking, time.perf_counter)
         self._threads: trio.lowlevel.RunVar[trio.CapacityLimiter | None] = trio.lowlevel.RunVar("threads", None)
 
     def now(self) -> float:
@@ -323,6 +326,9 @@ class RealHost:
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         return await trio.to_thread.run_sync(work, *arguments, limiter=self._limiter())
+
+    def syncs(self) -> RunBlocking:
+        return QuickSyncs(self.run_blocking, time.perf_counter)
 
     async def own_loop(
         self,

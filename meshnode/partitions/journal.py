@@ -35,6 +35,9 @@ COPIES_FACTOR = 2
 """The journal may be this many times as large as the copies of all partitions, whatever its bound: to keep it smaller,
 more than a byte would have to be copied for each byte that is freed."""
 
+WRITES_AT_ONCE_BYTES_MAX = 2**18
+"""More than this is not written where the loop runs, however quick the disk is."""
+
 _LENGTH = struct.Struct(">I")
 _NAME = re.compile(r"[0-9]{8}\.log")
 
@@ -70,6 +73,7 @@ class Journal:
 
     def __init__(self, host: Host, disk: Disk, config: PartitionsConfig, owner: bytes) -> None:
         self._host = host
+        self._run_sync = host.syncs()
         self._disk = disk
         self._config = config
         self._owner = owner
@@ -206,13 +210,14 @@ class Journal:
                 self._queued = trio.Event()
                 await self._queued.wait()
             queue, self._queue = self._queue, []
+            run = self._run_sync if self.queued_bytes <= WRITES_AT_ONCE_BYTES_MAX else self._host.run_blocking
             self.queued_bytes = 0
             waiting, self._waiting = self._waiting, []
             # All that is noted by now is on disk once this batch is; what is noted meanwhile is not.
             needed = self._retention.oldest_needed() or self._segments[-1].number
             if queue:
                 try:
-                    await self._host.run_sync(functools.partial(self._write_and_sync, queue, needed))
+                    await run(functools.partial(self._write_and_sync, queue, needed))
                 except OSError as error:
                     path = self._path(self._segments[-1].number)
                     raise StorageFailed(

@@ -12,6 +12,7 @@ import trio
 from xxhash import xxh3_64_intdigest
 
 from consensus.disk import Disk
+from consensus.environment import RunBlocking
 from meshnode.identity import Address
 from simulations.disk import SimDisk
 from simulations.hosts.datagrams import SimDatagrams
@@ -105,8 +106,8 @@ class SimHost:
             if self.process.is_alive or disk in self._disks:
                 disk.release(life)
 
-    async def run_sync(self, work: Callable[[], None]) -> None:
-        await self.run_blocking(work)
+    def syncs(self) -> RunBlocking:
+        return self.run_blocking
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -8,6 +8,7 @@ from typing import Never, TypeVar, TypeVarTuple
 import trio
 
 from consensus.disk import Disk
+from consensus.environment import RunBlocking
 from meshnode.host import Datagrams, Mailbox
 from meshnode.identity import Address
 
@@ -44,8 +45,8 @@ class FakeHost:
     def fresh_id(self, bits: int) -> int:
         return self.rng.randrange(1, 2**bits)
 
-    async def run_sync(self, work: Callable[[], None]) -> None:
-        await self.run_blocking(work)
+    def syncs(self) -> RunBlocking:
+        return self.run_blocking
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await trio.lowlevel.checkpoint()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from consensus.syncing import ELSEWHERE_MAX, ELSEWHERE_MIN, QUICK_S, QuickSyncs
+from consensus.syncing import QUICK_S, QuickSyncs
 
 
 class Disk:
@@ -26,49 +26,44 @@ class Disk:
         self.now_s += self.takes_s
         self.here.append(not self._is_elsewhere)
 
-    async def sync(self, times: int = 1) -> list[bool]:
-        """Whether each of them ran here."""
+    async def sync(self, *takes_s: float) -> list[bool]:
+        """Whether each of some that take so long ran here."""
         self.here = []
-        for _ in range(times):
+        for self.takes_s in takes_s:
             await self.syncs(self._sync)
         return self.here
 
 
-async def test_quick_syncs_run_here_after_a_few_elsewhere() -> None:
+async def test_quick_syncs_run_here() -> None:
+    assert all(await Disk().sync(*1000 * [QUICK_S / 2]))
+
+
+async def test_one_slow_sync_among_many_does_not_change_that_for_long() -> None:
     disk = Disk()
-    assert await disk.sync(ELSEWHERE_MIN) == ELSEWHERE_MIN * [False]
-    assert await disk.sync(1000) == 1000 * [True]
+    await disk.sync(*100 * [QUICK_S / 2])
+    assert await disk.sync(0.1, *1000 * [QUICK_S / 2]) != 1001 * [True], "at first it is taken for a sign"
+    await disk.sync(*2000 * [QUICK_S / 2])
+    assert all(await disk.sync(*1000 * [QUICK_S / 2]))
 
 
-async def test_after_a_slow_sync_the_next_run_elsewhere_for_a_while() -> None:
+@pytest.mark.parametrize(
+    "takes_s",
+    [(0.002,), (0.005,), (0.1,), (0.0002, 0.015), (*9 * [0.0001], 0.02)],
+    ids=["always two ms", "always five", "always a hundred", "every other one", "one in ten"],
+)
+async def test_a_slow_disk_holds_up_the_loop_for_a_small_part_of_its_time(takes_s: tuple[float, ...]) -> None:
     disk = Disk()
-    await disk.sync(1000)
-    disk.takes_s = 2 * QUICK_S
-    assert await disk.sync() == [True]
-    disk.takes_s = QUICK_S / 2
-    assert await disk.sync(ELSEWHERE_MIN) == ELSEWHERE_MIN * [False]
-    assert await disk.sync(100) == 100 * [True]
-
-
-async def test_a_slow_disk_holds_up_hardly_any() -> None:
-    disk = Disk()
-    disk.takes_s = 0.005
-    await disk.sync(2 * ELSEWHERE_MAX)
-    assert sum(disk.here) <= 10
-    assert sum(await disk.sync(10 * ELSEWHERE_MAX)) in (9, 10)
+    all_of_them = 20_000 // len(takes_s) * takes_s
+    here = await disk.sync(*all_of_them)
+    here_s = sum(took_s for took_s, was_here in zip(all_of_them, here, strict=True) if was_here)
+    assert 0 < here_s < 0.05 * sum(all_of_them)
 
 
 async def test_a_disk_that_becomes_quick_is_found_to_be() -> None:
     disk = Disk()
-    disk.takes_s = 0.005
-    await disk.sync(4 * ELSEWHERE_MAX)
-    disk.takes_s = 0.0
-    await disk.sync(ELSEWHERE_MAX)
-    assert all(await disk.sync(1000))
-    disk.takes_s = 0.005
-    assert sum(await disk.sync(ELSEWHERE_MIN)) == 1
-    disk.takes_s = 0.0
-    assert sum(await disk.sync(2 * ELSEWHERE_MIN)) > 1, "one slow sync among many quick ones is soon forgotten"
+    await disk.sync(*5000 * [0.005])
+    await disk.sync(*1000 * [QUICK_S / 2])
+    assert all(await disk.sync(*1000 * [QUICK_S / 2]))
 
 
 async def test_what_a_sync_raises_comes_out() -> None:
@@ -77,6 +72,8 @@ async def test_what_a_sync_raises_comes_out() -> None:
     def refused() -> None:
         raise OSError(5, "refused")
 
-    for _ in range(ELSEWHERE_MIN + 1):
-        with pytest.raises(OSError, match="refused"):
-            await disk.syncs(refused)
+    with pytest.raises(OSError, match="refused"):
+        await disk.syncs(refused)
+    await disk.sync(0.1)
+    with pytest.raises(OSError, match="refused"):
+        await disk.syncs(refused)

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consensus.config import LogConfig
+from consensus.environment import RunBlocking
 from consensus.errors import CorruptLog, StorageFailed
 from consensus.messages import Entry, EntryKind, HardState
 from consensus.storage import DurableLog, open_log
@@ -224,8 +225,8 @@ def test_a_raft_log_on_a_broken_disk_is_right_or_refused(
 class InlineHost:
     """Runs the disk's work at once."""
 
-    async def run_sync(self, work: Callable[[], None]) -> None:
-        await self.run_blocking(work)
+    def syncs(self) -> RunBlocking:
+        return self.run_blocking
 
     async def run_blocking(self, work: Callable[..., Any], *arguments: Any) -> Any:
         await trio.lowlevel.checkpoint()
