@@ -62,10 +62,11 @@ class Applier:
         """Whether there is something to apply."""
         return bool(self._work)
 
-    def jump(self, index: int) -> None:
-        """The machine was given the state up to an index by a snapshot. Nothing may wait to be applied."""
+    def jump(self, index: int, term: int) -> None:
+        """The machine was given the state up to an entry by a snapshot. Nothing may wait to be applied."""
         assert not self._work
         self.index = index
+        self._proposals.skipped(term)
 
     def _apply(self, entries: Iterable[Entry]) -> None:
         apply, settle, sender = self._machine.apply, self._proposals.applied, self._envelopes.sender

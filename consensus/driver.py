@@ -45,6 +45,8 @@ ALONE_TIMEOUTS: Final = 10
 """Election timeouts in which a damaged node that knows of no other voter waits for one to be heard."""
 READ_RETRY_HEARTBEATS: Final = 2
 """Heartbeats in which a read is not confirmed, and asked again: a round goes out with each, and may be lost."""
+READ_NUMBER_BITS: Final = 62
+"""Of the number before the first question for a read: those of two starts never meet."""
 
 
 class RaftNode:
@@ -56,7 +58,7 @@ class RaftNode:
         machine: see `StateMachine`.
         clock: the only source of time.
         run_blocking: runs the disk's work.
-        run_sync: runs the log's syncs, such as `QuickSyncs`; `run_blocking` if not given.
+        run_sync: runs the syncs of the log, such as `QuickSyncs`; `run_blocking` if not given.
         rng: for election timeouts, and for telling this start of the node from any other.
         send: takes a message to `message.to`, without waiting. It may drop it.
         waiting_bytes_max: proposals of this process that may be under way, with what it takes to keep them. As much
@@ -83,7 +85,9 @@ class RaftNode:
         self._raft = Raft(self._config, log, now=clock.now(), rng=rng, applied=log.snapshot().index)
         self._proposals = Proposals(bytes_max=waiting_bytes_max)
         self._envelopes = Envelopes(config.id, rng.getrandbits(64))
-        self._readers = Readers(retry_s=READ_RETRY_HEARTBEATS * config.heartbeat_interval_s)
+        self._readers = Readers(
+            retry_s=READ_RETRY_HEARTBEATS * config.heartbeat_interval_s, before=rng.getrandbits(READ_NUMBER_BITS)
+        )
         self._writer = Writer(log, run_sync=run_sync or run_blocking, done=self._stored)
         self._applier = Applier(machine, raft=self._raft, proposals=self._proposals, envelopes=self._envelopes)
         self._snapshots = Snapshots(
@@ -323,15 +327,22 @@ class RaftNode:
                 for job in (self._writer.run, snapshots.take, snapshots.serve, snapshots.watch, snapshots.fetch):
                     nursery.start_soon(self._until_failure, job)
                 task_status.started()
-                await self._until_failure(self._loop)
+                try:
+                    await self._until_failure(self._loop)
+                finally:
+                    self._stop()  # though the disk's work, which nothing interrupts, may go on for long
         finally:
-            self._stopped = True
-            self._proposals.stop()
-            self._readers.stop()
-            self._changed.set()
-            self._note_role(Role.FOLLOWER)
+            self._stop()
         if self._failure is not None:
             raise self._failure
+
+    def _stop(self) -> None:
+        """Nothing is taken any more, and nobody waits."""
+        self._stopped = True
+        self._proposals.stop()
+        self._readers.stop()
+        self._changed.set()
+        self._note_role(Role.FOLLOWER)
 
     async def _until_failure(self, job: Callable[[], Awaitable[None]]) -> None:
         """Nothing goes on after a failure."""
@@ -347,7 +358,9 @@ class RaftNode:
             self._take_in()
             while (ready := self._raft.ready()) is not None:
                 self._hand_out(ready)
-            applied = self._applier.apply_some(self._clock.now())
+            now = self._clock.now()
+            self._outbox.flush(now)
+            applied = self._applier.apply_some(now)
             self._announce()  # who waits hears of it also where there is always more to do
             if applied is not None:
                 self._readers.applied(applied)
@@ -355,7 +368,9 @@ class RaftNode:
                 if self._applier.has_more:
                     await trio.lowlevel.checkpoint()  # others have their turn
                 continue
-            self._loop_deadline = _earliest(self._raft.next_deadline, self._readers.next_question, self._patience_ends)
+            self._loop_deadline = _earliest(
+                self._raft.next_deadline, self._readers.next_question, self._patience_ends, self._outbox.due
+            )
             self._alarm.ring_by(self._loop_deadline)
             await self._work.wait()
             self._loop_deadline = None
@@ -387,6 +402,8 @@ class RaftNode:
                 if self._snapshots.offered(message):
                     return
             self._raft.receive(message, now)
+            if message.kind is MessageKind.PROPOSE:
+                self._outbox.await_commit(message.sender, self._raft.last_index)
             self._has_heard = True
         except (MalformedMessage, UnknownPeer, ProposalDropped):
             self._messages_refused += 1

@@ -25,6 +25,9 @@ def propose_all(proposals: Proposals, raft: Raft, envelopes: Envelopes, *, bytes
             return
         except ProposalDropped as dropped:
             proposals.refuse(batch, dropped)
+        except BaseException:
+            proposals.put_back(batch)  # who waits hears of it when the node stops
+            raise
         else:
             proposals.mark_sent(batch, term=term)
 

@@ -128,11 +128,18 @@ class ConfChange:
         kind: what to do.
         node: with whom. 0 does nothing.
         context: bytes for the application, carried and not interpreted.
+
+    Raises:
+        ValueError: the node is none.
     """
 
     kind: ChangeKind
     node: int
     context: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.node <= NODE_ID_MAX:
+            raise ValueError(f"{self.node} is no node id: choose a number from 1 to 2**63 - 1")
 
 
 class Transition(IntEnum):

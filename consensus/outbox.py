@@ -1,19 +1,31 @@
 """Messages on their way out."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
-from consensus.messages import HardState, Message
+from consensus.messages import APPEND, HardState, Message
 from consensus.ready import StorageAppend
+
+COMPANY_S: Final = 0.001
+"""How long an append without entries waits for one with entries, which says all that it says. In a group at work that
+one comes sooner: each follower hears of a commit with what is to be committed next, and has one message to take in and
+to answer where it had two."""
 
 
 class Outbox:
-    """Sends what the core wants sent: at once, unless it could name a term or a vote that the node may forget.
+    """Sends what the core wants sent: at once, but for two things.
 
-    A core with asynchronous storage leaves that to whoever drives it. What is withheld waits for one sync.
+    What could name a term or a vote that the node may forget waits until that is on disk. A core with asynchronous
+    storage leaves that to whoever drives it; what is withheld waits for one sync.
+
+    An append without entries waits a little for company. It goes at once to who waits for what it says.
 
     Args:
         state: the hard state on disk.
         send: takes a message to `message.to`.
+
+    Attributes:
+        due: when `flush` has something to do; None if nothing waits for company.
     """
 
     def __init__(self, state: HardState, send: Callable[[Message], None]) -> None:
@@ -22,16 +34,20 @@ class Outbox:
         self._promise: StorageAppend | None = None
         # As many as come together within one sync.
         self._withheld: list[Message] = []
+        # By whom they are for, like what each waits to see committed.
+        self._alone: dict[int, Message] = {}
+        self._awaited: dict[int, int] = {}
+        self.due: float | None = None
 
     def take(self, messages: Sequence[Message], append: StorageAppend | None) -> None:
-        """Messages of one batch, and what it wants written."""
+        """Messages of one batch, and what it wants written. `flush` has to follow."""
         if append is not None and append.hard_state is not None:
             promised = append.hard_state.term, append.hard_state.vote
             if promised != self._promised:
                 self._promised, self._promise = promised, append
         if self._promise is None:
             for message in messages:
-                self._send(message)
+                self._pass(message)
         else:
             self._withheld += messages
 
@@ -41,3 +57,31 @@ class Outbox:
             withheld, self._promise, self._withheld = self._withheld, None, []
             for message in withheld:
                 self._send(message)
+
+    def await_commit(self, node: int, index: int) -> None:
+        """A node waits until it hears that the log is committed up to an index."""
+        self._awaited[node] = index
+
+    def flush(self, now: float) -> None:
+        """Send what has waited for company long enough."""
+        if not self._alone:
+            self.due = None
+        elif self.due is None:
+            self.due = now + COMPANY_S
+        elif self.due <= now:
+            alone, self._alone, self.due = self._alone, {}, None
+            for message in alone.values():
+                self._send(message)
+
+    def _pass(self, message: Message) -> None:
+        alone = self._alone.pop(message.to, None)
+        if message.kind is APPEND:  # which says all that an earlier one would
+            is_awaited = message.commit >= self._awaited.get(message.to, message.commit + 1)
+            if is_awaited:
+                del self._awaited[message.to]
+            elif not message.entries:
+                self._alone[message.to] = message
+                return
+        elif alone is not None:
+            self._send(alone)
+        self._send(message)

@@ -8,7 +8,8 @@ The incarnation is drawn at random for each start, so that what an earlier proce
 never taken for a proposal of this one. Proposals that were made together have one sequence number, and stand in the log
 one behind the other, in their order. The term is the one in which it was proposed, and only the leader of just that
 term appends it. Hence a rule without guessing: once an entry of a later term is applied and the proposal was not, it
-is in no log and will never be in one, because terms only rise along the log.
+is in no log and will never be in one, because terms only rise along the log. A snapshot that takes the place of entries
+leaves the outcome of what may be among them unknown.
 """
 
 import struct
@@ -245,6 +246,17 @@ class Proposals:
                     f" {len(proposal.data)} that were proposed together had been agreed on: the others were not"
                 )
             proposal.settle(error=error)
+
+    def skipped(self, term: int) -> None:
+        """A snapshot took the place of entries, the last of that term: what was proposed in it or before may be one."""
+        for proposal in [one for one in self._sent.values() if one.term <= term]:
+            self._forget(proposal)
+            proposal.settle(
+                error=OutcomeUnknown(
+                    f"a snapshot brought what the group agreed on up to term {term}, and nobody can tell whether the"
+                    f" proposal of term {proposal.term} is part of it"
+                )
+            )
 
     @property
     def next_deadline(self) -> float | None:

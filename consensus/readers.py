@@ -35,15 +35,17 @@ class Readers:
 
     Args:
         retry_s: after which time without an answer a question is asked again.
+        before: the number before that of the first question, drawn at random for each start: an answer that is still on
+            its way to an earlier process of the same node knows nothing of what was agreed on since.
     """
 
-    def __init__(self, *, retry_s: float) -> None:
+    def __init__(self, *, retry_s: float, before: int) -> None:
         self._retry_s = retry_s
         # Together at most WAITING_MAX that wait, and with them those that gave up since the last question.
         self._unasked: list[Reader] = []
         self._asked: deque[Reader] = deque()
         self._confirmed: deque[Reader] = deque()
-        self._request = 0
+        self._before = self._request = before
         self._asked_at: float | None = None
         self._waiting = 0
         self._deadlines: Deadlines[Reader] = Deadlines()
@@ -95,7 +97,9 @@ class Readers:
         return None if self._asked_at is None else self._asked_at + self._retry_s
 
     def answered(self, state: ReadState) -> None:
-        """An answer to one of the questions has come."""
+        """An answer to a question has come."""
+        if not self._before < state.request <= self._request:
+            return  # it was asked by an earlier process
         if state.request == self._request:
             self._asked_at = None
         while self._asked and self._asked[0].request <= state.request:

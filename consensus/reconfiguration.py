@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from consensus.errors import ConfigurationRefused, MalformedMessage, Refusal
 from consensus.messages import (
     NO_NODE,
-    NODE_ID_MAX,
     ChangeKind,
     ConfChange,
     ConfChangeSet,
@@ -200,8 +199,6 @@ def decode_change(entry: Entry) -> ConfChange | ConfChangeSet:
 
 def _decode_single(data: bytes, *, context: bytes = b"") -> ConfChange:
     kind, node = _CHANGE.unpack_from(data)
-    if node > NODE_ID_MAX:
-        raise ValueError(f"{node} is no node id")
     return ConfChange(ChangeKind(kind), node, context)
 
 

@@ -209,7 +209,7 @@ class Snapshots:
         loaded, put_in_place = self._restored.popleft()
         assert loaded == snapshot, "the core installs what was handed to it, in that order"
         put_in_place()
-        self._applier.jump(snapshot.index)
+        self._applier.jump(snapshot.index, snapshot.term)
 
     # ---- tasks
 

@@ -96,7 +96,7 @@ class DurableLog:
         self._placed: deque[Placed | int] = deque()
         self._taken = self._written = 0
         self._bytes_logged = self._bytes_behind(found.snapshot.index)
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self.durable = (found.terms.last, found.state)
         """The last index and the hard state that the last sync made durable."""
 
@@ -181,6 +181,9 @@ class DurableLog:
         except OSError as error:
             self._failure = error
             raise self._failed() from error
+        except BaseException as error:  # such as Ctrl-C, which leaves as little known
+            self._failure = error
+            raise
         self.durable = (works[-1].last, works[-1].state)
         self._placed.extend(placed)
         self._placed.append(len(works))
@@ -357,8 +360,9 @@ class DurableLog:
             raise self._failed() from self._failure
 
     def _failed(self) -> StorageFailed:
+        failure = str(self._failure) or type(self._failure).__name__
         return StorageFailed(
-            f"{self._writer.path} cannot be used after: {self._failure}. Free space or replace the disk, then start the"
+            f"{self._writer.path} cannot be used after: {failure}. Free space or replace the disk, then start the"
             " node again: it finds what is on disk"
         )
 

@@ -2,7 +2,7 @@
 
 import random
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -96,6 +96,7 @@ class World:
         self.lost: Callable[[Message], bool] = lambda message: False
         self.on_image: Callable[[Packet], Packet | None] = lambda packet: packet
         self.sync_takes_s = 0.0002
+        self.is_shielded = False
         self.log_config = LogConfig()
 
     async def start(
@@ -136,8 +137,9 @@ class World:
                 self.errors[node] = error
 
     async def run_blocking(self, call: Callable[[], None], /) -> None:
-        await trio.sleep(self.sync_takes_s)
-        call()
+        with trio.CancelScope(shield=self.is_shielded):  # as a thread is, once it has begun
+            await trio.sleep(self.sync_takes_s)
+            call()
 
     def send(self, message: Packet) -> None:
         if not isinstance(message, Message):
@@ -159,6 +161,12 @@ class World:
             await watch(self.nodes[node])
         if power:
             self.disks[node] = self.disks[node].after_power_failure(random.Random(node))
+
+    async def failure(self, node: int) -> BaseException:
+        """What ends the node."""
+        while node not in self.errors:
+            await trio.sleep(0.01)
+        return self.errors[node]
 
     def cut(self, *nodes: int) -> None:
         """Lose what crosses between these nodes and the others."""
@@ -328,6 +336,33 @@ class TestAgreement:
             await here.leader()
             await here.until(others[0], lambda status: here.machines[others[0]].data == [b"a"])
 
+    async def test_followers_hear_of_a_commit_with_what_comes_next(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            await leader.propose(b"first", timeout_s=1.0)
+            await trio.sleep(0.01)
+            appends: list[Message] = []
+
+            def note(message: Message) -> bool:
+                if message.kind is MessageKind.APPEND:
+                    appends.append(message)
+                return False
+
+            here.lost = note
+            for number in range(20):
+                await leader.propose(b"%d" % number, timeout_s=1.0)
+            assert [one for one in appends if not one.entries] == []
+            await trio.sleep(5 * DELAY_S)
+            assert all(len(machine.data) == 21 for machine in here.machines.values())
+
+    async def test_a_follower_that_proposed_hears_of_it_at_once(self) -> None:
+        async with three() as here:
+            follower = followers_of(here, await here.leader())[0]
+            here.sync_takes_s = 0.0
+            before = trio.current_time()
+            await follower.propose(b"a", timeout_s=1.0)
+            assert trio.current_time() - before == pytest.approx(4 * DELAY_S)
+
     async def test_a_node_that_was_away_catches_up(self) -> None:
         async with three() as here:
             leader = await here.leader()
@@ -387,6 +422,79 @@ class TestFaults:
             with pytest.raises(ProposalDropped, match="was replaced"):
                 await proposer.propose(b"a", timeout_s=100.0)
 
+    @pytest.mark.parametrize("led", [False, True], ids=["a follower", "the leader"])
+    async def test_a_proposal_that_a_snapshot_may_have_brought_is_never_said_to_be_dropped(self, led: bool) -> None:
+        async with world() as here:
+            here.log_config = LogConfig(segment_bytes=4000, cache_bytes=4000, snapshot_log_bytes=5000, kept_log_bytes=0)
+            for node in (1, 2, 3):
+                await here.start(node, founders=(1, 2, 3))
+            leader = await here.leader()
+            proposer = leader if led else followers_of(here, leader)[0]
+            outcomes: list[str] = []
+
+            async def propose() -> None:
+                try:
+                    await proposer.propose(b"agreed on", timeout_s=60.0)
+                except (ProposalDropped, OutcomeUnknown) as error:
+                    outcomes.append(type(error).__name__)
+
+            here.nursery.start_soon(propose)
+            await trio.sleep(1.5 * DELAY_S)  # it is with the others
+            away = proposer.status().id
+            here.cut(away)
+            rest = [node for node in here.nodes if node != away]
+            other = await here.leader(*rest)
+            for number in range(60):
+                await other.propose(b"%d" % number + bytes(300), timeout_s=5.0)
+            if not led:
+                (next_one,) = {*rest} - {other.status().id}
+                other.transfer_leadership(next_one)
+                await here.until(next_one, lambda status: status.role is Role.LEADER)
+            here.heal()
+            await here.until(away, lambda _: b"agreed on" in here.machines[away].data)
+            while not outcomes:
+                await trio.sleep(0.01)
+            assert outcomes == ["OutcomeUnknown"]
+
+    async def test_what_a_bug_keeps_from_being_proposed_ends_with_the_node(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,))
+            await node.until_leader()
+
+            def broken(*_: bytes) -> None:
+                raise RuntimeError("a bug")
+
+            node._raft.propose = broken  # type: ignore[method-assign]
+            with pytest.raises(NodeStopped):
+                await node.propose(b"a", timeout_s=60.0)
+            assert isinstance(await here.failure(1), ExceptionGroup)
+
+    async def test_a_disk_that_hangs_holds_up_nobody_when_the_node_is_stopped(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,))
+            await node.until_leader()
+            here.sync_takes_s = 60.0
+            here.is_shielded = True
+            outcomes: list[str] = []
+
+            async def note(ask: Callable[[], Awaitable[object]]) -> None:
+                try:
+                    await ask()
+                except (NodeStopped, OutcomeUnknown) as error:
+                    outcomes.append(type(error).__name__)
+
+            here.nursery.start_soon(note, lambda: node.propose(b"a", timeout_s=5.0))
+            await trio.sleep(0.1)
+            here.scopes[1].cancel()
+            await trio.sleep(0.1)
+            assert outcomes == ["OutcomeUnknown"]
+            await note(lambda: node.propose(b"b", timeout_s=5.0))
+            await note(lambda: node.read_index(timeout_s=5.0))
+            assert outcomes == ["OutcomeUnknown", "NodeStopped", "NodeStopped"]
+            assert 1 not in here.errors
+
     async def test_a_majority_that_restarts_after_a_power_failure_has_kept_everything(self) -> None:
         async with three() as here:
             leader = await here.leader()
@@ -429,8 +537,8 @@ class TestFaults:
             with pytest.raises(OutcomeUnknown, match="the node stopped"):
                 await leader.propose(b"a", timeout_s=50.0)
             assert not leader.status().running
-            assert isinstance(here.errors[own], StorageFailed)
-            assert "input/output error" in str(here.errors[own])
+            assert isinstance(await here.failure(own), StorageFailed)
+            assert "input/output error" in str(await here.failure(own))
             with pytest.raises(NodeStopped, match="has stopped"):
                 await leader.propose(b"b", timeout_s=1.0)
             with pytest.raises(NodeStopped):
@@ -457,7 +565,7 @@ class TestFaults:
             await leader.propose(b"a", timeout_s=5.0)
             with pytest.raises(NodeStopped):
                 await watch(here.nodes[follower])
-            assert isinstance(here.errors[follower], StorageFailed)
+            assert isinstance(await here.failure(follower), StorageFailed)
             assert answers == []
 
     async def test_a_disk_that_went_back_in_time_ends_the_node(self) -> None:
@@ -470,7 +578,7 @@ class TestFaults:
             here.disks[follower] = MemoryDisk()
             await here.start(follower, founders=(1, 2, 3))
             await trio.sleep(3.0)
-            assert isinstance(here.errors[follower], LostLog)
+            assert isinstance(await here.failure(follower), LostLog)
 
     async def test_a_broken_state_machine_ends_the_node(self) -> None:
         async with world() as here:
@@ -478,8 +586,9 @@ class TestFaults:
             await here.until(1, lambda status: status.role is Role.LEADER)
             with pytest.raises(OutcomeUnknown):
                 await node.propose(b"explode", timeout_s=5.0)
-            assert isinstance(here.errors[1], ExceptionGroup)
-            assert here.errors[1].subgroup(RuntimeError) is not None
+            failure = await here.failure(1)
+            assert isinstance(failure, ExceptionGroup)
+            assert failure.subgroup(RuntimeError) is not None
 
 
 class TestManyUnderWay:
@@ -696,6 +805,44 @@ class TestReads:
             assert lost
             assert trio.current_time() - before < 0.3
 
+    async def test_an_answer_on_its_way_to_an_earlier_start_confirms_nothing(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            await leader.propose(b"old", timeout_s=5.0)
+            await trio.sleep(0.2)
+            reader = followers_of(here, leader)[0].status().id
+            late: list[Message] = []
+
+            def delay(message: Message) -> bool:
+                is_answer = message.kind is MessageKind.READ_INDEX_RESPONSE and message.to == reader
+                if is_answer and not late:
+                    late.append(message)
+                return is_answer
+
+            here.lost = delay
+            with pytest.raises(ProposalDropped):
+                await here.nodes[reader].read_index(timeout_s=0.1)
+            await here.stop(reader)
+            here.heal()
+            await here.start(reader)
+            await here.until(reader, lambda status: status.leader == leader.status().id)
+            here.lost = lambda message: message.to == reader and message.kind is MessageKind.APPEND
+            await leader.propose(b"new", timeout_s=5.0)
+            outcome: list[object] = []
+
+            async def read() -> None:
+                await here.nodes[reader].read_index(timeout_s=5.0)
+                outcome.append(list(here.machines[reader].data))
+
+            here.nursery.start_soon(read)
+            await trio.sleep(DELAY_S / 2)
+            here.nodes[reader].receive(late[0])
+            await trio.sleep(0.1)
+            here.heal()
+            while not outcome:
+                await trio.sleep(0.01)
+            assert outcome == [[b"old", b"new"]]
+
     async def test_a_lease_answers_without_a_round(self) -> None:
         async with world() as here:
             for node in (1, 2, 3):
@@ -756,6 +903,11 @@ class TestMembership:
             with pytest.raises(ConfigurationRefused) as caught:
                 await node.change_configuration(remove(1), timeout_s=5.0)
             assert caught.value.refusal is Refusal.REMOVES_ALL_VOTERS
+
+    @pytest.mark.parametrize("node", [-1, 2**63, 2**64])
+    async def test_what_is_no_node_can_be_no_change(self, node: int) -> None:
+        with pytest.raises(ValueError, match=f"{node} is no node id"):
+            add_learner(node)
 
     async def test_leadership_moves_on_request(self) -> None:
         async with three() as here:

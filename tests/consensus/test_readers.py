@@ -13,7 +13,7 @@ def waiting(readers: Readers, *, deadline: float = 10.0) -> Reader:
 
 @pytest.fixture
 def readers() -> Readers:
-    return Readers(retry_s=0.2)
+    return Readers(retry_s=0.2, before=0)
 
 
 def test_one_question_answers_all_that_wait_and_those_that_come_meanwhile_share_the_next(readers: Readers) -> None:
@@ -120,3 +120,16 @@ def test_when_the_node_stops_nobody_waits_any_longer(readers: Readers) -> None:
             reader.outcome()
     assert len(readers) == 0
     assert readers.next_deadline is None
+
+
+def test_an_answer_to_an_earlier_start_of_the_node_counts_for_nothing() -> None:
+    readers = Readers(retry_s=0.2, before=1000)
+    reader = waiting(readers)
+    assert readers.ask(0.0) == 1001
+    for request in (1, 1000, 1002):
+        readers.answered(ReadState(request, 5))
+        readers.applied(5)
+        assert not reader.settled
+    readers.answered(ReadState(1001, 6))
+    readers.applied(6)
+    assert reader.outcome() == 6

@@ -249,6 +249,25 @@ class TestWriting:
         log.close()
         assert disk.syncs == syncs
 
+    def test_nor_is_one_that_was_interrupted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As by Ctrl-C, where it ran on the loop."""
+        disk = MemoryDisk()
+        log = reopen(disk)
+        log.append(HardState(1, 1, 0), ())
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(log._writer, "write", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                log.sync()
+        syncs = disk.syncs
+        with pytest.raises(StorageFailed, match="KeyboardInterrupt"):
+            log.sync()
+        log.close()
+        assert disk.syncs == syncs
+
     def test_a_closed_log_takes_nothing(self) -> None:
         log = reopen(MemoryDisk())
         log.close()
