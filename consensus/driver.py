@@ -134,8 +134,9 @@ class RaftNode:
             NodeStopped: so, because the node does not run.
             OutcomeUnknown: the time was over, or the node stopped: it may be agreed on or not.
             ValueError: it is larger than one append may be.
+            TypeError: it is not bytes.
         """
-        self._check_size(data)
+        self._check_data(data)
         return await self._submit(data, timeout_s=timeout_s)
 
     def propose_soon(self, data: bytes, *, timeout_s: float, settled: Callable[[Waiter], None]) -> None:
@@ -148,9 +149,9 @@ class RaftNode:
                 returns, or raises what it raises. It must be quick, and must not raise itself.
 
         Raises:
-            Overloaded, NodeStopped, ValueError: as `propose`; then `settled` is never called.
+            Overloaded, NodeStopped, ValueError, TypeError: as `propose`; then `settled` is never called.
         """
-        self._check_size(data)
+        self._check_data(data)
         self._enqueue(data, timeout_s, settled)
 
     def propose_batch(self, data: Sequence[bytes], *, timeout_s: float, settled: Callable[[Waiter], None]) -> None:
@@ -164,14 +165,17 @@ class RaftNode:
                 them, from the first on, may be agreed on; all others that none is in any log.
 
         Raises:
-            Overloaded, NodeStopped, ValueError: as `propose`; then `settled` is never called.
+            Overloaded, NodeStopped, ValueError, TypeError: as `propose`; then `settled` is never called.
         """
         if not data:
             raise ValueError("nothing is proposed: give at least one entry's data")
-        self._check_size(*data)
+        self._check_data(*data)
         self._enqueue(tuple(data), timeout_s, settled)
 
-    def _check_size(self, *data: bytes) -> None:
+    def _check_data(self, *data: bytes) -> None:
+        for one in data:
+            if type(one) is not bytes:
+                raise TypeError(f"{one!r:.100} is not bytes, and nothing else is agreed on")
         size = sum(map(len, data))
         if size > self._config.append_bytes_max:
             raise ValueError(

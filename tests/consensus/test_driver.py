@@ -456,21 +456,6 @@ class TestFaults:
                 await trio.sleep(0.01)
             assert outcomes == ["OutcomeUnknown"]
 
-    async def test_what_a_bug_keeps_from_being_proposed_ends_with_the_node(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async with world() as here:
-            node = await here.start(1, founders=(1,))
-            await node.until_leader()
-
-            def broken(*_: bytes) -> None:
-                raise RuntimeError("a bug")
-
-            node._raft.propose = broken  # type: ignore[method-assign]
-            with pytest.raises(NodeStopped):
-                await node.propose(b"a", timeout_s=60.0)
-            assert isinstance(await here.failure(1), ExceptionGroup)
-
     async def test_a_disk_that_hangs_holds_up_nobody_when_the_node_is_stopped(self) -> None:
         async with world() as here:
             node = await here.start(1, founders=(1,))
@@ -625,6 +610,15 @@ class TestManyUnderWay:
             node.propose_batch(data, timeout_s=5.0, settled=lambda it: outcomes.append(it.outcome()))
             await here.until(node.status().id, lambda _: bool(outcomes))
             assert outcomes == [[(piece, number + 1) for number, piece in enumerate(data)]]
+
+    async def test_what_is_no_data_is_not_taken(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,))
+            with pytest.raises(TypeError, match="'text' is not bytes"):
+                await node.propose("text", timeout_s=1.0)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="None is not bytes"):
+                node.propose_batch([b"a", None], timeout_s=1.0, settled=lambda _: None)  # type: ignore[list-item]
+            assert await node.propose(b"a", timeout_s=1.0) == (b"a", 1)
 
     async def test_those_that_came_together_fit_in_one_append(self) -> None:
         async with world() as here:

@@ -1,9 +1,15 @@
 """Proposals and what they can be told: a result, surely nothing, or that nobody knows."""
 
+import random
+
 import pytest
 
+from consensus.config import RaftConfig
 from consensus.errors import MalformedMessage, NodeStopped, OutcomeUnknown, Overloaded, ProposalDropped
-from consensus.proposals import Envelope, Proposal, Proposals, unwrap, wrap
+from consensus.forwarding import propose_all
+from consensus.memory import MemoryLog
+from consensus.proposals import Envelope, Envelopes, Proposal, Proposals, unwrap, wrap
+from consensus.raft import Raft
 from tests.consensus.group import add_voter
 
 
@@ -187,3 +193,13 @@ def test_when_the_node_stops_nobody_waits_any_longer(proposals: Proposals) -> No
     with pytest.raises(NodeStopped, match="before it could propose"):
         unsent[1].outcome()
     assert (len(proposals), proposals.next_deadline) == (0, None)
+
+
+def test_what_can_not_be_proposed_is_not_forgotten(proposals: Proposals) -> None:
+    core = Raft(RaftConfig(id=1), MemoryLog(), now=0.0, rng=random.Random(1))
+    proposal = proposals.add(("no bytes",), deadline=10.0, wake=lambda _: None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        propose_all(proposals, core, Envelopes(1, 1), bytes_max=1000)
+    proposals.stop()
+    with pytest.raises(NodeStopped):
+        proposal.outcome()

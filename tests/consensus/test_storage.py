@@ -201,6 +201,8 @@ class TestWriting:
             assert len(found) < 2 or hard_state.commit >= 1
 
     def test_a_large_batch_is_split_and_its_hard_state_comes_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        if (segments.__file__ or "").endswith(".so"):
+            pytest.skip("compiled code has its constants inside")
         monkeypatch.setattr(segments, "RECORD_DATA_BYTES", 10)
         disk = MemoryDisk()
         log = reopen(disk)
@@ -249,19 +251,19 @@ class TestWriting:
         log.close()
         assert disk.syncs == syncs
 
-    def test_nor_is_one_that_was_interrupted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nor_is_one_that_was_interrupted(self) -> None:
         """As by Ctrl-C, where it ran on the loop."""
         disk = MemoryDisk()
         log = reopen(disk)
         log.append(HardState(1, 1, 0), ())
 
-        def interrupted(*_: object) -> None:
+        def interrupted() -> None:
             raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch:
-            patch.setattr(log._writer, "write", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                log.sync()
+        disk.on_sync = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            log.sync()
+        disk.on_sync = None
         syncs = disk.syncs
         with pytest.raises(StorageFailed, match="KeyboardInterrupt"):
             log.sync()

@@ -35,7 +35,7 @@ def _folder(monkeypatch: pytest.MonkeyPatch) -> None:
 def outcomes(app: str, seeds: int) -> Iterator[str | None]:
     for seed in range(seeds):
         report = run(dataclasses.replace(PLAN, app=(app,), seed=seed))
-        if seed < 3:
+        if report.violation is None:  # which may come early
             assert report.acknowledged > 10
         yield None if report.violation is None else report.violation.invariant
 
