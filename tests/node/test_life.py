@@ -24,6 +24,7 @@ from meshnode.links import Channel, Hello, Links, LinksConfig, Requests, Role
 from meshnode.metadata.commands import Leaving, Register
 from meshnode.metadata.group import open_raft_log
 from meshnode.partitions.driver import Partitions
+from meshnode.real_disk import RealFile
 from tests.node.mesh import GUARD_S, Counter, Mesh, Tally, client_of, config_of, mesh_of, until
 
 T = TypeVar("T")
@@ -142,14 +143,14 @@ async def test_a_block_that_calls_while_its_node_ends_is_refused(
 ) -> None:
     """Nor is what it called left as if it ran: a second call is refused in the same way."""
 
-    async def is_full(_work: Callable[[], None]) -> None:
+    def is_full(_file: RealFile) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     failed = pytest.RaisesExc(StorageFailed, match="No space left on device")
     with trio.fail_after(GUARD_S), pytest.RaisesGroup(failed, flatten_subgroups=True):
         async with Node(config_of("a", tmp_path, found=True), agents=[Counter]) as node:
             assert (await node.ref(Counter, "x").add()).total == 1
-            monkeypatch.setattr(node.host, "run_sync", is_full)
+            monkeypatch.setattr(RealFile, "sync", is_full)
             try:
                 await node.ref(Counter, "y").add()
             finally:

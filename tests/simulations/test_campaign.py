@@ -77,8 +77,8 @@ def test_an_interrupt_ends_a_campaign_at_once_with_what_was_seen_and_leaves_no_p
     )
     said, _ = process.communicate()
     assert process.returncode == 128 + signal.SIGINT
-    # With two processes, seed 1 may be under way yet.
-    assert json.loads(said)["seeds"] in ((2,) if jobs == 1 else (1, 2))
+    # With two processes, the seeds before may be under way yet, or just have ended.
+    assert json.loads(said)["seeds"] in ((2,) if jobs == 1 else (0, 1, 2))
     while _members(process.pid):  # the server that makes processes ends a moment after its user
         time.sleep(0.05)
 

@@ -106,6 +106,13 @@ DRIVER = (
         Edit(_OUTBOX, "        if self._promise is None:\n", "        if True:\n"),
         easy=True,
     ),
+    Mutant(
+        name="driver-what-a-snapshot-brought-is-said-to-be-dropped",
+        wrong="A proposal that was not applied when a later term is has been dropped, whatever a snapshot stood for.",
+        edits=(Edit("consensus/applier.py", "        self._proposals.skipped(term)\n", ""),),
+        workloads=("config", "locks"),
+        invariants=("linearizability", "exactly-once-*", "locks-*"),
+    ),
     _reads(
         "before-applied",
         "A read is answered before its index is applied here.",
