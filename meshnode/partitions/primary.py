@@ -16,6 +16,10 @@ WINDOW_BYTES = 4 * 2**20
 WINDOW_MESSAGES = 128
 """The same bound for small records."""
 
+PATIENCE_MAX = 32
+"""How many times longer than usual the answer to a part of a snapshot is waited for, at most: what queues before it on
+a link may take longer than itself, and to send it again makes the queue longer."""
+
 TAIL_RECORDS = 64
 """A learner this close to the end has caught up: under steady writes it never has the very last record."""
 
@@ -36,8 +40,9 @@ class Progress:
         answered_at_s: when it was last heard, or last sent to after silence.
         probing: its log differs, or it is silent: one message at a time until it answers.
         snapshot_at: the position of the snapshot under way to it.
-        snapshot_wanted: the byte of it that was asked for last; None before the first answer to what was sent, or sent
-            again after a silence.
+        snapshot_wanted: the byte of it that was asked for last; None before the first answer.
+        patience: how many times `PartitionsConfig.resend_after_s` its answer may take; doubles with each silence while
+            a snapshot is under way.
         confirmed_at_s, confirmed_round: of its newest confirmation of this epoch: when and in which round it was asked.
     """
 
@@ -49,6 +54,7 @@ class Progress:
     probing: bool = True
     snapshot_at: Position | None = None
     snapshot_wanted: int | None = None
+    patience: int = 1
     confirmed_at_s: float = float("-inf")
     confirmed_round: int = 0
 
@@ -75,6 +81,12 @@ class Progress:
         self.in_flight.clear()
         self.in_flight_bytes = 0
         self.probing = True
+
+    def stream(self, position: Position | None) -> None:
+        """The snapshot at ``position`` is under way from its first byte on; with None, all of it has arrived."""
+        self.snapshot_at = position
+        self.snapshot_wanted = None
+        self.patience = 1
 
     @property
     def is_waiting(self) -> bool:
@@ -210,13 +222,13 @@ class Primary:
         progress = self._progress.get(sender)
         if progress is None or progress.snapshot_at != message.position:
             return effects
-        if progress.snapshot_wanted is not None and message.offset <= progress.snapshot_wanted:
-            return effects  # late or repeated: it was answered, and each that is again would be a stream of its own
         progress.answered_at_s = now
-        progress.snapshot_wanted = message.offset
+        if progress.snapshot_wanted == message.offset:
+            return effects  # it has been answered: another part for each part that came twice would never end
+        progress.snapshot_wanted = message.offset  # a lower one if the replica lost what it had
         effects.extend(self._next_chunk(sender, progress, message.position, message.offset))
         if not effects:
-            progress.snapshot_at = None
+            progress.stream(None)
             progress.acknowledged(message.position.sequence)
             progress.probe_from(progress.matched + 1)
             self._feed(sender, progress, now, effects, {})
@@ -226,14 +238,14 @@ class Primary:
         """Repeat what was not answered in time."""
         effects: list[Effect] = []
         for member, progress in self._progress.items():
-            if not progress.is_waiting or now < progress.answered_at_s + self._config.resend_after_s:
+            due_s = progress.answered_at_s + progress.patience * self._config.resend_after_s
+            if now < due_s or not progress.is_waiting:
                 continue
             progress.answered_at_s = now
             position = progress.snapshot_at
             if position is not None:
-                offset = progress.snapshot_wanted or 0
-                progress.snapshot_wanted = None  # it may have lost what it had
-                effects.extend(self._next_chunk(member, progress, position, offset))
+                progress.patience = min(2 * progress.patience, PATIENCE_MAX)
+                effects.extend(self._next_chunk(member, progress, position, progress.snapshot_wanted or 0))
             else:
                 progress.probe_from(max(progress.in_flight[0][0], progress.matched + 1))
                 self._feed(member, progress, now, effects, {})
@@ -242,11 +254,12 @@ class Primary:
     @property
     def next_deadline(self) -> float:
         """When `wake` has something to do."""
-        earliest_s = math.inf
+        earliest_s, resend_after_s = math.inf, self._config.resend_after_s
         for progress in self._progress.values():
-            if progress.answered_at_s < earliest_s and progress.is_waiting:
-                earliest_s = progress.answered_at_s
-        return earliest_s + self._config.resend_after_s
+            due_s = progress.answered_at_s + progress.patience * resend_after_s
+            if due_s < earliest_s and progress.is_waiting:
+                earliest_s = due_s
+        return earliest_s
 
     # ---- learners
 
@@ -318,8 +331,7 @@ class Primary:
                 progress.answered_at_s = now  # silence counts from the first message that awaits an answer
             if progress.next <= log.start.sequence:
                 effects.extend(replica.snapshot_chunk(self.epoch, member))
-                progress.snapshot_at = replica.committed_position
-                progress.snapshot_wanted = None
+                progress.stream(replica.committed_position)
                 return
             message = made.get(progress.next)
             if message is None:
@@ -339,8 +351,7 @@ class Primary:
         effects = self._replica.snapshot_chunk(self.epoch, member, position, offset)
         anew = self._replica.stream_position(member)
         if anew is not None and anew != position:  # the stream had ended, and another one has begun further on
-            progress.snapshot_at = anew
-            progress.snapshot_wanted = None
+            progress.stream(anew)
         return effects
 
     def _commit(self, through: int) -> list[Effect]:

@@ -9,7 +9,7 @@ from meshnode.partitions import primary as primary_module
 from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.effects import AfterSync, Committed, Effect, ReadReady, Send, Write
 from meshnode.partitions.messages import ORIGIN, Append, Appended, Chunk, ChunkTaken, Claim, Log, Record, Refused
-from meshnode.partitions.primary import Primary, majority
+from meshnode.partitions.primary import PATIENCE_MAX, Primary, majority
 from meshnode.partitions.replica import Replica
 from tests.partitions.copies import A, B, C, D, P, at, replica_with, sends, sent
 from tests.partitions.oracle import ListMachine
@@ -309,9 +309,32 @@ def test_a_replica_that_lost_the_parts_gets_them_from_the_beginning() -> None:
     primary, _ = primary_with_forgotten_records()
     chunk = start_stream(primary)
     (second,) = sent(taken(primary, chunk, 24), Chunk)
-    assert taken(primary, chunk, 0) == [], "it may be an answer that was late"
-    assert sent(primary.wake(RESEND_S), Chunk) == [second]
     assert sent(taken(primary, chunk, 0), Chunk) == [chunk]
+    assert sent(taken(primary, chunk, 24), Chunk) == [second]
+
+
+def test_a_repeated_answer_that_follows_a_silence_starts_no_second_stream() -> None:
+    primary, _ = primary_with_forgotten_records()
+    chunk = start_stream(primary)
+    (second,) = sent(taken(primary, chunk, 24), Chunk)
+    assert sent(primary.wake(RESEND_S), Chunk) == [second]
+    assert taken(primary, chunk, 24, RESEND_S) == []
+    assert sent(primary.wake(3 * RESEND_S), Chunk) == [second], "what was asked for last, however often it is sent"
+
+
+def test_the_more_silences_a_snapshot_meets_the_longer_its_answers_may_take() -> None:
+    primary, _ = primary_with_forgotten_records()
+    chunk = start_stream(primary)
+    acknowledge(primary, C, primary.barrier + 1)
+    silent_s, patience = 0.0, 1
+    while silent_s < 100 * RESEND_S:
+        assert primary.wake(silent_s + (patience - 0.1) * RESEND_S) == []
+        silent_s += patience * RESEND_S
+        assert primary.next_deadline == silent_s
+        assert sent(primary.wake(silent_s), Chunk) == [chunk]
+        patience = min(2 * patience, PATIENCE_MAX)
+    taken(primary, chunk, 24, silent_s)
+    assert primary.next_deadline == silent_s + PATIENCE_MAX * RESEND_S, "the next part meets the same link"
 
 
 def test_an_answer_about_another_snapshot_is_ignored() -> None:
@@ -326,8 +349,8 @@ def test_a_lost_part_is_sent_again_in_time() -> None:
     chunk = start_stream(primary)
     assert sent(primary.wake(RESEND_S), Chunk) == [chunk]
     (second,) = sent(taken(primary, chunk, 24, RESEND_S), Chunk)
-    assert primary.wake(1.9 * RESEND_S) == []
-    assert sent(primary.wake(2 * RESEND_S), Chunk) == [second]
+    assert sent(primary.wake(2.9 * RESEND_S), Chunk) == []
+    assert sent(primary.wake(3 * RESEND_S), Chunk) == [second]
 
 
 # ---- learners

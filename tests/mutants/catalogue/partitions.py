@@ -396,13 +396,13 @@ PARTITIONS = (
         "What a replica did not answer is not sent again.",
         Edit(
             _PRIMARY,
-            "            if not progress.is_waiting or now < progress.answered_at_s + self._config.resend_after_s:\n",
-            "            if progress.snapshot_at is None:\n",
+            "            if now < due_s or not progress.is_waiting:\n",
+            "            if now < due_s or progress.snapshot_at is None:\n",
         ),
         Edit(
             _PRIMARY,
-            "if progress.answered_at_s < earliest_s and progress.is_waiting:",
-            "if progress.answered_at_s < earliest_s and progress.snapshot_at is not None:",
+            "if due_s < earliest_s and progress.is_waiting:",
+            "if due_s < earliest_s and progress.snapshot_at is not None:",
         ),
         Edit(
             _PRIMARY,
