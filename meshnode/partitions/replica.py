@@ -148,6 +148,8 @@ class Replica:
         if not is_consecutive(message.previous, message.records):
             return []
         effects = self._promise(message.epoch)
+        if self._outgoing:
+            self._outgoing.clear()  # who appends has taken over, and needs no source any more
         behind_start = message.previous.sequence < self.log.start.sequence
         if not behind_start and not self.log.contains(message.previous):
             return [*effects, self._lacks(message, sender)]
@@ -163,6 +165,8 @@ class Replica:
         """Rule 7: give the primary of the epoch that was sealed here what follows a point of the log."""
         if message.epoch != self.promised:
             return [self._refusal(message.epoch, sender)]
+        if message.epoch == self.attached:
+            return []  # late: that primary appends already
         previous = self.log.last_common(message.after) if message.position == ORIGIN else None
         if previous is None:
             return self.snapshot_chunk(message.epoch, sender, message.position, message.offset)

@@ -355,6 +355,16 @@ def test_a_replica_gives_its_state_where_it_has_forgotten_the_records() -> None:
     assert chunk.position == at(1, 10)
 
 
+def test_a_replica_is_no_source_any_more_once_the_primary_appends() -> None:
+    replica = replica_with(*[1] * 10, promised=5, committed=10)
+    question = Fetch(P, Epoch(5), at(1, 2))
+    replica.fetch(question, A)
+    replica.append(append(5, at(1, 10), *records(11, 5)), A)
+    assert replica.stream_position(A) is None, "it keeps a whole state, and records from being forgotten"
+    assert replica.fetch(question, A) == [], "it was late"
+    assert replica.stream_position(A) is None
+
+
 # ---- restart
 
 

@@ -9,8 +9,8 @@ VARIANTS_OF_PARTITIONS = (
         "A replica takes records of a new epoch without promising it (rule 5).",
         Edit(
             _REPLICA,
-            "            return []\n        effects = self._promise(message.epoch)\n        behind_start",
-            "            return []\n        effects: list[Effect] = []\n        behind_start",
+            "            return []\n        effects = self._promise(message.epoch)\n        if self._outgoing",
+            "            return []\n        effects: list[Effect] = []\n        if self._outgoing",
         ),
     ),
     _partitions(
@@ -18,8 +18,8 @@ VARIANTS_OF_PARTITIONS = (
         "The promise that comes with an append is not written down (rule 5).",
         Edit(
             _REPLICA,
-            "            return []\n        effects = self._promise(message.epoch)\n        behind_start",
-            "            return []\n        self._promise(message.epoch)\n        effects: list[Effect] = []\n        behind_start",
+            "            return []\n        effects = self._promise(message.epoch)\n        if self._outgoing",
+            "            return []\n        self._promise(message.epoch)\n        effects: list[Effect] = []\n        if self._outgoing",
         ),
     ),
     _partitions(
