@@ -35,6 +35,7 @@ class PartitionsCore:
         self._node_id = node_id
         self._boot = boot
         self._machine = machine
+        self._rows_elsewhere: dict[PartitionId, Row] = {}
         self._rounds = Rounds(node_id, boot, config)
         self._deadlines: list[tuple[float, PartitionId]] = []
         self._armed: dict[PartitionId, float] = {}
@@ -65,6 +66,7 @@ class PartitionsCore:
     def row_changed(self, partition: PartitionId, row: Row, now: float) -> list[Effect]:
         """A committed row; those of one partition come in the order of their epochs."""
         if partition not in self.partitions and row.primary != self._node_id:
+            self._rows_elsewhere[partition] = row
             return []  # nothing is kept here; a primary's first message makes the copy
         present = self._partition(partition)
         effects = present.row_changed(row, now)
@@ -166,6 +168,7 @@ class PartitionsCore:
             present = self.partitions[partition] = Partition(
                 partition, self._machine(partition), node_id=self._node_id, boot=self._boot, config=self._config
             )
+            present.row = self._rows_elsewhere.pop(partition, None)
         return present
 
     def _primaries(self) -> Iterator[Primary]:

@@ -92,7 +92,7 @@ class Partition:
         """Rule 10. A learner of the row's own epoch is not excluded: the next row may name it."""
         replica = self.replica
         newest = max(replica.attached, replica.log.last.epoch)
-        if row.phase is not Phase.ACTIVE or self._node_id in row.replicas:
+        if not self._excludes(row):
             return []
         replica.stop_receiving(row.epoch)
         return [] if replica.is_empty or row.epoch <= newest else replica.drop()
@@ -114,8 +114,8 @@ class Partition:
         match message:
             case Appended():  # as a rule, and so is what follows
                 return self._answered(message, sender, now)
-            case Append() | Chunk() if message.epoch == self._primary_epoch:
-                return []  # one process per epoch, and this is it
+            case Append() | Chunk() if self._is_out_of_place(message.epoch):
+                return []
             case Append():
                 if self._role_epoch is None:  # as a rule: it only follows
                     return self.replica.append(message, sender)
@@ -133,6 +133,15 @@ class Partition:
             case Refused() | ChunkTaken():
                 return self._answered(message, sender, now)
         return []  # from outside, and nothing that a partition knows
+
+    def _is_out_of_place(self, epoch: Epoch) -> bool:
+        """Whether nobody else may write here in that epoch.
+
+        One process per epoch, and this may be it. And what comes late must not make a copy again that was deleted by
+        rule 10: no row would come that deletes it once more.
+        """
+        row = self.row
+        return epoch == self._primary_epoch or (row is not None and row.epoch > epoch and self._excludes(row))
 
     def _taking_over(self, message: Sealed | Fetched, sender: NodeId, now: float) -> list[Effect]:
         if self.takeover is None or message.epoch != self.takeover.epoch:
@@ -192,6 +201,9 @@ class Partition:
         return min(takeover, primary, self._propose_at_s, self._move_until_s)
 
     # ---- inside
+
+    def _excludes(self, row: Row) -> bool:
+        return row.phase is Phase.ACTIVE and self._node_id not in row.replicas
 
     @property
     def _primary_epoch(self) -> Epoch | None:

@@ -157,6 +157,15 @@ def test_what_is_not_for_this_room_changes_nothing(message: object) -> None:
     assert core.partitions == {}
 
 
+def test_what_comes_late_makes_no_copy_where_the_row_excludes_this_node() -> None:
+    core = core_of()
+    core.row_changed(P, Row(Epoch(2), B, BOOT, (B, C, D), Phase.ACTIVE), 0.0)
+    assert core.receive(B, append(1, ORIGIN, *records(1, 1)), 0.0) == []
+    assert core.partitions[P].replica.is_empty
+    core.receive(B, append(2, ORIGIN, *records(1, 1)), 0.0)
+    assert not core.partitions[P].replica.is_empty, "it is taught"
+
+
 def test_a_move_goes_to_its_partition_and_nowhere_else() -> None:
     core = serving()
     move = Move(P, ONE, B, Boot(1), (B, A, C), "")

@@ -363,6 +363,30 @@ def test_a_copy_is_deleted_only_when_an_active_row_of_a_newer_epoch_excludes_it(
         assert partition.row_changed(given, 0.0) == []
 
 
+@pytest.mark.parametrize(
+    "late",
+    [
+        append(2, ORIGIN, *records(1, 2)),
+        Chunk(P, Epoch(2), at(1, 5), 0, 3, b"5 x"),
+        Chunk(P, Epoch(2), at(1, 5), 0, 9, b"5"),
+    ],
+    ids=["records", "a state", "a part of a state"],
+)
+def test_what_comes_late_makes_no_copy_again_that_was_deleted(late: Message) -> None:
+    partition = copy_of_epoch(2)
+    partition.row_changed(row(3, Phase.ACTIVE, primary=B, replicas=(B, C)), 0.0)
+    assert partition.receive(late, B, 0.0) == []
+    assert partition.replica.is_empty
+    assert partition.replica.receiving is None
+
+
+def test_a_learner_of_the_newest_epoch_gets_its_copy_again() -> None:
+    partition = copy_of_epoch(2)
+    partition.row_changed(row(3, Phase.ACTIVE, primary=B, replicas=(B, C)), 0.0)
+    partition.receive(append(3, ORIGIN, *records(1, 2)), B, 0.0)
+    assert partition.replica.log.last == at(2, 1)
+
+
 def test_after_a_restart_the_log_says_which_epoch_a_learner_belongs_to() -> None:
     partition = copy_of_epoch(2)
     again = partition_of()

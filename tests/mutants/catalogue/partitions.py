@@ -265,8 +265,8 @@ PARTITIONS = (
         "A replica deletes its copy when a new row excludes it, before that row is active (rule 10).",
         Edit(
             _PARTITION,
-            "if row.phase is not Phase.ACTIVE or self._node_id in row.replicas:",
-            "if self._node_id in row.replicas:",
+            "return row.phase is Phase.ACTIVE and self._node_id not in row.replicas",
+            "return self._node_id not in row.replicas",
         ),
     ),
     _partitions(
