@@ -17,7 +17,7 @@ WINDOW_MESSAGES = 128
 """The same bound for small records."""
 
 PATIENCE_MAX = 32
-"""How many times longer than usual the answer to a part of a snapshot is waited for, at most: what queues before it on
+"""How many times longer than usual an answer about bulk is waited for, at most: what queues before it on
 a link may take longer than itself, and to send it again makes the queue longer."""
 
 TAIL_RECORDS = 64

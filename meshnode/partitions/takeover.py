@@ -14,7 +14,7 @@ from meshnode.partitions.config import PartitionsConfig
 from meshnode.partitions.effects import Effect, Send
 from meshnode.partitions.log import is_consecutive
 from meshnode.partitions.messages import ORIGIN, Chunk, Fetch, Fetched, Position, Seal, Sealed
-from meshnode.partitions.primary import majority
+from meshnode.partitions.primary import PATIENCE_MAX, majority
 from meshnode.partitions.replica import Replica
 
 FETCH_ATTEMPTS = 4
@@ -45,6 +45,7 @@ class Takeover:
         self._source: NodeId | None = None
         self._after = ORIGIN
         self._attempts = 0
+        self._patience = 1  # how many times `resend_after_s` a source's answer may take
         self._repeat_at_s = float("inf")
 
     def start(self, now: float) -> list[Effect]:
@@ -105,17 +106,21 @@ class Takeover:
         """Repeat what was not answered in time."""
         if now < self.next_deadline:
             return []
-        self._repeat_at_s = now + self._config.resend_after_s
         if self.stage is Stage.SEALING:
+            self._repeat_at_s = now + self._config.resend_after_s
             return self._ask_unsealed()
         self._attempts += 1
         if self._attempts < FETCH_ATTEMPTS:
+            # Another copy of what queues on a slow link makes the queue longer.
+            self._patience = min(2 * self._patience, PATIENCE_MAX)
+            self._repeat_at_s = now + self._patience * self._config.resend_after_s
             return self._ask_source()
         # Any majority of the old set has every committed record: one without the silent source will do.
         assert self._source is not None
         del self._sealed[self._source]
         self._source = None
         self.stage = Stage.SEALING
+        self._repeat_at_s = now + self._config.resend_after_s
         return [*self._ask_unsealed(), *self._choose_source(now)]
 
     def _choose_source(self, now: float) -> list[Effect]:
@@ -136,7 +141,7 @@ class Takeover:
         """A new question to the source."""
         self._after = after
         self._attempts = 0
-        self._repeat_at_s = now + self._config.resend_after_s
+        self._repeat_at_s = now + self._patience * self._config.resend_after_s
         return self._ask_source()
 
     def _ask_unsealed(self) -> list[Effect]:

@@ -208,6 +208,15 @@ def test_a_question_is_repeated_in_time() -> None:
     assert sends(takeover.wake(RESEND_S)) == [Send(B, Fetch(P, EPOCH, at(1, 2)))]
 
 
+def test_the_more_silences_a_takeover_meets_the_longer_an_answer_may_take() -> None:
+    takeover = fetching()
+    assert takeover.next_deadline == RESEND_S
+    takeover.wake(RESEND_S)
+    assert takeover.next_deadline == 3 * RESEND_S
+    takeover.chunk(B, Chunk(P, EPOCH, at(2, 7), 0, 9, b"abc"), 3 * RESEND_S)
+    assert takeover.next_deadline == 5 * RESEND_S, "the next part meets the same link"
+
+
 def test_a_seal_that_comes_late_changes_no_source() -> None:
     takeover = fetching()
     assert seal(takeover, A, at(1, 2)) == []
@@ -218,9 +227,9 @@ def test_a_source_that_falls_silent_is_replaced_by_another_one() -> None:
     replica = replica_with(1, 1)
     takeover = fetching(replica)
     seal(takeover, A, at(1, 2))
-    for attempt in range(1, FETCH_ATTEMPTS):
-        assert sent(takeover.wake(attempt * RESEND_S), Fetch)
-    effects = takeover.wake(FETCH_ATTEMPTS * RESEND_S)
+    for _ in range(1, FETCH_ATTEMPTS):
+        assert sent(takeover.wake(takeover.next_deadline), Fetch)
+    effects = takeover.wake(takeover.next_deadline)
     assert [(send.to, type(send.message)) for send in sends(effects)] == [(B, Seal), (C, Fetch)]
     takeover.fetched(C, Fetched(P, EPOCH, at(1, 2), records(3, 1), at(1, 3)), 0.0)
     assert stage_of(takeover) is Stage.ADOPTED
@@ -231,18 +240,20 @@ def test_what_was_adopted_of_a_source_that_fell_silent_stays() -> None:
     takeover = fetching(replica)
     seal(takeover, A, at(1, 2))
     takeover.fetched(B, Fetched(P, EPOCH, at(1, 2), records(3, 2, 2), at(2, 8)), 0.0)
-    for attempt in range(1, FETCH_ATTEMPTS + 1):
-        takeover.wake(attempt * RESEND_S)
+    for _ in range(FETCH_ATTEMPTS):
+        takeover.wake(takeover.next_deadline)
     assert stage_of(takeover) is Stage.ADOPTED, "the own log is higher than what is left of the majority"
     assert replica.log.last == at(2, 4)
 
 
 def test_without_a_source_and_without_a_majority_the_takeover_waits() -> None:
     takeover = fetching()  # node A's own promise is not on disk yet
-    for attempt in range(1, FETCH_ATTEMPTS + 1):
-        effects = takeover.wake(attempt * RESEND_S)
+    for _ in range(FETCH_ATTEMPTS):
+        silent_s = takeover.next_deadline
+        effects = takeover.wake(silent_s)
     assert stage_of(takeover) is Stage.SEALING
     assert sends(effects) == [Send(B, Seal(P, EPOCH))]
+    assert takeover.next_deadline == silent_s + RESEND_S
     assert seal(takeover, B, at(2, 8)) == [Send(B, Fetch(P, EPOCH, at(1, 2)))]
 
 
