@@ -105,7 +105,9 @@ class RaftChecker:
     # ---- what the world tells
 
     def look(self, status: Status, log: LogView, *, life: int) -> None:
-        """Take a node's status and the log that it has stored. What a snapshot stands for is what was committed.
+        """Take a node's status and the log that it has stored.
+
+        What a snapshot stands for is what was committed, or the term that it names is not that of what was.
 
         Args:
             life: how often the node has started.
@@ -119,6 +121,9 @@ class RaftChecker:
                 f"the log of node {status.id} begins at {begin}, and {len(self._committed)} was seen to be committed:"
                 " what is before can't be checked"
             )
+        snapshot = log.snapshot()
+        self._check_boundary(status.id, begin - 1, log.term(begin - 1))
+        self._check_boundary(status.id, snapshot.index, snapshot.term)
         known = self._nodes.get(status.id)
         seen = (life, status.term, status.role, status.leader, status.commit, status.applied)
         if known is not None and known.looked_at == seen and _is_unchanged(known.log, log):
@@ -140,6 +145,18 @@ class RaftChecker:
             )
         )
         self._nodes[status.id].looked_at = seen
+
+    def _check_boundary(self, node: int, index: int, term: int | None) -> None:
+        """State machine safety, of what a snapshot hides: equal index and term mean equal entries up to there."""
+        if term is None or not 0 < index <= len(self._committed):
+            return
+        entry = self._committed[index - 1]
+        if entry.term != term:
+            raise self._violation(
+                "raft-state-machine",
+                f"its snapshot stands for an entry of term {term} at index {index}, committed as {_text(entry)}",
+                node,
+            )
 
     def observe(self, seen: Observation) -> None:
         """Take one observation."""

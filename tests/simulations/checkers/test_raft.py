@@ -242,6 +242,37 @@ def test_a_snapshot_may_take_the_place_of_what_was_never_committed(checker: Raft
     checker.look(status(term=2, commit=5, applied=5), MemoryLog(Snapshot(index=5, term=2)), life=1)
 
 
+def compacted(entries: Sequence[Entry], upto: int) -> MemoryLog:
+    log = stored(entries)
+    log.record_snapshot(Snapshot(index=upto, term=entries[upto - 1].term))
+    log.compact(upto)
+    return log
+
+
+def retaining(entries: Sequence[Entry], snapshot: Snapshot) -> MemoryLog:
+    """The entries before the snapshot are still there."""
+    log = stored(entries)
+    log.record_snapshot(snapshot)
+    return log
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        compacted(log_of(1, 1, 1), 3),
+        compacted(log_of(1, 1, 1, 2), 3),
+        MemoryLog(Snapshot(index=5, term=1)),
+        retaining(log_of(1, 1, 2, 2, 2), Snapshot(index=3, term=1)),
+    ],
+    ids=["all of it is a snapshot", "a part of it is a snapshot", "installed", "the entries are still there"],
+)
+def test_a_snapshot_of_something_else_than_what_was_committed_is_found(checker: RaftChecker, log: MemoryLog) -> None:
+    checker.observe(seen(2, log_of(1, 1, 2, 2, 2), term=2, role=Role.LEADER, commit=5))
+    checker.look(status(), stored(log_of(1, 1, 1)), life=1)
+    with violates("raft-state-machine", match="its snapshot stands for an entry of term 1"):
+        checker.look(status(commit=3, applied=3), log, life=1)
+
+
 def test_a_look_misses_nothing_that_was_observed_since_the_last_one(checker: RaftChecker) -> None:
     checker.look(status(), stored(log_of(1, 1)), life=1)
     checker.observe(seen(1, term=3, leader=2, commit=2, applied=2, first=3))
