@@ -2,8 +2,9 @@
 
 Converged: every node that runs holds exactly those live; all follow one leader and have applied what it has; as many
 vote as should, and run; every row is active, and its primary, a process that runs, serves it; it has as many replicas
-that run as it should; every agent that was asked answered. And it rests: for a stated time nobody else leads, votes or
-has a partition, since what is whole for a moment between two changes that undo each other is not.
+that run as it should; every agent that was asked answered. And it rests: for a stated time it is all of that, and
+nobody else leads, votes or has a partition, since what is whole for a moment between two changes that undo each other
+is not.
 
 Nothing is asked of a set of which a majority is gone for good: of the Raft group without a majority of its voters no
 agreement, and so no change of a row; of a partition without a majority of its base no service.
@@ -19,6 +20,9 @@ from meshnode.metadata.config import AllocatorConfig
 from meshnode.metadata.rows import Phase, Row
 from simulations.checkers.swim_bounds import CHANCE, swim_bounds
 from simulations.checkers.violation import Violation
+
+REST_S = 20.0
+"""How long a mesh that is whole stays as it is, times the tempo: longer than any decision about a voter waits."""
 
 SHOWN_MAX = 12
 """Lines in a message; the rest are counted."""
@@ -89,18 +93,19 @@ class LivenessChecker:
     """Gives the mesh a stated time after the last fault.
 
     Args:
-        within_s: of virtual time; see `convergence_bound_s`.
+        within_s: of virtual time, until the mesh is whole; see `convergence_bound_s`.
         clock: virtual seconds.
-        rest_s: for how long it then has to stay as it is.
+        rest_s: for how long it then has to stay as it is; this time comes on top.
     """
 
     def __init__(self, within_s: float, clock: Callable[[], float], *, rest_s: float = 0.0) -> None:
-        self._within_s = within_s + rest_s
+        self._within_s = within_s
         self._clock = clock
         self._rest_s = rest_s
         self._calm_since_s: float | None = None
         self._arrangement: dict[str, object] = {}
         self._changed_at_s = 0.0
+        self._whole_since_s: float | None = None
         self._changed = ""
 
     def calm(self) -> None:
@@ -112,7 +117,7 @@ class LivenessChecker:
         self._calm_since_s = None
 
     def check(self, report: MeshReport) -> tuple[Unmet, ...]:
-        """What has not converged yet; nothing where the mesh is whole.
+        """What has not converged yet; nothing where the mesh is whole and has rested.
 
         Raises:
             Violation: the time is over; under the name of the first thing that is missing, which others may wait for.
@@ -124,10 +129,14 @@ class LivenessChecker:
             parts = sorted(arrangement.items() ^ self._arrangement.items(), key=str)
             self._changed = ", ".join(dict.fromkeys(part for part, _ in parts))
             self._arrangement, self._changed_at_s = arrangement, now
-        still_s = now - self._changed_at_s
-        if not found and still_s < self._rest_s:
-            found = (Unmet("liveness-rest", f"{self._changed} changed {still_s:.3f} s ago"),)
-        if found and self._calm_since_s is not None and now > self._calm_since_s + self._within_s:
+        bound_s = self._within_s
+        if found:
+            self._whole_since_s = None
+        else:
+            self._whole_since_s = now if self._whole_since_s is None else self._whole_since_s
+            bound_s += self._rest_s
+            found = self._unrest(now, self._whole_since_s)
+        if found and self._calm_since_s is not None and now > self._calm_since_s + bound_s:
             lines = [each.message for each in found[:SHOWN_MAX]]
             if len(found) > SHOWN_MAX:
                 lines.append(f"and {len(found) - SHOWN_MAX} more")
@@ -135,10 +144,18 @@ class LivenessChecker:
                 found[0].invariant,
                 virtual_s=now,
                 message=f"not converged {now - self._calm_since_s:.3f} s after the last fault, with a bound of"
-                f" {self._within_s:.3f} s: {'; '.join(lines)}",
+                f" {bound_s:.3f} s: {'; '.join(lines)}",
                 nodes=[node for each in found for node in each.nodes],
             )
         return found
+
+    def _unrest(self, now: float, whole_since_s: float) -> tuple[Unmet, ...]:
+        """What a mesh that is whole has not left alone for long enough."""
+        if now - self._changed_at_s < self._rest_s:
+            return (Unmet("liveness-rest", f"{self._changed} changed {now - self._changed_at_s:.3f} s ago"),)
+        if now - whole_since_s < self._rest_s:
+            return (Unmet("liveness-rest", f"whole for {now - whole_since_s:.3f} s only"),)
+        return ()
 
 
 def convergence_bound_s(
@@ -166,6 +183,14 @@ def convergence_bound_s(
     takeover_s = 12 * election_timeout_s + allocator.stuck_after_s + allocator.settle_s + patience_s + allocator.stall_s
     moving_s = allocator.replacement_delay_s + STALL_MAX_S + MOVE_TIMEOUT_S
     return bounds.healing_s + (takeover_s + moving_s) / slowest
+
+
+def rest_s(tempo: float) -> float:
+    """For how many virtual seconds a mesh that is whole has to stay as it is, where all timeouts are times ``tempo``.
+
+    Longer too than a move takes to be asked for again, which the tempo does not change.
+    """
+    return max(REST_S * tempo, MOVE_TIMEOUT_S + 5.0)
 
 
 def unmet(report: MeshReport) -> tuple[Unmet, ...]:

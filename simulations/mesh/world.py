@@ -20,7 +20,7 @@ from meshnode.identity import Address
 from simulations.checkers import LIVENESS
 from simulations.checkers.explanation import check_history
 from simulations.checkers.history import History
-from simulations.checkers.liveness import LivenessChecker, unmet
+from simulations.checkers.liveness import LivenessChecker, rest_s, unmet
 from simulations.checkers.violation import Violation
 from simulations.hosts import Machine, SimHost, Trace
 from simulations.hosts.quality import LAN, Paths
@@ -47,11 +47,6 @@ FORMATION_S = 120.0
 
 LOOK_S = 0.25
 """How often the world looks whether it is what it should be."""
-
-
-REST_S = 20.0
-"""How long a mesh that is whole stays as it is: more than twice what any decision about a voter waits for; times the
-tempo."""
 
 WITHOUT_ATLAS_S = 30.0
 """How long a mesh that may have lost a majority is looked at once the faults have ended, and how long a workload may
@@ -203,7 +198,7 @@ class _Run:
     async def _until_recovered(self) -> None:
         """The mesh becomes whole."""
         within_s = self._observer.bound_s() if self._plan.atlas else WITHOUT_ATLAS_S
-        liveness = LivenessChecker(within_s, self._now, rest_s=REST_S * self._plan.tempo)
+        liveness = LivenessChecker(within_s, self._now, rest_s=rest_s(self._plan.tempo))
         liveness.calm()
         try:
             while liveness.check(self._observer.report()):

@@ -6,16 +6,21 @@ import pytest
 
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
 from meshnode.membership.config import SwimConfig
+from meshnode.metadata.allocator import MOVE_TIMEOUT_S
 from meshnode.metadata.config import AllocatorConfig
 from meshnode.metadata.rows import Phase, Row
 from simulations.checkers.liveness import (
     LivenessChecker,
     MeshReport,
     NodeReport,
+    Unmet,
     convergence_bound_s,
+    rest_s,
     unmet,
 )
 from simulations.checkers.swim_bounds import swim_bounds
+from simulations.mesh.settings import settings_of
+from simulations.plan import Plan
 from tests.simulations.checkers.violations import Clock, violates
 
 A, B, C = NodeId(1), NodeId(2), NodeId(3)
@@ -170,6 +175,52 @@ def test_a_mesh_has_come_together_once_it_has_rested() -> None:
     assert checker.check(mesh()), "the time of rest comes on top of the bound"
     clock.now_s = 11.0
     assert checker.check(mesh()) == ()
+
+
+def test_the_time_of_rest_counts_only_once_the_mesh_is_whole() -> None:
+    clock = Clock()
+    checker = LivenessChecker(60.0, clock, rest_s=20.0)
+    checker.calm()
+    for second in (0.0, 40.0):
+        clock.now_s = second
+        assert checker.check(mesh(node(C, leader=None)))
+    clock.now_s = 45.0
+    (unrest,) = checker.check(mesh())
+    assert unrest == Unmet("liveness-rest", "whole for 0.000 s only"), "though nothing has moved for longer"
+    clock.now_s = 65.0
+    assert checker.check(mesh()) == ()
+
+
+def test_a_mesh_that_is_whole_only_now_and_then_does_not_rest() -> None:
+    clock = Clock()
+    checker = LivenessChecker(10.0, clock, rest_s=2.0)
+    checker.calm()
+    for second in range(10):
+        clock.now_s = float(second)
+        assert checker.check(mesh() if second % 2 else mesh(node(C, leader=None)))
+    clock.now_s = 10.5
+    with violates("liveness-raft", match=r"with a bound of 10\.000 s"):
+        checker.check(mesh(node(C, leader=None)))
+
+
+def test_the_time_of_rest_is_not_there_to_become_whole_in() -> None:
+    clock = Clock()
+    checker = LivenessChecker(10.0, clock, rest_s=2.0)
+    checker.calm()
+    clock.now_s = 10.5
+    with violates("liveness-raft", match=r"with a bound of 10\.000 s"):
+        checker.check(mesh(node(C, leader=None)))
+    clock.now_s = 11.0
+    assert checker.check(mesh())
+    clock.now_s = 12.5
+    with violates("liveness-rest", match=r"with a bound of 12\.000 s: whole for 1\.500 s only"):
+        checker.check(mesh())
+
+
+@pytest.mark.parametrize("tempo", [0.25, 1.0])
+def test_the_time_of_rest_outlasts_what_a_mesh_waits_for_before_it_changes(tempo: float) -> None:
+    settings = settings_of(Plan(seed=1, tempo=tempo), 0, found=True)
+    assert rest_s(tempo) > max(MOVE_TIMEOUT_S, settings.voting.settle_s)
 
 
 def test_no_even_number_of_nodes_votes_however_few_there_are() -> None:
