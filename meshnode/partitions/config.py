@@ -10,7 +10,7 @@ class PartitionsConfig:
     Attributes:
         confirm_interval_s: how often a primary asks its replicas whether its epoch still holds.
         lease_s: for how long such an answer lets a primary start turns.
-        resend_after_s: when to repeat what a replica has not answered.
+        resend_after_s: when to repeat what a replica has not answered. Parts of a state wait twice as long each time.
         uncommitted_bytes_max: past this size of what waits for its majority in one partition, no turn starts there.
             Turns that run by then still end, so that one record for each agent in a turn may come on top.
         segment_bytes: the journal starts a new file past this size.

@@ -169,7 +169,9 @@ class Replica:
             return []  # late: that primary appends already
         previous = self.log.last_common(message.after) if message.position == ORIGIN else None
         if previous is None:
-            return self.snapshot_chunk(message.epoch, sender, message.position, message.offset)
+            part = self.snapshot_chunk(message.epoch, sender, message.position, message.offset)
+            # What it has is of another encoding, longer than this one: who has all of a snapshot does not ask for more.
+            return part or self.snapshot_chunk(message.epoch, sender)
         self.end_stream(sender)
         records = self.log.after(previous.sequence, MESSAGE_BYTES)
         return [Send(sender, Fetched(self.partition, message.epoch, previous, records, self.log.last))]

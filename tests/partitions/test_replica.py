@@ -355,6 +355,16 @@ def test_a_replica_gives_its_state_where_it_has_forgotten_the_records() -> None:
     assert chunk.position == at(1, 10)
 
 
+@pytest.mark.parametrize("beyond", [0, 5])
+def test_who_has_more_of_another_encoding_of_the_state_than_all_of_this_one_gets_this_one(beyond: int) -> None:
+    replica = replica_with(*[1] * 10, promised=5, committed=10)
+    total = len(replica.machine.snapshot())
+    effects = replica.fetch(Fetch(P, Epoch(5), at(1, 2), at(1, 10), total + beyond), A)
+    (chunk,) = sent(effects, Chunk)
+    assert (chunk.position, chunk.offset) == (at(1, 10), 0)
+    assert chunk.data
+
+
 def test_a_replica_is_no_source_any_more_once_the_primary_appends() -> None:
     replica = replica_with(*[1] * 10, promised=5, committed=10)
     question = Fetch(P, Epoch(5), at(1, 2))

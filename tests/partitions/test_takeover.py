@@ -326,6 +326,19 @@ def test_a_state_too_large_for_one_takeover_is_copied_by_several() -> None:
     assert len(offsets) == -(-total // 24) > 6
 
 
+def test_a_source_whose_state_is_shorter_than_what_came_of_another_encoding_replaces_it() -> None:
+    source = sealed_copy(*[1] * 30)
+    source.commit(30)
+    replica = Replica(P, ListMachine())
+    total = len(source.machine.snapshot())
+    replica.assemble(Chunk(P, EPOCH, at(1, 30), 0, 2 * total, b"x" * total))
+    takeover, _ = takeover_of(replica, base=(A, B))
+    seal(takeover, A, ORIGIN)
+    converse(takeover, source, seal(takeover, B, source.log.last))
+    assert stage_of(takeover) is Stage.ADOPTED
+    assert state_of(replica) == state_of(source)
+
+
 def test_no_empty_record_is_made_up() -> None:
     replica = replica_with(1, 1)
     takeover = fetching(replica)
