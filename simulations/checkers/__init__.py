@@ -69,6 +69,7 @@ The invariants, by names that stay the same (those of a user's workload are its 
 - partitions-snapshot-committed: a snapshot is of committed records.
 - partitions-log-whole: a log in memory is what was written, without holes, around what is committed.
 - partitions-same-state: copies hold the same states, sessions and replies after the same records.
+- partitions-excluded: a node keeps no copy of an older epoch than that of the active row that it knows, and is not in.
 - partitions-promise-falls: the promised epoch never falls.
 - partitions-promise-durable: what is answered for is on the disk, and no restart forgets it.
 - partitions-durable-log: a restart finds every record that was said to be on disk.

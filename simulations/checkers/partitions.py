@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import assert_never
 
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
-from meshnode.metadata.rows import Row
+from meshnode.metadata.rows import Phase, Row
 from meshnode.partitions.messages import (
     ORIGIN,
     Appended,
@@ -33,6 +33,7 @@ from meshnode.partitions.messages import (
 )
 from meshnode.partitions.partition import Partition
 from meshnode.partitions.primary import majority
+from meshnode.partitions.replica import Replica
 from simulations.checkers.acknowledgements import Acknowledgements
 from simulations.checkers.on_disk import OnDisk, equal_at_start, kept_by
 from simulations.checkers.promises import ANSWERS, Copy, Promises
@@ -271,6 +272,9 @@ class PartitionsChecker:
                 f"{replica.committed} is committed in a log from {log.start} to {log.last}",
                 node,
             )
+        row = partition.row
+        if row is not None and row.phase is Phase.ACTIVE and node not in row.replicas:
+            self._check_deleted(replica, row, node)
         if replica.committed != self._checked.get((replica.partition, node)):
             self._check_commitment(partition, node)
 
@@ -395,6 +399,17 @@ class PartitionsChecker:
         if is_first:
             self._check_barrier(partition, node, committed[replica.committed - 1].epoch)
         self._checked[key] = replica.committed
+
+    def _check_deleted(self, replica: Replica, row: Row, node: NodeId) -> None:
+        """What rule 10 deletes is gone, and does not come back by what is late."""
+        newest = max(replica.attached, replica.log.last.epoch)
+        if not replica.is_empty and newest < row.epoch:
+            raise self._violation(
+                "partitions-excluded",
+                replica.partition,
+                f"it has a copy of epoch {newest}, and the active row of epoch {row.epoch} names {row.replicas}",
+                node,
+            )
 
     def _check_barrier(self, partition: Partition, node: NodeId, epoch: Epoch) -> None:
         """A primary commits what others wrote only with a record of its own, the barrier at least (rule 7)."""

@@ -279,6 +279,15 @@ PARTITIONS = (
         ),
     ),
     _partitions(
+        "deleted-copy-made-again",
+        "Records or a state that come late make a copy again that a row has deleted (rule 10).",
+        Edit(
+            _PARTITION,
+            "        return epoch == self._primary_epoch or (row is not None and row.epoch > epoch and self._excludes(row))\n",
+            "        return epoch == self._primary_epoch\n",
+        ),
+    ),
+    _partitions(
         "promise-dropped-with-the-copy",
         "A replica that deletes its copy forgets its promise when it restarts (rule 10).",
         Edit(

@@ -335,6 +335,23 @@ def test_what_was_replaced_or_dropped_since_need_not_be_found(checker: Partition
     checker.recovered({P: copy_of(B, promised=2)}, B)
 
 
+def test_a_copy_that_an_active_row_has_excluded_is_found(checker: PartitionsChecker) -> None:
+    write(checker, A, 1)
+    partition = copy_of(A, 1)
+    row = Row(Epoch(2), B, Boot(1), (B, C), Phase.ACTIVE)
+    for harmless in (
+        None,
+        replace(row, phase=Phase.SEALING),
+        replace(row, epoch=Epoch(1)),
+        replace(row, replicas=(A, B)),
+    ):
+        partition.row = harmless
+        checker.check(partition, A)
+    partition.row = row
+    with violates("partitions-excluded", match="it has a copy of epoch 1, and the active row of epoch 2"):
+        checker.check(partition, A)
+
+
 def test_a_log_with_holes_or_other_than_what_was_written_is_found(checker: PartitionsChecker) -> None:
     with violates("partitions-log-whole", match="1 is committed in a log"):
         checker.check(copy_of(A, committed=1), A)
