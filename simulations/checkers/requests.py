@@ -39,8 +39,9 @@ class RequestsChecker:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # One entry for each request that is committed and not expired.
+        # Of sessions that have expired too: a primary that was cut off may commit and answer what others went on from.
         self._sessions: dict[PartitionId, dict[int, dict[int, _Turn]]] = {}
+        self._expired: dict[PartitionId, set[int]] = {}
         self._request_ids: dict[PartitionId, dict[_RequestId, _Turn]] = {}
 
     def committed(self, partition: PartitionId, sequence: int, record: object) -> None:
@@ -59,8 +60,7 @@ class RequestsChecker:
             case Turn():
                 self._take_turn(partition, sequence, record)
             case Expired():
-                for session in record.sessions:
-                    sessions.pop(session, None)
+                self._expired.setdefault(partition, set()).update(record.sessions)
                 # By the partition's own time, which never falls; a turn that asked may let a reply go earlier.
                 kept = self._request_ids.setdefault(partition, {})
                 for name in [name for name, first in kept.items() if first.until_s < record.elapsed_s]:
@@ -117,7 +117,7 @@ class RequestsChecker:
                 raise self._twice(partition, _name(turn), first, made)
         if turn.session:
             session = self._sessions.setdefault(partition, {}).get(turn.session)
-            if session is None:
+            if session is None or turn.session in self._expired.get(partition, ()):
                 raise Violation(
                     "requests-session",
                     virtual_s=self._clock(),

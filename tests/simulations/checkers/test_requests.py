@@ -81,6 +81,16 @@ def answer(payload: bytes = b"", code: str = "") -> Answer:
     return Answer(9, Status.FAILED if code else Status.DONE, code, payload)
 
 
+def test_what_was_committed_before_its_session_expired_may_be_told_later(log: Log) -> None:
+    session = log.commit(SessionOpened())
+    log.commit(turn(session=session, number=1))
+    log.commit(Expired((session,)))
+    log.checker.answered(call(session=session, request=1), answer())
+    log.checker.opened(OpenSession(9, P), Answer(9, Status.DONE, session=session))
+    with violates("requests-answer", match="no turn of it is committed"):
+        log.checker.answered(call(session=session, request=2), answer())
+
+
 @pytest.mark.parametrize("status", Status)
 def test_nobody_says_of_a_turn_with_a_record_that_it_had_no_effect(log: Log, status: Status) -> None:
     denies = status in (Status.TRY_AGAIN, Status.REFUSED)
