@@ -22,21 +22,22 @@ from consensus.alarm import Alarm
 from consensus.applier import Applier
 from consensus.config import RaftConfig
 from consensus.environment import Clock, RunBlocking, StateMachine
-from consensus.errors import ConsensusError, CorruptLog, MalformedMessage, NodeStopped, ProposalDropped, UnknownPeer
+from consensus.errors import ConsensusError, MalformedMessage, NodeStopped, ProposalDropped, UnknownPeer
 from consensus.forwarding import check_forwarded, propose_all
 from consensus.inbox import Inbox
+from consensus.loss import LossWatch
 from consensus.messages import ConfChange, ConfChangeSet, Configuration, Message, MessageKind, Packet, Role
 from consensus.outbox import Outbox
 from consensus.proposals import Content, Envelopes, Proposal, Proposals
 from consensus.raft import Raft
 from consensus.readers import Readers
 from consensus.ready import Appended, Ready, StorageAppend
-from consensus.records import REMEDY
 from consensus.snapshots import Snapshots
 from consensus.status import Status, status_of
 from consensus.storage import DurableLog
 from consensus.validation import check_message
 from consensus.waiting import Waiter
+from consensus.watching import Watch
 from consensus.writer import Writer
 
 WAITING_BYTES_MAX: Final = 64 << 20
@@ -106,13 +107,11 @@ class RaftNode:
         self._outbox = Outbox(log.initial_state()[0], send)
         self._inbox = Inbox()
         self._messages_refused = 0
-        self._has_heard = False
-        # A log that has lost entries may have lost those that brought in other voters.
-        self._alone_until = clock.now() + ALONE_TIMEOUTS * config.election_timeout_s
+        self._loss = LossWatch(
+            log, self._raft, self._applier, alone_until=clock.now() + ALONE_TIMEOUTS * config.election_timeout_s
+        )
         self._work = trio.Event()
-        self._is_watched = False
-        self._changed = trio.Event()
-        self._leads = trio.Event()
+        self._watch = Watch()
         # When the loop wants to be woken; None while it is at work and will look anyway.
         self._loop_deadline: float | None = None
         self._alarm = Alarm(clock, next_deadline=self._next_deadline, due=self._due)
@@ -280,14 +279,13 @@ class RaftNode:
             NodeStopped: nothing will change any more.
         """
         self._check_running()
-        self._is_watched = True
-        await self._changed.wait()
+        await self._watch.changed()
         self._check_running()
         return self.status()
 
     async def until_leader(self) -> None:
         """Wait until the node leads, which one that has stopped never does."""
-        await self._leads.wait()
+        await self._watch.until_leader()
 
     def _check_running(self) -> None:
         if self._stopped:
@@ -345,8 +343,7 @@ class RaftNode:
         self._stopped = True
         self._proposals.stop()
         self._readers.stop()
-        self._changed.set()
-        self._note_role(Role.FOLLOWER)
+        self._watch.stop()
 
     async def _until_failure(self, job: Callable[[], Awaitable[None]]) -> None:
         """Nothing goes on after a failure."""
@@ -365,7 +362,7 @@ class RaftNode:
             now = self._clock.now()
             self._outbox.flush(now)
             applied = self._applier.apply_some(now)
-            self._announce()  # who waits hears of it also where there is always more to do
+            self._watch.announce()  # who waits hears of it also where there is always more to do
             if applied is not None:
                 self._readers.applied(applied)
                 self._snapshots.applied()
@@ -373,7 +370,7 @@ class RaftNode:
                     await trio.lowlevel.checkpoint()  # others have their turn
                 continue
             self._loop_deadline = _earliest(
-                self._raft.next_deadline, self._readers.next_question, self._patience_ends, self._outbox.due
+                self._raft.next_deadline, self._readers.next_question, self._loss.deadline, self._outbox.due
             )
             self._alarm.ring_by(self._loop_deadline)
             await self._work.wait()
@@ -384,12 +381,12 @@ class RaftNode:
     def _take_in(self) -> None:
         self._work = trio.Event()
         now = self._clock.now()
-        self._check_readable()
+        self._loss.check(now)
         for message in self._inbox.take_all():
             self._take_message(message, now)
         # After the messages: a node that was held up hears first that its leader is alive.
         self._raft.wake(now)
-        alone = self._is_only_voter
+        alone = self._raft.is_only_voter
         if alone and self._raft.role is Role.FOLLOWER:
             # There is nobody to wait for.
             self._raft.campaign(now)
@@ -408,7 +405,7 @@ class RaftNode:
             self._raft.receive(message, now)
             if message.kind is MessageKind.PROPOSE:
                 self._outbox.await_commit(message.sender, self._raft.last_index)
-            self._has_heard = True
+            self._loss.heard()
         except (MalformedMessage, UnknownPeer, ProposalDropped):
             self._messages_refused += 1
 
@@ -427,34 +424,6 @@ class RaftNode:
         self._raft.report_snapshot(node, delivered=False)
         self._work.set()
 
-    def _check_readable(self) -> None:
-        """Stop where what is lost can't come back.
-
-        Raises:
-            CorruptLog: that is so.
-        """
-        log, raft = self._log, self._raft
-        if log.unreadable > self._applier.index:
-            raise CorruptLog(
-                f"{log.damage}. It is not applied yet: start the node again, and it gets back from the others what it"
-                " has lost"
-            )
-        if self._patience_ends is not None and self._clock.now() >= self._patience_ends:
-            raise CorruptLog(
-                f"{log.damage}. As far as its log can be read, node {raft.id} is the only voter, and no other has been"
-                f" heard: nobody gives back what it has lost. {REMEDY}"
-            )
-
-    @property
-    def _patience_ends(self) -> float | None:
-        """When a damaged node gives up that knows of no other voter; None for any other."""
-        waits = self._raft.lost is not None and not self._has_heard and self._is_only_voter
-        return self._alone_until if waits else None
-
-    @property
-    def _is_only_voter(self) -> bool:
-        return self._raft.configuration.electorate == (self._raft.id,)
-
     def _ask_for_reads(self, now: float) -> None:
         request = self._readers.ask(now)
         if request is not None:
@@ -465,7 +434,7 @@ class RaftNode:
 
     def _hand_out(self, ready: Ready) -> None:
         if ready.soft_state is not None:
-            self._note_role(ready.soft_state.role)
+            self._watch.has_role(ready.soft_state.role)
             self._readers.ask_again()
             self._work.set()
         append = ready.append
@@ -501,18 +470,6 @@ class RaftNode:
         if work.snapshot is not None:
             self._readers.applied(self._raft.applied_index)
         self._work.set()
-
-    def _note_role(self, role: Role) -> None:
-        if role is Role.LEADER:
-            self._leads.set()
-        elif self._leads.is_set():
-            self._leads = trio.Event()
-
-    def _announce(self) -> None:
-        if self._is_watched:
-            self._is_watched = False
-            self._changed.set()
-            self._changed = trio.Event()
 
     # Time.
 

@@ -123,6 +123,11 @@ class Raft:
         return self._core.lost
 
     @property
+    def is_only_voter(self) -> bool:
+        """Whether this node is a quorum by itself, in the configuration in force."""
+        return self.configuration.electorate == (self.id,)
+
+    @property
     def configuration(self) -> Configuration:
         """The configuration in force: that of the last change applied."""
         return self._core.tracker.configuration

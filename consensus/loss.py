@@ -1,0 +1,51 @@
+"""What a disk has lost of a log and only other nodes can give back: until when that may be hoped for."""
+
+from consensus.applier import Applier
+from consensus.errors import CorruptLog
+from consensus.raft import Raft
+from consensus.records import REMEDY
+from consensus.storage import DurableLog
+
+
+class LossWatch:
+    """Notices where what is lost can't come back to this process.
+
+    Args:
+        alone_until: when a node gives up that knows of no other voter and has heard none.
+    """
+
+    def __init__(self, log: DurableLog, raft: Raft, applier: Applier, *, alone_until: float) -> None:
+        self._log = log
+        self._raft = raft
+        self._applier = applier
+        self._has_heard = False
+        # A log that has lost entries may have lost those that brought in other voters.
+        self._alone_until = alone_until
+
+    def heard(self) -> None:
+        """Another node has sent something."""
+        self._has_heard = True
+
+    @property
+    def deadline(self) -> float | None:
+        """When a damaged node gives up that knows of no other voter; None for any other."""
+        waits = self._raft.lost is not None and not self._has_heard and self._raft.is_only_voter
+        return self._alone_until if waits else None
+
+    def check(self, now: float) -> None:
+        """Stop where what is lost can't come back.
+
+        Raises:
+            CorruptLog: that is so.
+        """
+        log = self._log
+        if log.unreadable > self._applier.index:
+            raise CorruptLog(
+                f"{log.damage}. It is not applied yet: start the node again, and it gets back from the others what it"
+                " has lost"
+            )
+        if (deadline := self.deadline) is not None and now >= deadline:
+            raise CorruptLog(
+                f"{log.damage}. As far as its log can be read, node {self._raft.id} is the only voter, and no other has"
+                f" been heard: nobody gives back what it has lost. {REMEDY}"
+            )
