@@ -97,6 +97,11 @@ class Raft:
         return self._core.log.last
 
     @property
+    def stored_index(self) -> int:
+        """Up to which storage has the log as it is here; what it has behind that is about to be replaced."""
+        return self._core.log.offset - 1
+
+    @property
     def state(self) -> tuple[Role, int, int, int, int]:
         """Role, term, commit index, applied index and last index, for who looks at all of them often."""
         core, log = self._core, self._core.log

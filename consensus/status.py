@@ -34,6 +34,7 @@ class Status:
         leader: the leader of `term`, as far as the node knows; 0 for nobody.
         commit: the highest index known to be committed.
         applied: the highest index that the state machine has applied.
+        stored: the highest index up to which the disk is known to have the log.
         configuration: the one in force here.
         progress: on the leader, each member; empty elsewhere.
         messages_dropped: messages that came when the inbox was full.
@@ -52,6 +53,7 @@ class Status:
     leader: int
     commit: int
     applied: int
+    stored: int
     configuration: Configuration
     progress: tuple[PeerStatus, ...]
     messages_dropped: int
@@ -86,6 +88,7 @@ def status_of(raft: Raft, *, running: bool, messages_dropped: int, messages_refu
         leader=raft.leader,
         commit=raft.commit_index,
         applied=raft.applied_index,
+        stored=raft.stored_index,
         configuration=raft.configuration,
         progress=progress,
         messages_dropped=messages_dropped,

@@ -11,6 +11,7 @@ The world calls, for each node:
 `look` compares a log with what it was by identity of the entries, so it costs as much as has changed.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -39,6 +40,7 @@ class Observation:
         first: where the part of the log that changed begins; the log ends with `entries`.
         entries: the log from ``first`` on; the whole log in the first observation of a life.
         lost: whether the node says that its disk has lost a part of the log.
+        stored: what the log has behind that index is about to be replaced, whatever the commit index says.
     """
 
     node: int
@@ -51,6 +53,7 @@ class Observation:
     first: int
     entries: tuple[Entry, ...]
     lost: bool = False
+    stored: int = sys.maxsize
 
 
 @dataclass(slots=True)
@@ -125,7 +128,7 @@ class RaftChecker:
         self._check_boundary(status.id, begin - 1, log.term(begin - 1))
         self._check_boundary(status.id, snapshot.index, snapshot.term)
         known = self._nodes.get(status.id)
-        seen = (life, status.term, status.role, status.leader, status.commit, status.applied)
+        seen = (life, status.term, status.role, status.leader, status.commit, status.applied, status.stored)
         if known is not None and known.looked_at == seen and _is_unchanged(known.log, log):
             return
         first = 1 if known is None or known.life != life else _first_change(known.log, log, self._committed)
@@ -142,6 +145,7 @@ class RaftChecker:
                 first,
                 tuple(entries),
                 lost=status.lost,
+                stored=status.stored,
             )
         )
         self._nodes[status.id].looked_at = seen
@@ -284,7 +288,7 @@ class RaftChecker:
     def _take_commit(self, node: _Node, seen: Observation) -> None:
         """State machine safety: one entry for each committed index."""
         # The commit index may be ahead of what is stored: such entries are looked at when they are.
-        upto = min(seen.commit, len(node.log))
+        upto = min(seen.commit, seen.stored, len(node.log))
         for index in range(node.commit + 1, upto + 1):
             entry = node.log[index - 1]
             if index > len(self._committed):

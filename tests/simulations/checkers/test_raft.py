@@ -199,7 +199,7 @@ def status(**fields: object) -> Status:
     """A follower in term 2 with the leader 2; other fields by name."""
     group = Group(1)
     base = status_of(group[1].raft, running=True, messages_dropped=0, messages_refused=0)
-    base = replace(base, role=Role.FOLLOWER, term=2, leader=2, commit=2, applied=2)
+    base = replace(base, role=Role.FOLLOWER, term=2, leader=2, commit=2, applied=2, stored=3)
     return replace(base, **fields)  # type: ignore[arg-type]
 
 
@@ -236,10 +236,21 @@ def test_a_look_misses_nothing_that_has_changed_since_the_last_one(
         checker.look(status(**fields), stored(log), life=life)
 
 
+def test_what_the_disk_has_behind_what_is_stored_is_not_what_is_committed(checker: RaftChecker) -> None:
+    checker.observe(seen(2, log_of(1, 1, 2), term=2, role=Role.LEADER, commit=3))
+    disk = stored(log_of(1, 1, 1))
+    checker.look(status(commit=3, stored=2), disk, life=1)
+    disk.append(log_of(1, 1, 2)[2:])
+    checker.look(status(commit=3, stored=2), disk, life=1)
+    checker.look(status(commit=3, stored=3), disk, life=1)
+    with violates("raft-state-machine"):
+        checker.look(status(commit=3, stored=3), stored(log_of(1, 1, 1)), life=2)
+
+
 def test_a_snapshot_may_take_the_place_of_what_was_never_committed(checker: RaftChecker) -> None:
     checker.observe(seen(2, log_of(1, 1, 2, 2, 2), term=2, role=Role.LEADER, commit=5))
     checker.look(status(), stored(log_of(1, 1, 1)), life=1)
-    checker.look(status(term=2, commit=5, applied=5), MemoryLog(Snapshot(index=5, term=2)), life=1)
+    checker.look(status(term=2, commit=5, applied=5, stored=5), MemoryLog(Snapshot(index=5, term=2)), life=1)
 
 
 def compacted(entries: Sequence[Entry], upto: int) -> MemoryLog:
