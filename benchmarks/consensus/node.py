@@ -269,9 +269,11 @@ class Server:
     async def _read(self, reads: list[tuple[int, bytes]], answer: Callable[[bytes], None]) -> None:
         await self._raft.read_index(timeout_s=TIMEOUT_S)
         values = self._store.values
+        parts: list[bytes] = []
         for number, key in reads:
             value = values.get(key, b"")
-            answer(FRAMED_ANSWER.pack(ANSWER.size + len(value), number, True) + value)
+            parts += FRAMED_ANSWER.pack(ANSWER.size + len(value), number, True), value
+        answer(b"".join(parts))
 
     def _status(self) -> dict[str, int]:
         status = self._raft.status()
