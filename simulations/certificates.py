@@ -5,6 +5,7 @@ with any other.
 """
 
 import datetime
+import ipaddress
 from pathlib import Path
 
 from cryptography import x509
@@ -42,10 +43,14 @@ class Authority:
         )
         self.ca.write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, name: str, *, validity: Validity = ALWAYS) -> tuple[Path, Path]:
-        """The files with a new certificate and its key."""
+    def issue(self, name: str, *, validity: Validity = ALWAYS, address: str | None = None) -> tuple[Path, Path]:
+        """The files with a new certificate and its key. Where names are looked at, it is that of an IP address."""
         key = Ed25519PrivateKey.generate()
-        certificate = self._certificate(_named(name), key, validity).sign(self._key, None)
+        builder = self._certificate(_named(name), key, validity)
+        if address is not None:
+            named = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+            builder = builder.add_extension(named, critical=False)
+        certificate = builder.sign(self._key, None)
         paths = (self._folder / f"{name}.crt", self._folder / f"{name}.key")
         paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
         paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
