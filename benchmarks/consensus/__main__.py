@@ -14,8 +14,12 @@ from benchmarks.report import parse, write_report
 from consensus import raft
 
 PEERS: Final = ("etcd", "pysyncobj")
-FULL: Final = Workloads(outstanding=(1, 64, 256, 1000), budget_s=3.0, catch_up_entries=1_000_000)
-QUICK: Final = Workloads(outstanding=(1, 64, 256, 1000), budget_s=1.0, catch_up_entries=50_000)
+FULL: Final = Workloads(
+    outstanding=(1, 64, 256, 1000), budget_s=3.0, catch_up_entries=1_000_000, tls_outstanding=(1, 64, 1000)
+)
+QUICK: Final = Workloads(
+    outstanding=(1, 64, 256, 1000), budget_s=1.0, catch_up_entries=50_000, tls_outstanding=(1, 64, 1000)
+)
 UNITS: Final = {"per_s": "1/s", "ms": "ms", "us": "us", "percent": "%", "mb": "MB"}
 
 
@@ -32,13 +36,13 @@ def missing(wanted: Sequence[str]) -> list[dict[str, str]]:
 def rows(seen: Mapping[Key, Sequence[float]]) -> list[dict[str, Any]]:
     """The rows of the report."""
     made = []
-    for (system, metric, outstanding, fsync), values in seen.items():
-        row: dict[str, Any] = {"system": system, "metric": metric, "nodes": NODES, "fsync": fsync, "tls": False}
-        if outstanding:
-            row["outstanding"] = outstanding
-        if system == "meshnode":
+    for key, values in seen.items():
+        row: dict[str, Any] = {"nodes": NODES, **key._asdict()}
+        if not key.outstanding:
+            del row["outstanding"]
+        if key.system == "meshnode":
             row |= {"gc_threshold": COLLECTOR[0], "compiled": is_compiled()}
-        unit = next(unit for end, unit in UNITS.items() if metric.endswith(end))
+        unit = next(unit for end, unit in UNITS.items() if key.metric.endswith(end))
         made.append({**row, "value": statistics.median(values), "unit": unit, "rounds": list(values)})
     return made
 
@@ -51,17 +55,13 @@ def is_compiled() -> bool:
 def print_table(seen: Mapping[Key, Sequence[float]]) -> None:
     """A line for each metric and number of outstanding requests, the systems side by side."""
     systems = list(dict.fromkeys(system for system, *_ in seen))
-    sys.stdout.write(
-        ("{:<24} {:>12} {:>6}" + " {:>12}" * len(systems) + "\n").format("metric", "outstanding", "fsync", *systems)
-    )
-    for metric, outstanding, fsync in dict.fromkeys(key[1:] for key in seen):
-        found = [seen.get((system, metric, outstanding, fsync)) for system in systems]
+    line = "{:<24} {:>12} {:>6} {:>4}" + " {:>12}" * len(systems) + "\n"
+    sys.stdout.write(line.format("metric", "outstanding", "fsync", "tls", *systems))
+    for metric, outstanding, *switches in dict.fromkeys(key[1:] for key in seen):
+        found = [seen.get(Key(system, metric, outstanding, *switches)) for system in systems]
         figures = ["-" if values is None else f"{statistics.median(values):,.2f}" for values in found]
-        sys.stdout.write(
-            ("{:<24} {:>12} {:>6}" + " {:>12}" * len(systems) + "\n").format(
-                metric, outstanding or "", "on" if fsync else "off", *figures
-            )
-        )
+        conditions = ("on" if is_on else "off" for is_on in switches)
+        sys.stdout.write(line.format(metric, outstanding or "", *conditions, *figures))
 
 
 def arguments() -> argparse.Namespace:
@@ -82,11 +82,12 @@ def main() -> None:
     kind = "compiled" if is_compiled() else "as it is"
     sys.stdout.write(f"meshnode: {kind}, RaftConfig's defaults, Python's collector at {COLLECTOR}\n")
     sys.stdout.write("etcd: its defaults; pysyncobj: its defaults, and a journal\n")
+    sys.stdout.write("tls: 1.3 with a certificate on each side, for peers and clients; ciphers as each chooses\n")
     seen: dict[Key, list[float]] = {}
     for number in range(rounds):
-        for name, turn in TURNS.items():
-            if name in (*peers, "meshnode", "meshnode without fsync"):
-                sys.stderr.write(f"round {number + 1} of {rounds}: {name}\n")
+        for (system, how), turn in TURNS.items():
+            if system in (*peers, "meshnode"):
+                sys.stderr.write(f"round {number + 1} of {rounds}: {system}{how}\n")
                 for key, value in turn(work):
                     seen.setdefault(key, []).append(value)
     print_table(seen)

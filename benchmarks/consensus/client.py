@@ -6,14 +6,16 @@ import os
 import resource
 import selectors
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from benchmarks.consensus.protocol import KEY_BYTES
+from benchmarks.consensus.protocol import HOST, KEY_BYTES
 from benchmarks.consensus.speakers import EtcdSpeaker, OwnSpeaker, Speaker
+from benchmarks.consensus.tls import Records, TlsFiles, client_context
 
 KEYS: Final = 10_000
 VALUE_BYTES: Final = 256
@@ -33,6 +35,7 @@ class LoadSettings:
         outstanding: requests that are under way at any time.
         budget_s: how long to measure; or, if `count` is not 0,
         count: how many requests to make instead.
+        tls: the client's files; None: in plaintext.
     """
 
     system: str
@@ -41,6 +44,7 @@ class LoadSettings:
     outstanding: int
     budget_s: float
     count: int = 0
+    tls: TlsFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,63 @@ class Load:
     client_cpu_percent: float
 
 
+class Dialled:
+    """A connection to a node, over TLS where there is a context; to be closed.
+
+    Raises:
+        OSError: it broke, or the two sides do not agree.
+    """
+
+    def __init__(self, port: int, context: ssl.SSLContext | None, *, timeout_s: float | None = None) -> None:
+        self.socket = socket.create_connection((HOST, port), timeout=timeout_s)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._records = None if context is None else self._shake_hands(context)
+        except OSError:
+            self.socket.close()
+            raise
+
+    def _shake_hands(self, context: ssl.SSLContext) -> Records:
+        records = Records(context, dials=True)
+        agrees, said = records.shake_hands(b"")
+        while not agrees:
+            self.socket.sendall(said)
+            agrees, said = records.shake_hands(self._arrived())
+        self.socket.sendall(said)
+        return records
+
+    def send(self, data: bytes) -> None:
+        """Send all of this."""
+        self.socket.sendall(data if self._records is None else self._records.seal(data))
+
+    def receive(self) -> bytes:
+        """Read from the socket once: what came by it, which may be nothing yet."""
+        arrived = self._arrived()
+        return arrived if self._records is None else self._records.open(arrived)
+
+    def _arrived(self) -> bytes:
+        if arrived := self.socket.recv(RECEIVED_BYTES):
+            return arrived
+        raise ConnectionError("the node hung up")
+
+    def __enter__(self) -> "Dialled":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
 class Connection:
     """One connection and the requests that are under way on it."""
 
     def __init__(self, settings: LoadSettings, keys: Iterator[bytes]) -> None:
-        self.speaker: Speaker = EtcdSpeaker() if settings.system == "etcd" else OwnSpeaker()
-        self.socket = socket.create_connection(("127.0.0.1", settings.port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.sendall(self.speaker.greeting())
+        scheme = b"http" if settings.tls is None else b"https"
+        self.speaker: Speaker = EtcdSpeaker(scheme) if settings.system == "etcd" else OwnSpeaker()
+        context = None if settings.tls is None else client_context(TlsFiles(*settings.tls))
+        if context is not None and settings.system == "etcd":
+            context.set_alpn_protocols(["h2"])
+        self.dialled = Dialled(settings.port, context)
+        self.dialled.send(self.speaker.greeting())
         self._is_put = settings.what == "put"
         self._keys = keys
         self._value = os.urandom(VALUE_BYTES)
@@ -78,14 +131,11 @@ class Connection:
             number, request = self.speaker.put(key, self._value) if self._is_put else self.speaker.get(key)
             self._sent_at[number] = now
             parts.append(request)
-        self.socket.sendall(b"".join(parts))
+        self.dialled.send(b"".join(parts))
 
     def hear(self) -> tuple[list[float], bytes]:
         """Read once: when the requests were sent that are answered now, and what has to be sent."""
-        data = self.socket.recv(RECEIVED_BYTES)
-        if not data:
-            raise ConnectionError("the node hung up")
-        numbers, replies = self.speaker.feed(data)
+        numbers, replies = self.speaker.feed(self.dialled.receive())
         return [self._sent_at.pop(number) for number in numbers], replies
 
 
@@ -101,7 +151,7 @@ def run(settings: LoadSettings) -> Load:
     selector = selectors.DefaultSelector()
     left = settings.count or sys.maxsize
     for place, connection in enumerate(connections):
-        selector.register(connection.socket, selectors.EVENT_READ, connection)
+        selector.register(connection.dialled.socket, selectors.EVENT_READ, connection)
         share = settings.outstanding // len(connections) + (place < settings.outstanding % len(connections))
         connection.ask(share)
         left -= share

@@ -15,9 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Protocol
 
+from benchmarks.consensus.client import Dialled
 from benchmarks.consensus.node import NodeSettings
-from benchmarks.consensus.protocol import LENGTH
+from benchmarks.consensus.protocol import HOST, LENGTH
 from benchmarks.consensus.speakers import OwnSpeaker
+from benchmarks.consensus.tls import TlsFiles, client_context
+from simulations.certificates import Authority
 
 NODES: Final = 3
 START_TIMEOUT_S: Final = 60.0
@@ -25,7 +28,13 @@ POLL_S: Final = 0.02
 
 
 class Cluster(Protocol):
-    """A system that runs."""
+    """A system that runs.
+
+    Attributes:
+        client_files: for its client; None: in plaintext.
+    """
+
+    client_files: TlsFiles | None
 
     def leader(self) -> int:
         """Who leads, from 0; waits for it."""
@@ -55,8 +64,17 @@ def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
-            one.bind(("127.0.0.1", 0))
+            one.bind((HOST, 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def issued(directory: Path, *, tls: bool) -> list[TlsFiles | None]:
+    """For each node, and for the client at last, by a CA that signs nothing else; None where there is no TLS."""
+    if not tls:
+        return [None] * (NODES + 1)
+    authority = Authority(directory)
+    names = (*(f"node{node}" for node in range(NODES)), "client")
+    return [TlsFiles(str(authority.ca), *map(str, authority.issue(name, address=HOST))) for name in names]
 
 
 def until(is_so: Callable[[], bool], what: str) -> None:
@@ -121,19 +139,28 @@ class Processes:
 class OwnCluster:
     """Three nodes of ours."""
 
-    def __init__(self, processes: Processes, directory: Path, *, fsync: bool) -> None:
+    def __init__(self, processes: Processes, directory: Path, *, fsync: bool, tls: bool) -> None:
         self._processes = processes
+        *self._node_files, self.client_files = issued(directory, tls=tls)
+        self._context = None if self.client_files is None else client_context(self.client_files)
         self._directory = directory
         self._fsync = fsync
         ports = free_ports(2 * NODES)  # at once: what is free for a second time may have been free for the first
-        self._raft_ports, self._client_ports = ports[:NODES], ports[NODES:]
+        self.peer_ports, self._client_ports = ports[:NODES], ports[NODES:]
         for node in range(NODES):
             self.start(node)
 
     def start(self, node: int) -> None:
         """Start a node, with the data that it left."""
         directory = self._directory / f"node{node}"
-        settings = NodeSettings(node + 1, self._raft_ports, self._client_ports, str(directory), self._fsync)
+        settings = NodeSettings(
+            node + 1,
+            self.peer_ports,
+            self._client_ports,
+            str(directory),
+            fsync=self._fsync,
+            tls=self._node_files[node],
+        )
         command = [sys.executable, "-m", "benchmarks.consensus.node", json.dumps(asdict(settings))]
         self._processes.start(node, command, log=self._directory / f"node{node}.txt")
 
@@ -155,14 +182,11 @@ class OwnCluster:
     def status(self, node: int) -> dict[str, int] | None:
         """What a node says of itself; None if it does not answer."""
         try:
-            with socket.create_connection(("127.0.0.1", self._client_ports[node]), timeout=5.0) as connection:
-                connection.sendall(OwnSpeaker().status()[1])
+            with Dialled(self._client_ports[node], self._context, timeout_s=5.0) as dialled:
+                dialled.send(OwnSpeaker().status()[1])
                 data = b""
                 while len(data) < 4 or len(data) < 4 + LENGTH.unpack_from(data)[0]:
-                    received = connection.recv(4096)
-                    if not received:
-                        return None
-                    data += received
+                    data += dialled.receive()
         except OSError:
             return None
         status: dict[str, int] = json.loads(data[9:])
@@ -178,19 +202,24 @@ class OwnCluster:
 class EtcdCluster:
     """Three nodes of etcd, with the settings that it has by default."""
 
-    def __init__(self, processes: Processes, directory: Path) -> None:
+    def __init__(self, processes: Processes, directory: Path, *, tls: bool) -> None:
         self._processes = processes
+        *node_files, self.client_files = issued(directory, tls=tls)
+        self._context = None if self.client_files is None else client_context(self.client_files)
         ports = free_ports(2 * NODES)
-        self._client_ports = ports[:NODES]
-        peers = [f"http://127.0.0.1:{port}" for port in ports[NODES:]]
+        prefix = f"{'https' if tls else 'http'}://{HOST}:"
+        self.peer_ports, self._client_ports = ports[:NODES], ports[NODES:]
+        self._client_urls = [f"{prefix}{port}" for port in self._client_ports]
+        peers = [f"{prefix}{port}" for port in self.peer_ports]
         members = ",".join(f"node{node}={url}" for node, url in enumerate(peers))
         for node in range(NODES):
-            client = f"http://127.0.0.1:{self._client_ports[node]}"
+            client = self._client_urls[node]
             command = [
                 *("etcd", "--name", f"node{node}", "--data-dir", str(directory / f"node{node}")),
                 *("--listen-client-urls", client, "--advertise-client-urls", client),
                 *("--listen-peer-urls", peers[node], "--initial-advertise-peer-urls", peers[node]),
                 *("--initial-cluster", members, "--initial-cluster-state", "new", "--log-level", "error"),
+                *_etcd_tls(node_files[node]),
             ]
             processes.start(node, command, log=directory / f"node{node}.txt")
 
@@ -201,9 +230,9 @@ class EtcdCluster:
         return leader
 
     def _leader(self) -> int | None:
-        for node, port in enumerate(self._client_ports):
+        for node, url in enumerate(self._client_urls):
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5.0) as answer:
+                with urllib.request.urlopen(f"{url}/metrics", timeout=5.0, context=self._context) as answer:
                     if b"\netcd_server_is_leader 1\n" in answer.read():
                         return node
             except OSError:
@@ -215,3 +244,19 @@ class EtcdCluster:
 
     def pid(self, node: int) -> int:
         return self._processes.pid(node)
+
+
+def _etcd_tls(files: TlsFiles | None) -> list[str]:
+    """Options of a node that asks its peers and clients for certificates, too."""
+    if files is None:
+        return []
+    return [
+        option
+        for role in ("", "peer-")
+        for option in (
+            f"--{role}client-cert-auth",
+            *(f"--{role}trusted-ca-file", files.ca),
+            *(f"--{role}cert-file", files.certificate),
+            *(f"--{role}key-file", files.key),
+        )
+    ]

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -19,7 +20,18 @@ from typing import Final
 
 import trio
 
-from benchmarks.consensus.protocol import ANSWER, FRAMED_ANSWER, KEY_BYTES, LENGTH, REQUEST, Frames, Kind, framed
+from benchmarks.consensus.protocol import (
+    ANSWER,
+    FRAMED_ANSWER,
+    HOST,
+    KEY_BYTES,
+    LENGTH,
+    REQUEST,
+    Frames,
+    Kind,
+    framed,
+)
+from benchmarks.consensus.tls import Records, TlsFiles
 from consensus import codec
 from consensus.config import RaftConfig
 from consensus.driver import RaftNode
@@ -30,6 +42,7 @@ from consensus.messages import Packet
 from consensus.storage import open_log
 from consensus.syncing import QuickSyncs
 from consensus.waiting import Waiter
+from meshnode.certificates import load_tls
 from meshnode.real_disk import RealDisk, RealFile
 
 TIMEOUT_S: Final = 30.0
@@ -53,6 +66,7 @@ class NodeSettings:
         raft_ports, client_ports: of all nodes, in the order of their ids, from 1.
         directory: its data.
         fsync: whether a sync does anything.
+        tls: the node's files, for peers and clients; None: in plaintext.
     """
 
     id: int
@@ -60,6 +74,7 @@ class NodeSettings:
     client_ports: list[int]
     directory: str
     fsync: bool
+    tls: TlsFiles | None = None
 
 
 class MonotonicClock:
@@ -121,12 +136,39 @@ def direct(stream: trio.SocketStream) -> Iterator[socket.socket]:
             trio.lowlevel.notify_closing(below)
 
 
-async def received(below: socket.socket) -> bytes:
+async def shake_hands(below: socket.socket, context: ssl.SSLContext, *, dials: bool) -> Records:
+    """Have TLS from now on.
+
+    Raises:
+        OSError: the two sides do not agree, or the connection broke.
+    """
+    records = Records(context, dials=dials)
+    agrees, said = records.shake_hands(b"")
+    while said or not agrees:
+        if said:
+            await trio.lowlevel.wait_writable(below)
+            said = said[below.send(said) :]
+        else:
+            await trio.lowlevel.wait_readable(below)
+            arrived = below.recv(RECEIVED_BYTES)
+            if not arrived:
+                raise ConnectionError("the other side hung up in the handshake")
+            agrees, said = records.shake_hands(arrived)
+    return records
+
+
+async def received(below: socket.socket, records: Records | None) -> bytes:
     """What comes next; nothing at the end of the stream."""
-    while True:
+    data = b"" if records is None else records.open(b"")  # the first may have come with the end of the handshake
+    while not data:
         await trio.lowlevel.wait_readable(below)
         with contextlib.suppress(BlockingIOError):
-            return below.recv(RECEIVED_BYTES)
+            data = below.recv(RECEIVED_BYTES)
+            if not data:
+                break
+            if records is not None:
+                data = records.open(data)
+    return data
 
 
 class Outgoing:
@@ -134,6 +176,7 @@ class Outgoing:
 
     def __init__(self) -> None:
         self._below: socket.socket | None = None
+        self._records: Records | None = None
         self._waiting = bytearray()
         self._event = trio.Event()
 
@@ -141,6 +184,8 @@ class Outgoing:
         """Send this. Without effect if there is no connection, or too much waits."""
         if self._below is None or len(self._waiting) > QUEUED_BYTES_MAX:
             return
+        if self._records is not None:
+            parts = (self._records.seal(b"".join(parts)),)
         sent = 0
         if not self._waiting:
             try:
@@ -153,9 +198,9 @@ class Outgoing:
             self._waiting += b"".join(parts)[sent:]
             self._event.set()
 
-    def connect(self, below: socket.socket) -> None:
+    def connect(self, below: socket.socket, records: Records | None) -> None:
         """Send over this from now on. `pump` has to run."""
-        self._below = below
+        self._below, self._records = below, records
         self._waiting.clear()
 
     async def pump(self, below: socket.socket) -> None:
@@ -176,6 +221,7 @@ class Server:
 
     def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings
+        self._tls = None if settings.tls is None else load_tls(*settings.tls)
         self._store = Store()
         self._peers = {node: Outgoing() for node in range(1, len(settings.raft_ports) + 1) if node != settings.id}
         disk = (RealDisk if settings.fsync else UnsyncedDisk)(settings.directory)
@@ -203,7 +249,7 @@ class Server:
                 (self._receive_from_peer, self._settings.raft_ports[number]),
                 (self._serve_client, self._settings.client_ports[number]),
             ):
-                await nursery.start(functools.partial(trio.serve_tcp, serve, port, host="127.0.0.1"))
+                await nursery.start(functools.partial(trio.serve_tcp, serve, port, host=HOST))
             for node in self._peers:
                 nursery.start_soon(self._link, node)
             sys.stdout.write("ready\n")
@@ -218,9 +264,9 @@ class Server:
     async def _link(self, node: int) -> None:
         while True:
             try:
-                async with await trio.open_tcp_stream("127.0.0.1", self._settings.raft_ports[node - 1]) as stream:
+                async with await trio.open_tcp_stream(HOST, self._settings.raft_ports[node - 1]) as stream:
                     with direct(stream) as below:
-                        self._peers[node].connect(below)
+                        self._peers[node].connect(below, await self._agreed(below, dials=True))
                         await self._peers[node].pump(below)
             except OSError:
                 self._raft.report_unreachable(node)
@@ -229,9 +275,15 @@ class Server:
     async def _receive_from_peer(self, stream: trio.SocketStream) -> None:
         frames = Frames()
         with contextlib.suppress(OSError), direct(stream) as below:
-            while data := await received(below):
+            records = await self._agreed(below, dials=False)
+            while data := await received(below, records):
                 for message in frames.feed(data):
                     self._raft.receive(codec.decode(message))
+
+    async def _agreed(self, below: socket.socket, *, dials: bool) -> Records | None:
+        if self._tls is None:
+            return None
+        return await shake_hands(below, self._tls.client if dials else self._tls.server, dials=dials)
 
     # Clients.
 
@@ -239,10 +291,11 @@ class Server:
         answers, frames = Outgoing(), Frames()
         try:
             with direct(stream) as below:
-                answers.connect(below)  # before the first request, which may be here already
+                records = await self._agreed(below, dials=False)
+                answers.connect(below, records)  # before the first request, which may be here already
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(answers.pump, below)
-                    while data := await received(below):
+                    while data := await received(below, records):
                         self._take(frames.feed(data), answers.put, nursery)
                     nursery.cancel_scope.cancel()
         except* OSError:

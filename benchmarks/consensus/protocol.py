@@ -9,6 +9,7 @@ import struct
 from enum import IntEnum
 from typing import Final
 
+HOST: Final = "127.0.0.1"
 LENGTH: Final = struct.Struct("<I")
 REQUEST: Final = struct.Struct("<IB8s")
 ANSWER: Final = struct.Struct("<I?")

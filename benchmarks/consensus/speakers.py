@@ -88,12 +88,12 @@ def _literal(name: bytes, value: bytes) -> bytes:
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
-def _headers(path: bytes) -> bytes:
+def _headers(path: bytes, scheme: bytes) -> bytes:
     return b"".join(
         _literal(name, value)
         for name, value in (
             (b":method", b"POST"),
-            (b":scheme", b"http"),
+            (b":scheme", scheme),
             (b":path", path),
             (b":authority", b"localhost"),
             (b"content-type", b"application/grpc"),
@@ -115,9 +115,9 @@ class EtcdSpeaker:
     A call has failed if its stream ends without a message. The headers of the answers are not looked into.
     """
 
-    def __init__(self) -> None:
-        self._put_headers = _headers(b"/etcdserverpb.KV/Put")
-        self._range_headers = _headers(b"/etcdserverpb.KV/Range")
+    def __init__(self, scheme: bytes = b"http") -> None:
+        self._put_headers = _headers(b"/etcdserverpb.KV/Put", scheme)
+        self._range_headers = _headers(b"/etcdserverpb.KV/Range", scheme)
         self._rest = b""
         self._stream = -1
         self._may_send = _WINDOW_AT_FIRST

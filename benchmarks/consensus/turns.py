@@ -1,5 +1,6 @@
 """A turn of each system: three fresh processes, all workloads one after the other, and what was measured."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from benchmarks.consensus.client import Load, LoadSettings
 from benchmarks.consensus.clusters import (
@@ -36,31 +37,43 @@ class Workloads:
         outstanding: requests that are under way at a time, one load after the other.
         budget_s: for each load.
         catch_up_entries: what a follower misses.
+        tls_outstanding: as `outstanding`, over TLS.
     """
 
     outstanding: Sequence[int]
     budget_s: float
     catch_up_entries: int
+    tls_outstanding: Sequence[int]
 
 
-Key = tuple[str, str, int, bool]
-"""System, metric, outstanding requests (0 where that means nothing), and whether syncs were on."""
+class Key(NamedTuple):
+    """What a figure is of; `outstanding` is 0 where it means nothing."""
+
+    system: str
+    metric: str
+    outstanding: int
+    fsync: bool
+    tls: bool
+
+
 Measured = Iterator[tuple[Key, float]]
 
 
-def own_turn(work: Workloads) -> Measured:
+def own_turn(work: Workloads, *, tls: bool = False) -> Measured:
     """Ours, with fsync."""
     with data_directory() as directory, Processes() as processes:
-        yield from _loads("meshnode", OwnCluster(processes, directory, fsync=True), work)
+        yield from _loads("meshnode", OwnCluster(processes, directory, fsync=True, tls=tls), work)
+    if tls:
+        return
     with data_directory() as directory, Processes() as processes:
-        per_s = _catch_up(OwnCluster(processes, directory, fsync=True), work.catch_up_entries)
-        yield ("meshnode", "catch_up_entries_per_s", 0, True), per_s
+        per_s = _catch_up(OwnCluster(processes, directory, fsync=True, tls=False), work.catch_up_entries)
+        yield Key("meshnode", "catch_up_entries_per_s", 0, fsync=True, tls=False), per_s
 
 
 def own_unsynced_turn(work: Workloads) -> Measured:
     """Ours, without fsync."""
     with data_directory() as directory, Processes() as processes:
-        cluster = OwnCluster(processes, directory, fsync=False)
+        cluster = OwnCluster(processes, directory, fsync=False, tls=False)
         port, pids = cluster.port(cluster.leader()), _pids(cluster)
         for outstanding in UNSYNCED_OUTSTANDING:
             before_s = cpu_s(pids)
@@ -68,10 +81,10 @@ def own_unsynced_turn(work: Workloads) -> Measured:
             yield from _metrics("meshnode", "write", load, cpu_s(pids) - before_s, outstanding, fsync=False)
 
 
-def etcd_turn(work: Workloads) -> Measured:
+def etcd_turn(work: Workloads, *, tls: bool = False) -> Measured:
     """etcd as it is."""
     with data_directory() as directory, Processes() as processes:
-        yield from _loads("etcd", EtcdCluster(processes, directory), work)
+        yield from _loads("etcd", EtcdCluster(processes, directory, tls=tls), work)
 
 
 def pysyncobj_turn(work: Workloads) -> Measured:
@@ -85,35 +98,45 @@ def pysyncobj_turn(work: Workloads) -> Measured:
             yield from _metrics("pysyncobj", "write", load, cpu_s(pids) - before_s, outstanding, fsync=False)
 
 
-TURNS: Final[dict[str, Callable[[Workloads], Measured]]] = {
-    "meshnode": own_turn,
-    "etcd": etcd_turn,
-    "meshnode without fsync": own_unsynced_turn,
-    "pysyncobj": pysyncobj_turn,
+TURNS: Final[dict[tuple[str, str], Callable[[Workloads], Measured]]] = {
+    ("meshnode", ""): own_turn,
+    ("etcd", ""): etcd_turn,
+    ("meshnode", " with TLS"): functools.partial(own_turn, tls=True),
+    ("etcd", " with TLS"): functools.partial(etcd_turn, tls=True),
+    ("meshnode", " without fsync"): own_unsynced_turn,
+    ("pysyncobj", ""): pysyncobj_turn,
 }
+"""Each by its system, and by what else sets it apart."""
 
 
 def _loads(system: str, cluster: Cluster, work: Workloads) -> Measured:
-    leader, pids = cluster.leader(), _pids(cluster)
+    leader, pids, files = cluster.leader(), _pids(cluster), cluster.client_files
+    tls = files is not None
     for what, name in (("put", "write"), ("get", "read")):
-        for outstanding in work.outstanding:
+        for outstanding in work.tls_outstanding if tls else work.outstanding:
             before_s = cpu_s(pids)
-            load = _load(LoadSettings(system, cluster.port(leader), what, outstanding, work.budget_s))
-            yield from _metrics(system, name, load, cpu_s(pids) - before_s, outstanding, fsync=True)
-    yield (system, "rss_mb", 0, True), rss_mb(cluster.pid(leader))
+            load = _load(LoadSettings(system, cluster.port(leader), what, outstanding, work.budget_s, tls=files))
+            yield from _metrics(system, name, load, cpu_s(pids) - before_s, outstanding, fsync=True, tls=tls)
+    yield Key(system, "rss_mb", 0, fsync=True, tls=tls), rss_mb(cluster.pid(leader))
 
 
 def _pids(cluster: Cluster) -> list[int]:
     return [cluster.pid(node) for node in range(NODES)]
 
 
-def _metrics(system: str, name: str, load: Load, took_s: float, outstanding: int, *, fsync: bool) -> Measured:
-    yield (system, f"{name}s_per_s", outstanding, fsync), load.per_s
-    yield (system, f"{name}_p50_ms", outstanding, fsync), load.p50_ms
-    yield (system, f"{name}_p99_ms", outstanding, fsync), load.p99_ms
-    yield (system, f"{name}_cpu_us", outstanding, fsync), 1e6 * took_s / load.count
+def _metrics(
+    system: str, name: str, load: Load, took_s: float, outstanding: int, *, fsync: bool, tls: bool = False
+) -> Measured:
+    figures = {
+        f"{name}s_per_s": load.per_s,
+        f"{name}_p50_ms": load.p50_ms,
+        f"{name}_p99_ms": load.p99_ms,
+        f"{name}_cpu_us": 1e6 * took_s / load.count,
+    }
     if load.client_cpu_percent:
-        yield (system, f"{name}_client_cpu_percent", outstanding, fsync), load.client_cpu_percent
+        figures[f"{name}_client_cpu_percent"] = load.client_cpu_percent
+    for metric, figure in figures.items():
+        yield Key(system, metric, outstanding, fsync, tls), figure
 
 
 def _load(settings: LoadSettings) -> Load:
