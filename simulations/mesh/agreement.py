@@ -44,6 +44,8 @@ class Agreement(Listener):
         if group.generation not in self._checkers and group._log.first_index() > 1:
             self._unchecked.add(group.generation)
         self._synced(group._log)
+        if self._is_checked(group):  # now: a leader may replace what it finds before it says a word
+            self._checkers[group.generation].look(group.member_status, group._log, life=life)
 
     def _sent(self, group: MetadataGroup, message: Packet) -> None:
         node, life = self._processes[group.metadata]
