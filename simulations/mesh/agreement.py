@@ -45,14 +45,18 @@ class Agreement(Listener):
             self._unchecked.add(group.generation)
         self._synced(group._log)
         if self._is_checked(group):  # now: a leader may replace what it finds before it says a word
-            self._checkers[group.generation].look(group.member_status, group._log, life=life)
+            self._look(group, life)
 
     def _sent(self, group: MetadataGroup, message: Packet) -> None:
         node, life = self._processes[group.metadata]
         if isinstance(message, Message) and life == self._lives[node] and self._is_checked(group):
-            checker = self._checkers[group.generation]
-            checker.look(group.member_status, group._log, life=life)
-            checker.sent(message)
+            self._look(group, life).sent(message)
+
+    def _look(self, group: MetadataGroup, life: int) -> RaftChecker:
+        """Have the group's checker look at the node; that checker."""
+        checker = self._checkers[group.generation]
+        checker.look(group.member_status, group._log, life=life)
+        return checker
 
     def _synced(self, log: DurableLog) -> None:
         group = self._logs.get(log)

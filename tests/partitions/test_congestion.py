@@ -93,34 +93,31 @@ class Congested:
         heapq.heappush(self._arrivals, (at_s, next(self._count), sender, to, message))
 
 
+def assert_crosses(mesh: Congested, *, source: NodeId, to: NodeId, part_s: float) -> None:
+    """All that the source has arrives in twice the time that its parts need, and hardly any is sent twice."""
+    mesh.take_over()
+    needed = mesh.parts(source)
+    mesh.run(until_s=2 * needed * part_s)
+    assert min(mesh.committed(to)) >= 40
+    assert mesh.parts_sent[to] < 1.5 * needed
+
+
 def test_many_snapshots_on_one_link_cost_little_more_than_one_after_the_other() -> None:
     mesh = Congested(partitions=16, part_s=RESEND_S / 4)
     mesh.fill(A, 40)
     mesh.fill(B, 40)
-    mesh.take_over()
-    needed = mesh.parts(A)
-    mesh.run(until_s=2 * needed * RESEND_S / 4)
-    assert min(mesh.committed(C)) >= 40
-    assert mesh.parts_sent[C] < 1.5 * needed
+    assert_crosses(mesh, source=A, to=C, part_s=RESEND_S / 4)
 
 
 def test_a_snapshot_crosses_a_link_on_which_each_part_takes_longer_than_anybody_waits() -> None:
     mesh = Congested(partitions=1, part_s=4 * RESEND_S)
     mesh.fill(A, 40)
     mesh.fill(B, 40)
-    mesh.take_over()
-    needed = mesh.parts(A)
-    mesh.run(until_s=2 * needed * 4 * RESEND_S)
-    assert min(mesh.committed(C)) >= 40
-    assert mesh.parts_sent[C] < 1.5 * needed
+    assert_crosses(mesh, source=A, to=C, part_s=4 * RESEND_S)
 
 
 def test_a_takeover_goes_on_with_a_source_whose_parts_take_longer_than_anybody_waits() -> None:
     mesh = Congested(partitions=1, part_s=4 * RESEND_S)
     mesh.fill(B, 40)
     mesh.fill(C, 39)
-    mesh.take_over()
-    needed = mesh.parts(B)
-    mesh.run(until_s=2 * needed * 4 * RESEND_S)
-    assert min(mesh.committed(A)) >= 40
-    assert mesh.parts_sent[A] < 1.5 * needed
+    assert_crosses(mesh, source=B, to=A, part_s=4 * RESEND_S)
