@@ -25,7 +25,7 @@ class Outbox:
         send: takes a message to `message.to`.
 
     Attributes:
-        due: when `flush` has something to do; None if nothing waits for company.
+        due: when `flush` has to look next; None if nothing waits for company.
     """
 
     def __init__(self, state: HardState, send: Callable[[Message], None]) -> None:
@@ -37,6 +37,7 @@ class Outbox:
         # By whom they are for, like what each waits to see committed.
         self._alone: dict[int, Message] = {}
         self._awaited: dict[int, int] = {}
+        self._alone_until: float | None = None
         self.due: float | None = None
 
     def take(self, messages: Sequence[Message], append: StorageAppend | None) -> None:
@@ -65,13 +66,16 @@ class Outbox:
     def flush(self, now: float) -> None:
         """Send what has waited for company long enough."""
         if not self._alone:
-            self.due = None
-        elif self.due is None:
-            self.due = now + COMPANY_S
-        elif self.due <= now:
-            alone, self._alone, self.due = self._alone, {}, None
-            for message in alone.values():
-                self._send(message)
+            self._alone_until = None
+        elif self._alone_until is None:
+            self._alone_until = now + COMPANY_S
+        # Only a later look moves `due`, or a group at work would set its alarm anew with each message.
+        if self.due is None or now >= self.due:
+            if self._alone_until is not None and now >= self._alone_until:
+                alone, self._alone, self._alone_until = self._alone, {}, None
+                for message in alone.values():
+                    self._send(message)
+            self.due = self._alone_until
 
     def _pass(self, message: Message) -> None:
         alone = self._alone.pop(message.to, None)

@@ -150,6 +150,11 @@ class Proposals:
     def __len__(self) -> int:
         return len(self._unsent) + len(self._sent)
 
+    @property
+    def are_held_back(self) -> bool:
+        """Whether some wait for others to come back."""
+        return self._is_held_back
+
     def add(self, content: Content, deadline: float, wake: Callable[[Waiter], None]) -> Proposal:
         """Let a proposal wait its turn. `wake` is called once, when it is settled.
 

@@ -5,7 +5,7 @@ loop has better things to do.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from consensus.environment import RunBlocking
 
@@ -17,6 +17,35 @@ WEIGHT: Final = 1 / 32
 FORGOTTEN: Final = 1 / 1024
 """Of the average, with each that runs elsewhere: a slow disk is tried again after some hundred, and holds up the loop
 for less than a hundredth of the time. What those elsewhere take says little: they wait for the loop, too."""
+
+
+class Syncs(Protocol):
+    """Runs the syncs of one file, with small writes before them. What they raise comes out of it."""
+
+    def at_once(self, call: Callable[[], None], /) -> bool:
+        """Write and sync here. False, and nothing is done, if that may take long."""
+        ...
+
+    async def __call__(self, call: Callable[[], None], /) -> None:
+        """Write and sync, wherever that takes less."""
+        ...
+
+
+class SlowSyncs:
+    """Runs all syncs elsewhere.
+
+    Args:
+        run_blocking: runs a call elsewhere.
+    """
+
+    def __init__(self, run_blocking: RunBlocking) -> None:
+        self._run_blocking = run_blocking
+
+    def at_once(self, _call: Callable[[], None], /) -> bool:
+        return False
+
+    async def __call__(self, call: Callable[[], None], /) -> None:
+        await self._run_blocking(call)
 
 
 class QuickSyncs:
@@ -32,12 +61,15 @@ class QuickSyncs:
         self._now = now
         self._mean_s = QUICK_S
 
-    async def __call__(self, call: Callable[[], None], /) -> None:
-        """Write and sync; what the call raises comes out here."""
+    def at_once(self, call: Callable[[], None], /) -> bool:
         if self._mean_s > QUICK_S:
-            self._mean_s -= FORGOTTEN * self._mean_s
-            await self._run_blocking(call)
-            return
+            return False
         began_s = self._now()
         call()
         self._mean_s += WEIGHT * (self._now() - began_s - self._mean_s)
+        return True
+
+    async def __call__(self, call: Callable[[], None], /) -> None:
+        if not self.at_once(call):
+            self._mean_s -= FORGOTTEN * self._mean_s
+            await self._run_blocking(call)

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 
-import trio
-
-from consensus.environment import RunBlocking
 from consensus.ready import StorageAppend
 from consensus.storage import DurableLog
+from consensus.syncing import Syncs
 
 
 class Writer:
@@ -14,52 +12,57 @@ class Writer:
 
     Args:
         log: to be written to by nobody else.
-        run_sync: runs a sync.
-        done: called for each piece of work, in order, once it is durable.
+        syncs: runs its syncs.
+        done: called by `write` for each piece of work, in order, once it is durable.
+        elsewhere: called when the log is to be synced elsewhere. `synced` and another `write` have to follow.
     """
 
-    def __init__(self, log: DurableLog, *, run_sync: RunBlocking, done: Callable[[StorageAppend], None]) -> None:
+    def __init__(
+        self,
+        log: DurableLog,
+        *,
+        syncs: Syncs,
+        done: Callable[[StorageAppend], None],
+        elsewhere: Callable[[], None],
+    ) -> None:
         self._log = log
-        self._run_sync = run_sync
+        self._syncs = syncs
         self._done = done
+        self._elsewhere = elsewhere
         # Bounded as the core bounds what it has under way: uncommitted_bytes_max, or what a leader may send ahead.
         self._waiting: list[StorageAppend] = []
-        self._is_at_work = False
-        self._wake = trio.Event()
+        # What is being synced elsewhere, and whether that is over.
+        self._batch: list[StorageAppend] = []
+        self._is_synced = False
 
     def add(self, work: StorageAppend) -> None:
-        """Have a piece of work done; at once, if there is nothing to sync and nothing before it."""
-        if self._is_at_work or self._waiting or _must_sync(work):
-            self._waiting.append(work)
-            self._wake.set()
-        else:
-            self._log.append(work.hard_state, work.entries)
-            self._done(work)
+        """Have a piece of work done, by the next `write`."""
+        self._waiting.append(work)
 
-    def sync_soon(self) -> None:
-        """Have what the log has queued by itself made durable."""
-        self.add(StorageAppend(None, (), None, must_sync=True, responses=()))
-
-    async def run(self) -> None:
-        """Until cancelled.
+    def write(self) -> bool:
+        """Do what waits; have it synced elsewhere if that may take long. Whether anything is done.
 
         Raises:
             StorageFailed: nothing that was not durable is reported as done, and nothing is any more.
         """
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            self._is_at_work = True
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                for work in batch:
-                    self._log.append(work.hard_state, work.entries, work.snapshot)
-                if any(map(_must_sync, batch)):
-                    await self._run_sync(self._log.sync)
-                for work in batch:
-                    self._done(work)
-            self._is_at_work = False
+        if self._is_synced:
+            batch, self._batch, self._is_synced = self._batch, [], False
+        elif self._batch or not self._waiting:
+            return False
+        else:
+            batch, self._waiting = self._waiting, []
+            must_sync = False
+            for work in batch:
+                self._log.append(work.hard_state, work.entries, work.snapshot)
+                must_sync = must_sync or work.must_sync or work.snapshot is not None
+            if must_sync and not self._syncs.at_once(self._log.sync):
+                self._batch = batch
+                self._elsewhere()
+                return False
+        for work in batch:
+            self._done(work)
+        return True
 
-
-def _must_sync(work: StorageAppend) -> bool:
-    return work.must_sync or work.snapshot is not None
+    def synced(self) -> None:
+        """The log was synced elsewhere."""
+        self._is_synced = True

@@ -18,7 +18,7 @@ classes of Python."""
 
 
 class CompileCores(BuildHookInterface):  # type: ignore[type-arg]
-    """Compiles all of `consensus` that knows neither trio nor a disk, and the cores of `ROOMS`."""
+    """Compiles all of `consensus` that does not know trio, and the cores of `ROOMS`."""
 
     @property
     def _is_wanted(self) -> bool:
@@ -37,7 +37,7 @@ class CompileCores(BuildHookInterface):  # type: ignore[type-arg]
         from setuptools.command.build_ext import build_ext
 
         os.chdir(self.root)
-        sources = sorted(str(path) for path in Path("consensus").glob("[!_]*.py") if not _does_io(path))
+        sources = sorted(str(path) for path in Path("consensus").glob("[!_]*.py") if not _knows_trio(path))
         sources += [f"meshnode/{room}/{name}.py" for room, names in ROOMS.items() for name in names]
         extensions = mypycify(["--ignore-missing-imports", *sources], opt_level="3")
         command = build_ext(Distribution({"name": "meshnode", "ext_modules": extensions}))
@@ -50,6 +50,5 @@ class CompileCores(BuildHookInterface):  # type: ignore[type-arg]
             build_data["force_include"][path] = os.path.relpath(path, command.build_lib)
 
 
-def _does_io(path: Path) -> bool:
-    text = path.read_text(encoding="utf-8")
-    return "import trio" in text or "consensus.disk" in text
+def _knows_trio(path: Path) -> bool:
+    return "import trio" in path.read_text(encoding="utf-8")

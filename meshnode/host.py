@@ -20,8 +20,7 @@ from typing import Generic, Protocol, TypeVar, TypeVarTuple
 import trio
 
 from consensus.disk import Disk
-from consensus.environment import RunBlocking
-from consensus.syncing import QuickSyncs
+from consensus.syncing import QuickSyncs, Syncs
 from meshnode.errors import AddressInUse, OperatorError
 from meshnode.identity import Address
 from meshnode.real_disk import RealDisk
@@ -161,7 +160,7 @@ class Host(Protocol):
         """
         ...
 
-    def syncs(self) -> RunBlocking:
+    def syncs(self) -> Syncs:
         """What runs the syncs of one file, with small writes before them: as `run_blocking`, or at once if quicker.
 
         It learns from each sync of its file, so each file has its own.
@@ -327,7 +326,7 @@ class RealHost:
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         return await trio.to_thread.run_sync(work, *arguments, limiter=self._limiter())
 
-    def syncs(self) -> RunBlocking:
+    def syncs(self) -> Syncs:
         return QuickSyncs(self.run_blocking, time.perf_counter)
 
     async def own_loop(

@@ -235,7 +235,7 @@ class Server:
             machine=self._store,
             clock=MonotonicClock(),
             run_blocking=trio.to_thread.run_sync,
-            run_sync=QuickSyncs(trio.to_thread.run_sync, time.perf_counter),
+            syncs=QuickSyncs(trio.to_thread.run_sync, time.perf_counter),
             rng=random.Random(),
             send=self._send,
         )
@@ -277,8 +277,7 @@ class Server:
         with contextlib.suppress(OSError), direct(stream) as below:
             records = await self._agreed(below, dials=False)
             while data := await received(below, records):
-                for message in frames.feed(data):
-                    self._raft.receive(codec.decode(message))
+                self._raft.receive(*map(codec.decode, frames.feed(data)))
 
     async def _agreed(self, below: socket.socket, *, dials: bool) -> Records | None:
         if self._tls is None:

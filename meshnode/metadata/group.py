@@ -117,7 +117,7 @@ class MetadataGroup:
             machine=self._history,
             clock=host,
             run_blocking=host.run_blocking,
-            run_sync=host.syncs(),
+            syncs=host.syncs(),
             rng=host.rng,
             send=self._send,
         )

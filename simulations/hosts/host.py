@@ -12,7 +12,7 @@ import trio
 from xxhash import xxh3_64_intdigest
 
 from consensus.disk import Disk
-from consensus.environment import RunBlocking
+from consensus.syncing import SlowSyncs, Syncs
 from meshnode.identity import Address
 from simulations.disk import SimDisk
 from simulations.hosts.datagrams import SimDatagrams
@@ -29,6 +29,12 @@ BLOCKING_BEGINS_S = 0.00002
 """What it takes until a thread begins with blocking work."""
 
 
+QUICK_RATE = 0.5
+"""How many processes find their disks quick enough to sync where their loop runs."""
+ELSEWHERE_RATE = 0.1
+"""How many of their syncs run elsewhere nevertheless, as when a disk was slow for a while."""
+
+
 class SimHost:
     """A `meshnode.host.Host` for one life of one process on a machine."""
 
@@ -42,6 +48,7 @@ class SimHost:
         seed = xxh3_64_intdigest(f"{machine.host} life {machine.lives}".encode(), machine.seed & (1 << 64) - 1)
         self.rng = random.Random(seed)
         self._ids = random.Random(seed + 1)
+        self._is_quick = random.Random(seed + 2).random() < QUICK_RATE
         self._network = network
         self._loops = 0
         self._disks: list[SimDisk] = []
@@ -106,8 +113,18 @@ class SimHost:
             if self.process.is_alive or disk in self._disks:
                 disk.release(life)
 
-    def syncs(self) -> RunBlocking:
-        return self.run_blocking
+    def syncs(self) -> Syncs:
+        return SimSyncs(self, self._ids.getrandbits(64)) if self._is_quick else SlowSyncs(self.run_blocking)
+
+    @property
+    def are_disks_harmless(self) -> bool:
+        """Whether none of them may kill the process, or let it wait for ever, in the next operation."""
+        return not any(disk.on_operation or disk.faults.stuck_sync_rate for disk in self._disks)
+
+    def forget_elapsed(self) -> None:
+        """What the disks have done took no time."""
+        for disk in self._disks:
+            disk.take_elapsed()
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -153,3 +170,27 @@ class SimHost:
 
     def mailbox(self, bound: int) -> SimMailbox[K, T]:
         return SimMailbox(bound)
+
+
+class SimSyncs:
+    """Runs the syncs of a file where the loop runs, most of the time.
+
+    They take no time there. One in which the process may be killed, or which may never return, runs elsewhere.
+    """
+
+    def __init__(self, host: SimHost, seed: int) -> None:
+        self._host = host
+        self._rng = random.Random(seed)
+
+    def at_once(self, call: Callable[[], None], /) -> bool:
+        if self._rng.random() < ELSEWHERE_RATE or not self._host.are_disks_harmless:
+            return False
+        try:
+            call()
+        finally:
+            self._host.forget_elapsed()
+        return True
+
+    async def __call__(self, call: Callable[[], None], /) -> None:
+        if not self.at_once(call):
+            await self._host.run_blocking(call)

@@ -8,7 +8,7 @@ from typing import Never, TypeVar, TypeVarTuple
 import trio
 
 from consensus.disk import Disk
-from consensus.environment import RunBlocking
+from consensus.syncing import SlowSyncs, Syncs
 from meshnode.host import Datagrams, Mailbox
 from meshnode.identity import Address
 
@@ -45,8 +45,8 @@ class FakeHost:
     def fresh_id(self, bits: int) -> int:
         return self.rng.randrange(1, 2**bits)
 
-    def syncs(self) -> RunBlocking:
-        return self.run_blocking
+    def syncs(self) -> Syncs:
+        return SlowSyncs(self.run_blocking)
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await trio.lowlevel.checkpoint()

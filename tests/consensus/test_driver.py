@@ -2,6 +2,7 @@
 
 import random
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,9 +12,10 @@ import pytest
 import trio
 import trio.testing
 
+from consensus.applier import APPLIED_AT_ONCE
 from consensus.config import LogConfig, RaftConfig
 from consensus.driver import RaftNode
-from consensus.environment import Image, StateMachine
+from consensus.environment import Image, RunBlocking, StateMachine
 from consensus.errors import (
     ConfigurationRefused,
     LostLog,
@@ -32,6 +34,7 @@ from consensus.proposals import Envelope, wrap
 from consensus.reconfiguration import encode_change
 from consensus.status import Status
 from consensus.storage import open_log
+from consensus.syncing import SlowSyncs
 from consensus.waiting import Waiter
 from tests.consensus.disks import MemoryDisk
 from tests.consensus.group import add_learner, add_voter, remove
@@ -47,6 +50,24 @@ class JumpingClock:
 
     async def sleep_until(self, deadline: float) -> None:
         await trio.sleep_until(deadline)
+
+
+class PartlyQuickSyncs:
+    """Some syncs at once, and the others elsewhere."""
+
+    def __init__(self, run_blocking: RunBlocking, rate: float) -> None:
+        self._run_blocking = run_blocking
+        self._rate = rate
+        self._rng = random.Random(7)
+
+    def at_once(self, call: Callable[[], None], /) -> bool:
+        is_quick = self._rng.random() < self._rate
+        if is_quick:
+            call()
+        return is_quick
+
+    async def __call__(self, call: Callable[[], None], /) -> None:
+        await self._run_blocking(call)
 
 
 class Machine:
@@ -77,6 +98,29 @@ class Machine:
         self.data = data
 
 
+class Steps(trio.abc.Instrument):
+    """Counts the steps that tasks take."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def before_task_step(self, _task: trio.lowlevel.Task) -> None:
+        self.taken += 1
+
+
+class SteppedMachine(Machine):
+    """Counts what is applied in each step."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self.steps = steps
+        self.by_step: Counter[int] = Counter()
+
+    def apply(self, index: int, data: bytes) -> object:
+        self.by_step[self.steps.taken] += 1
+        return super().apply(index, data)
+
+
 async def watch(node: RaftNode) -> None:
     """Take note of every change."""
     while True:
@@ -85,6 +129,8 @@ async def watch(node: RaftNode) -> None:
 
 class World:
     """Nodes, their disks, and a network that delays everything by a millisecond."""
+
+    quick_rate = 0.0
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
@@ -122,6 +168,7 @@ class World:
             run_blocking=self.run_blocking,
             rng=random.Random(node * 1000 + len(self.scopes)),
             send=self.send,
+            syncs=PartlyQuickSyncs(self.run_blocking, self.quick_rate) if self.quick_rate else None,
             waiting_bytes_max=waiting_bytes_max,
         )
         self.nodes[node] = raft
@@ -207,6 +254,18 @@ async def three() -> AsyncIterator[World]:
         yield here
 
 
+QUICK_RATES = {"slow disk": 0.0, "quick disk": 1.0, "disk that is slow at times": 0.7}
+
+
+@pytest.fixture(autouse=True, params=QUICK_RATES)
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds on each."""
+    monkeypatch.setattr(World, "quick_rate", QUICK_RATES[request.param])
+
+
+on_a_slow_disk = pytest.mark.parametrize("disk", ["slow disk"], indirect=True)
+
+
 def followers_of(here: World, leader: RaftNode) -> list[RaftNode]:
     return [node for node in here.nodes.values() if node is not leader]
 
@@ -227,6 +286,19 @@ class TestAgreement:
             assert await node.propose(b"a", timeout_s=1.0) == (b"a", 1)
             assert (status.voters, status.learners) == ((1,), ())
 
+    async def test_a_founder_alone_leads_at_once_after_a_restart_however_long_its_log(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,))
+            await here.until(1, lambda status: status.role is Role.LEADER)
+            for number in range(2 * APPLIED_AT_ONCE + 10):
+                await node.propose(b"%d" % number, timeout_s=5.0)
+            await here.stop(1)
+            await here.start(1)
+            began = trio.current_time()
+            await here.until(1, lambda status: status.role is Role.LEADER)
+            assert trio.current_time() < began + 0.1
+
+    @on_a_slow_disk
     async def test_what_a_founder_alone_is_asked_before_it_leads_waits_until_it_does(self) -> None:
         async with world() as here:
             here.sync_takes_s = 0.05
@@ -265,6 +337,33 @@ class TestAgreement:
             with trio.move_on_after(1.0) as waited:
                 await node.until_leader()
             assert waited.cancelled_caught
+
+    @on_a_slow_disk
+    async def test_a_node_that_has_stopped_does_nothing_when_its_disk_comes_back(self) -> None:
+        async with world() as here:
+            here.is_shielded = True
+            node = await here.start(1, founders=(1,))
+            await here.until(1, lambda status: status.role is Role.LEADER)
+            await node.propose(b"a", timeout_s=1.0)
+            await trio.sleep(0.1)
+            here.sync_takes_s = 0.05
+            node.propose_soon(b"b", timeout_s=1.0, settled=lambda waiter: None)
+            await trio.sleep(0.01)
+            await here.stop(1)
+            await trio.sleep(1.0)
+            assert here.machines[1].data == [b"a"]
+
+    @on_a_slow_disk
+    async def test_a_node_that_has_stopped_wins_no_election(self) -> None:
+        async with world() as here:
+            here.sync_takes_s = 0.05
+            here.is_shielded = True
+            node = await here.start(1, founders=(1,))
+            await trio.sleep(0.01)
+            assert node.role is Role.CANDIDATE
+            await here.stop(1)
+            await trio.sleep(1.0)
+            assert node.role is Role.CANDIDATE
 
     async def test_every_proposer_gets_the_result_of_its_own_proposal(self) -> None:
         async with three() as here:
@@ -313,6 +412,7 @@ class TestAgreement:
                     while node.status().commit == before:
                         await node.status_changed()
 
+    @on_a_slow_disk
     async def test_a_leader_sends_while_its_own_disk_is_slow(self) -> None:
         """Thesis 10.2.1."""
         async with three() as here:
@@ -325,13 +425,11 @@ class TestAgreement:
                 await slow.wait()
                 await blocking(call)
 
-            leader._writer._run_sync = stuck
+            leader._syncs = SlowSyncs(stuck)
             with pytest.raises(OutcomeUnknown):
                 await leader.propose(b"a", timeout_s=0.5)
             others = [node for node in (1, 2, 3) if node != own]
-            assert all(
-                here.nodes[node]._writer._log.last_index() == leader._writer._log.last_index() for node in others
-            )
+            assert all(here.nodes[node]._log.last_index() == leader._log.last_index() for node in others)
             slow.set()
             await here.leader()
             await here.until(others[0], lambda status: here.machines[others[0]].data == [b"a"])
@@ -374,6 +472,21 @@ class TestAgreement:
             await here.until(away, lambda status: here.machines[away].data == [b"a"])
             status = await here.until(away, lambda status: status.leader != 0)
             assert status.term == leader.status().term, "the pre-vote left the term alone"
+
+    async def test_others_have_their_turn_while_a_long_log_is_applied_in_many_pieces(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1,), apply_bytes_max=1000)
+            await here.until(1, lambda status: status.role is Role.LEADER)
+            count = 4 * APPLIED_AT_ONCE
+            node.propose_batch([bytes(500)] * count, timeout_s=5.0, settled=lambda waiter: None)
+            await here.until(1, lambda status: len(here.machines[1].data) == count)
+            await here.stop(1)
+            steps = Steps()
+            trio.lowlevel.add_instrument(steps)
+            machine = SteppedMachine(steps)
+            await here.start(1, machine=machine, apply_bytes_max=1000)
+            await here.until(1, lambda status: machine.by_step.total() == count)
+            assert max(machine.by_step.values()) < 2 * APPLIED_AT_ONCE
 
 
 class TestFaults:
@@ -456,6 +569,7 @@ class TestFaults:
                 await trio.sleep(0.01)
             assert outcomes == ["OutcomeUnknown"]
 
+    @on_a_slow_disk
     async def test_a_disk_that_hangs_holds_up_nobody_when_the_node_is_stopped(self) -> None:
         async with world() as here:
             node = await here.start(1, founders=(1,))
@@ -653,6 +767,7 @@ class TestLimits:
             assert scope.cancelled_caught
             assert len(leader._proposals) == 0
 
+    @on_a_slow_disk
     async def test_past_the_bound_callers_wait_in_order_or_until_their_time_is_over(self) -> None:
         async with world() as here:
             node = await here.start(1, founders=(1,), waiting_bytes_max=1500)
@@ -688,12 +803,39 @@ class TestLimits:
                     nursery.start_soon(lambda data: node.propose(data, timeout_s=5.0), b"%d" % number)
             assert sorted(here.machines[1].data) == sorted(b"%d" % number for number in range(50))
 
+    async def test_an_alarm_that_finds_a_turn_due_rings_once(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1, 2))
+            await trio.sleep(0.01)
+            deadline = node._next_deadline()
+            assert deadline is not None
+            node._turns.soon()
+            node._due(deadline)
+            later = node._next_deadline()
+            assert later is None or later > deadline
+
+    async def test_who_is_told_of_an_outcome_may_propose_what_comes_next(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            outcomes: list[object] = []
+            is_over = trio.Event()
+
+            def settled(waiter: Waiter) -> None:
+                outcomes.append(waiter.outcome())
+                if len(outcomes) == 20:
+                    is_over.set()
+                else:
+                    leader.propose_soon(b"%d" % len(outcomes), timeout_s=5.0, settled=settled)
+
+            leader.propose_soon(b"0", timeout_s=5.0, settled=settled)
+            await is_over.wait()
+            assert outcomes == [(b"%d" % number, number + 1) for number in range(20)]
+
     async def test_an_inbox_that_is_full_drops(self) -> None:
         async with world() as here:
             node = await here.start(1, founders=(1, 2))
             message = Message(MessageKind.HEARTBEAT, to=1, sender=2, term=1)
-            for _ in range(MESSAGES_MAX + 5):
-                node.receive(message)
+            node.receive(*(MESSAGES_MAX + 5) * [message])
             assert node.status().messages_dropped == 5
             await trio.sleep(0.01)
             node.receive(message)

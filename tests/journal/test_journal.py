@@ -10,7 +10,7 @@ import trio.testing
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from consensus.environment import RunBlocking
+from consensus.syncing import SlowSyncs, Syncs
 from meshnode.errors import DataDirectoryError, StorageFailed
 from meshnode.host import Host
 from meshnode.identity import Epoch, PartitionId
@@ -27,8 +27,8 @@ FIRST = "journal/00000001.log"
 class InlineHost:
     """Runs the disk's work at once."""
 
-    def syncs(self) -> RunBlocking:
-        return self.run_blocking
+    def syncs(self) -> Syncs:
+        return SlowSyncs(self.run_blocking)
 
     async def run_blocking(self, work: Callable[..., Any], *arguments: Any) -> Any:
         await trio.lowlevel.checkpoint()

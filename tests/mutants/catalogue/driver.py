@@ -29,31 +29,46 @@ DRIVER = (
         "Work counts as durable before the sync.",
         Edit(
             _WRITER,
-            "                    await self._run_sync(self._log.sync)\n"
-            "                for work in batch:\n"
-            "                    self._done(work)\n",
-            "                    for work in batch:\n"
-            "                        self._done(work)\n"
-            "                    await self._run_sync(self._log.sync)\n",
+            "            if must_sync and not self._syncs.at_once(self._log.sync):\n"
+            "                self._batch = batch\n"
+            "                self._elsewhere()\n"
+            "                return False\n",
+            "            for work in batch:\n"
+            "                self._done(work)\n"
+            "            if must_sync and not self._syncs.at_once(self._log.sync):\n"
+            "                self._elsewhere()\n"
+            "            return True\n",
         ),
     ),
     _driver(
         "skips-the-sync",
         "Work without entries is not synced, whatever it promises.",
-        Edit(_WRITER, "if any(map(_must_sync, batch)):", "if any(work.entries for work in batch):"),
+        Edit(
+            _WRITER,
+            "must_sync = must_sync or work.must_sync or work.snapshot is not None",
+            "must_sync = must_sync or bool(work.entries)",
+        ),
     ),
     _driver(
         "last-work-decides",
         "Whether a batch is synced is decided by its last piece of work alone.",
-        Edit(_WRITER, "if any(map(_must_sync, batch)):", "if batch[-1].must_sync:"),
+        Edit(
+            _WRITER,
+            "must_sync = must_sync or work.must_sync or work.snapshot is not None",
+            "must_sync = work.must_sync",
+        ),
     ),
     _driver(
         "work-overtakes-a-sync",
         "Work that needs no sync is done at once, although work before it is being synced.",
         Edit(
             _WRITER,
-            "        if self._is_at_work or self._waiting or _must_sync(work):\n",
-            "        if _must_sync(work):\n",
+            "        self._waiting.append(work)\n",
+            "        if work.must_sync or work.snapshot is not None:\n"
+            "            self._waiting.append(work)\n"
+            "        else:\n"
+            "            self._log.append(work.hard_state, work.entries)\n"
+            "            self._done(work)\n",
         ),
     ),
     _driver(
@@ -61,20 +76,18 @@ DRIVER = (
         "What gathered during a sync counts as durable with it.",
         Edit(
             _WRITER,
-            "                batch, self._waiting = self._waiting, []\n"
-            "                for work in batch:\n"
-            "                    self._log.append(work.hard_state, work.entries, work.snapshot)\n"
-            "                if any(map(_must_sync, batch)):\n"
-            "                    await self._run_sync(self._log.sync)\n"
-            "                for work in batch:\n",
-            "                batch = list(self._waiting)\n"
-            "                for work in batch:\n"
-            "                    self._log.append(work.hard_state, work.entries, work.snapshot)\n"
-            "                if any(map(_must_sync, batch)):\n"
-            "                    await self._run_sync(self._log.sync)\n"
-            "                batch, self._waiting = self._waiting, []\n"
-            "                for work in batch:\n",
+            "            batch, self._batch, self._is_synced = self._batch, [], False\n",
+            "            for work in self._waiting:\n"
+            "                self._log.append(work.hard_state, work.entries, work.snapshot)\n"
+            "            batch, self._batch, self._is_synced = self._batch + self._waiting, [], False\n"
+            "            self._waiting = []\n",
         ),
+        invariants=("raft-*", "liveness*"),
+    ),
+    _driver(
+        "forgets-what-is-being-synced",
+        "A sync begins although another one is under way, and only the work of the later one is reported.",
+        Edit(_WRITER, "        elif self._batch or not self._waiting:\n", "        elif not self._waiting:\n"),
         invariants=("raft-*", "liveness*"),
     ),
     _driver(
@@ -82,22 +95,26 @@ DRIVER = (
         "Term and vote are written only together with entries.",
         Edit(
             _WRITER,
-            "                for work in batch:\n                    self._log.append(work.hard_state, work.entries, work.snapshot)\n",
-            "                for work in batch:\n"
-            "                    self._log.append(work.hard_state if work.entries else None, work.entries, work.snapshot)\n",
+            "self._log.append(work.hard_state, work.entries, work.snapshot)",
+            "self._log.append(work.hard_state if work.entries else None, work.entries, work.snapshot)",
         ),
     ),
     _driver(
         "goes-on-after-a-failed-sync",
         "A failed sync is taken for a short trouble.",
+        Edit(_WRITER, "self._syncs.at_once(self._log.sync)", "self._syncs.at_once(self.try_to_sync)"),
         Edit(
             _WRITER,
-            "                    await self._run_sync(self._log.sync)\n",
-            "                    try:\n"
-            "                        await self._run_sync(self._log.sync)\n"
-            "                    except Exception:\n"
-            "                        self._log._failure = None\n",
+            "    def synced(self) -> None:\n",
+            "    def try_to_sync(self) -> None:\n"
+            "        try:\n"
+            "            self._log.sync()\n"
+            "        except Exception:\n"
+            "            self._log._failure = None\n"
+            "\n"
+            "    def synced(self) -> None:\n",
         ),
+        Edit("consensus/driver.py", "self._syncs(self._log.sync)", "self._syncs(self._engine._writer.try_to_sync)"),
         invariants=("raft-*", "disk-*", "liveness*"),
     ),
     _driver(

@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consensus.config import LogConfig
-from consensus.environment import RunBlocking
 from consensus.errors import CorruptLog, StorageFailed
 from consensus.messages import Entry, EntryKind, HardState
 from consensus.storage import DurableLog, open_log
+from consensus.syncing import SlowSyncs, Syncs
 from meshnode import errors
 from meshnode.data_directory import load_identity
 from meshnode.errors import DataDirectoryError
@@ -225,8 +225,8 @@ def test_a_raft_log_on_a_broken_disk_is_right_or_refused(
 class InlineHost:
     """Runs the disk's work at once."""
 
-    def syncs(self) -> RunBlocking:
-        return self.run_blocking
+    def syncs(self) -> Syncs:
+        return SlowSyncs(self.run_blocking)
 
     async def run_blocking(self, work: Callable[..., Any], *arguments: Any) -> Any:
         await trio.lowlevel.checkpoint()
