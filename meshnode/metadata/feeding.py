@@ -66,6 +66,12 @@ class _Follower:
     state: _State | None = None
 
     @property
+    def next_deadline(self) -> float:
+        given_up_at_s = self.heard_at_s + PATIENCE_S
+        # A state takes the place of beats: what is next depends on the follower alone.
+        return given_up_at_s if self.state is not None else min(self.told_at_s + BEAT_S, given_up_at_s)
+
+    @property
     def has_room(self) -> bool:
         return sum(size for _, size in self.under_way) < WINDOW_BYTES
 
@@ -141,8 +147,7 @@ class Feeder:
     @property
     def next_deadline(self) -> float:
         """When to call `pump` at the latest."""
-        beats = (min(one.told_at_s + BEAT_S, one.heard_at_s + PATIENCE_S) for one in self._followers.values())
-        return min(beats, default=float("inf"))
+        return min([one.next_deadline for one in self._followers.values()], default=float("inf"))
 
     # ---- one follower
 

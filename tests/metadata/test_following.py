@@ -69,7 +69,9 @@ class Site:
 
     def pump(self, now: float) -> list[tuple[NodeId, object]]:
         outgoing = [] if self.is_member else self.follower.seek(now)
-        return [*outgoing, *self.feeder.pump(self.news, now)]
+        outgoing += self.feeder.pump(self.news, now)
+        assert self.feeder.next_deadline > now, "who sleeps until then would look all the time"
+        return outgoing
 
     def state(self) -> tuple[object, ...]:
         return self.metadata.founding, self.metadata.version, self.metadata.nodes
@@ -188,6 +190,17 @@ def test_a_follower_that_says_nothing_is_given_up() -> None:
     leader = member(5)
     leader.receive(NodeId(2), Follow(9, 0, 0), 0.0)
     assert len(leader.feeder) == 1
+    leader.pump(PATIENCE_S)
+    assert len(leader.feeder) == 0
+
+
+def test_a_follower_that_is_slow_to_take_its_state_is_waited_for_and_then_given_up() -> None:
+    leader = member(2000, bytes_max=2**14)
+    sent = leader.receive(NodeId(2), Follow(9, 0, 0), 0.0)
+    assert [type(message) for _, message in sent] == [StatePart]
+    for now in (BEAT_S, 2 * BEAT_S):
+        assert leader.pump(now) == []
+        assert leader.feeder.next_deadline == PATIENCE_S
     leader.pump(PATIENCE_S)
     assert len(leader.feeder) == 0
 
