@@ -15,9 +15,12 @@ from simulations.kernel.process import processes
 
 T = TypeVar("T")
 
+LOOKS_MAX = 20
+"""How often in a row no time has passed until it never will: what is always due never ends."""
+
 
 class Stalled(Exception):
-    """Every task waits, and nothing is going to happen any more."""
+    """Every task waits and nothing is going to happen any more, or something is always due and no time passes."""
 
 
 class VirtualClock(trio.abc.Clock):
@@ -27,6 +30,8 @@ class VirtualClock(trio.abc.Clock):
         self._events = events
         self._guard = guard
         self._moments = 0
+        self._looks = 0
+        self._looked_at_s = 0.0
         self._tasks: Iterable[scheduler.Task] = ()
 
     def start_clock(self) -> None:
@@ -57,6 +62,19 @@ class VirtualClock(trio.abc.Clock):
             deadline = runner.deadlines.next_deadline()  # it may have been moved
         return 0.0
 
+    def check_progress(self, runnable: Iterable[scheduler.Task]) -> None:
+        """To be called now and then.
+
+        Raises:
+            Stalled: no time has passed between many calls.
+        """
+        now = self._events.now
+        self._looks = self._looks + 1 if now == self._looked_at_s else 0
+        self._looked_at_s = now
+        if self._looks == LOOKS_MAX:
+            names = ", ".join(sorted({task.name for task in runnable}))
+            raise Stalled(f"no time passes at {now} s, since something is always due: {names}")
+
     def unfinished(self) -> list[scheduler.Task]:
         """What is left of a run that broke down."""
         return list(self._tasks)
@@ -68,7 +86,7 @@ def simulate(main: Callable[[], Awaitable[T]], *, events: Events, seed: int) -> 
     Raises:
         Escaped: something in it reached past the simulated world.
         RuntimeError: trio runs in this thread already.
-        Stalled: inside a `trio.TrioInternalError`, when nothing can happen any more.
+        Stalled: inside a `trio.TrioInternalError`, when nothing can happen any more, or no time passes any more.
         UnverifiedTrio: see `simulations.kernel.ordering`.
     """
     if trio.lowlevel.in_trio_run():

@@ -11,6 +11,8 @@ import trio._core._run as scheduler
 from trio._core._traps import CancelShieldedCheckpoint, WaitTaskRescheduled
 
 AT_ONCE_S = 0.0
+ROUNDS = 5_000
+"""After so many, it is looked at whether time passes."""
 
 
 @trio.lowlevel.enable_ki_protection
@@ -33,12 +35,18 @@ def run_tasks(
         trio.TrioInternalError: the clock raised, or this has broken down.
     """
     assert not host_uses_signal_set_wakeup_fd, "there are no guests"
-    clock, deadlines, runnable, entries = runner.clock, runner.deadlines, runner.runq, runner.entry_queue
+    clock: Any = runner.clock  # a `run.VirtualClock`, which says more than trio's
+    deadlines, runnable, entries = runner.deadlines, runner.runq, runner.entry_queue
     try:
         entries.wakeup.wakeup_on_signals()
         clock.start_clock()
         runner.init_task = runner.spawn_impl(runner.init, (async_fn, arguments), None, "<init>", system_task=True)
+        rounds = 0
         while runner.tasks:
+            rounds += 1
+            if rounds == ROUNDS:
+                rounds = 0
+                clock.check_progress(runnable)
             if not runnable:
                 clock.deadline_to_sleep_time(deadlines.next_deadline())
             if entries.queue or entries.idempotent_queue:

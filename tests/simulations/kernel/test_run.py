@@ -11,7 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.kernel import Events, Stalled, simulate
+from simulations.kernel import Events, Stalled, run, simulate
 
 A_YEAR_S = 3.2e7
 
@@ -239,3 +239,32 @@ def test_a_run_within_a_run_is_refused_and_the_outer_one_goes_on() -> None:
         return "done"
 
     assert simulate(main, events=events, seed=1) == "done"
+
+
+def test_what_is_always_due_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "LOOKS_MAX", 2)
+
+    async def never_rests() -> None:
+        while True:
+            with trio.CancelScope(deadline=trio.current_time()):
+                await trio.sleep_forever()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 10.0)
+            nursery.start_soon(never_rests)
+
+    with pytest.raises(trio.TrioInternalError) as raised:
+        simulate(main, events=Events(), seed=1)
+    assert isinstance(raised.value.__cause__, Stalled)
+    assert "never_rests" in str(raised.value.__cause__)
+
+
+def test_much_may_happen_as_long_as_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "LOOKS_MAX", 1)
+
+    async def main() -> None:
+        for _ in range(25_000):
+            await trio.sleep(0.001)
+
+    simulate(main, events=Events(), seed=1)
