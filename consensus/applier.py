@@ -27,14 +27,7 @@ class Applier:
         index: up to which the machine has applied the log.
     """
 
-    def __init__(
-        self,
-        machine: StateMachine,
-        *,
-        raft: Raft,
-        proposals: Proposals,
-        envelopes: Envelopes,
-    ) -> None:
+    def __init__(self, machine: StateMachine, *, raft: Raft, proposals: Proposals, envelopes: Envelopes) -> None:
         self._machine = machine
         self._raft = raft
         self._proposals = proposals

@@ -27,8 +27,6 @@ Ts = TypeVarTuple("Ts")
 
 BLOCKING_BEGINS_S = 0.00002
 """What it takes until a thread begins with blocking work."""
-
-
 QUICK_RATE = 0.5
 """How many processes find their disks quick enough to sync where their loop runs."""
 ELSEWHERE_RATE = 0.1
