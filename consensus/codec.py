@@ -1,9 +1,10 @@
 """Messages as bytes.
 
-    version u8 · kind u8 · parts u16 · to u64 · sender u64 · numbers u64 … · snapshot · count u32 · entries
+    version u8 · kind u8 · parts u16 · to, sender, term, index, log_term, commit, hint, round, request, each u64
+    snapshot · count u32 · entries
 
-`parts` says which of the numbers are there (those that are not 0, in the order of `_NUMBERS`), what the flags are,
-and whether snapshot and entries follow. The entries are as in `consensus.entries`: just the bytes of the log.
+`parts` says what the flags are, and whether snapshot and entries follow. The entries are as in `consensus.entries`:
+just the bytes of the log.
 
     snapshot       index u64 · term u64 · configuration · length u32 · data
     configuration  auto_leave u8 · four times, for its tuples in their order: count u32 · ids u64 …
@@ -32,15 +33,14 @@ from consensus.messages import (
     Snapshot,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 
-_NUMBERS: Final = ("term", "index", "log_term", "commit", "hint", "round", "request")
-_REJECT: Final = 1 << 7
-_TRANSFER: Final = 1 << 8
-_SNAPSHOT: Final = 1 << 9
-_ENTRIES: Final = 1 << 10
-_LOST: Final = 1 << 11
-_PARTS_MAX: Final = (1 << 12) - 1
+_REJECT: Final = 1
+_TRANSFER: Final = 2
+_LOST: Final = 4
+_SNAPSHOT: Final = 8
+_ENTRIES: Final = 16
+_PARTS_MAX: Final = 31
 
 _IMAGE_REQUEST: Final = 64
 _IMAGE_PART: Final = 65
@@ -48,36 +48,31 @@ _IMAGE_PART: Final = 65
 _COUNT: Final = struct.Struct(">I")
 _IMAGE: Final = struct.Struct(">BBHQQQQ")
 _POSITION: Final = struct.Struct(">QQ")
-_PREFIX: Final = struct.Struct(">BBH")
+_PREFIX: Final = struct.Struct(">BB")
+_HEAD: Final = struct.Struct(">BBH9Q")
 _KINDS: Final = {int(kind): kind for kind in MessageKind}
-# By which numbers are there: the head as a whole, and the places of the numbers among all.
-_HEADS: Final = {
-    numbers: (
-        struct.Struct(f">BBH{2 + numbers.bit_count()}Q"),
-        tuple(bit for bit in range(len(_NUMBERS)) if numbers >> bit & 1),
-    )
-    for numbers in range(1 << len(_NUMBERS))
-}
 
 
 def encode(message: Packet) -> bytes:
     """The message as bytes."""
     if not isinstance(message, Message):
         return _encode_image(message)
-    parts = 0
-    numbers = []
-    every = (
-        *(message.term, message.index, message.log_term, message.commit),
-        *(message.hint, message.round, message.request),
-    )
-    for bit, number in enumerate(every):
-        if number:
-            parts |= 1 << bit
-            numbers.append(number)
-    head, _ = _HEADS[parts]
-    parts |= _REJECT * message.reject | _TRANSFER * message.transfer | _LOST * message.lost
+    parts = _REJECT * message.reject | _TRANSFER * message.transfer | _LOST * message.lost
     parts |= _SNAPSHOT * (message.snapshot is not None) | _ENTRIES * bool(message.entries)
-    encoded = head.pack(VERSION, message.kind, parts, message.to, message.sender, *numbers)
+    encoded = _HEAD.pack(
+        VERSION,
+        message.kind,
+        parts,
+        message.to,
+        message.sender,
+        message.term,
+        message.index,
+        message.log_term,
+        message.commit,
+        message.hint,
+        message.round,
+        message.request,
+    )
     if message.snapshot is not None:
         encoded += encode_snapshot(message.snapshot)
     if message.entries:
@@ -108,21 +103,15 @@ def decode(data: bytes) -> Packet:
 
 
 def _decode(data: bytes) -> Packet:
-    version, kind, parts = _PREFIX.unpack_from(data)
+    version, kind = _PREFIX.unpack_from(data)
     if version != VERSION:
         raise ValueError(f"they are of version {version} and this node speaks version {VERSION}")
     if kind in (_IMAGE_REQUEST, _IMAGE_PART):
         return _decode_image(data)
+    _, _, parts, to, sender, term, index, log_term, commit, hint, round_, request = _HEAD.unpack_from(data)
     if kind not in _KINDS or parts > _PARTS_MAX:
         raise ValueError(f"kind {kind} and parts {parts:#x} are unknown")
-    head, places = _HEADS[parts & (len(_HEADS) - 1)]
-    _, _, _, to, sender, *present = head.unpack_from(data)
-    if 0 in present:
-        raise ValueError("a number that is there is 0")
-    numbers = [0] * len(_NUMBERS)
-    for place, number in zip(places, present, strict=True):
-        numbers[place] = number
-    at = head.size
+    at = _HEAD.size
     snapshot = None
     if parts & _SNAPSHOT:
         snapshot, at = decode_snapshot(data, at)
@@ -134,12 +123,24 @@ def _decode(data: bytes) -> Packet:
         entries, at = decode_entries(data, at + _COUNT.size, count)
     if at != len(data):
         raise ValueError(f"the message ends at byte {at}")
-    what = _KINDS[kind]
-    term, index, log_term, commit, hint, count, request = numbers
-    reject, transfer, lost = bool(parts & _REJECT), bool(parts & _TRANSFER), bool(parts & _LOST)
+    what, reject, transfer, lost = _KINDS[kind], bool(parts & _REJECT), bool(parts & _TRANSFER), bool(parts & _LOST)
     # Without names; see `Message`.
     return Message(
-        what, to, sender, term, index, log_term, entries, commit, reject, hint, snapshot, transfer, count, request, lost
+        what,
+        to,
+        sender,
+        term,
+        index,
+        log_term,
+        entries,
+        commit,
+        reject,
+        hint,
+        snapshot,
+        transfer,
+        round_,
+        request,
+        lost,
     )
 
 

@@ -8,19 +8,17 @@
 """
 
 from collections.abc import Sequence
-from operator import attrgetter
 
 from consensus.memory import LogView
 from consensus.messages import Entry, Snapshot
 
-_data_of = attrgetter("data")
-
 
 def data_bytes(entries: Sequence[Entry]) -> int:
     """The bytes of data in the entries: what all bounds are about."""
-    if len(entries) == 1:  # as a rule
-        return len(entries[0].data)
-    return sum(map(len, map(_data_of, entries))) if entries else 0
+    size = 0
+    for entry in entries:
+        size += len(entry.data)
+    return size
 
 
 def limit(entries: Sequence[Entry], bytes_max: int) -> Sequence[Entry]:
@@ -28,8 +26,8 @@ def limit(entries: Sequence[Entry], bytes_max: int) -> Sequence[Entry]:
     if len(entries) == 1 or data_bytes(entries) <= bytes_max:  # as a rule
         return entries
     size = 0
-    for place, length in enumerate(map(len, map(_data_of, entries))):
-        size += length
+    for place, entry in enumerate(entries):
+        size += len(entry.data)
         if size > bytes_max and place:
             return entries[:place]
     return entries

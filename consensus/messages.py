@@ -1,8 +1,9 @@
 """What the nodes of a group send, and what they keep in the log.
 
 Nobody changes a value of any type here. Those that a node makes by the thousand are not frozen all the same, since to
-make a frozen one takes three to four times as long. `consensus.codec` and `consensus.entries` say what they are as
-bytes. The numbers of the enums are the format: they never change their meaning.
+make a frozen one takes three to four times as long. And they have an `__init__` of their own: mypyc compiles it, but
+not the one that `dataclass` would make, which then takes five times as long. `consensus.codec` and `consensus.entries`
+say what they are as bytes. The numbers of the enums are the format: they never change their meaning.
 
 A node id is an int from 1 to 2**63 - 1; 0 stands for no node. Terms and indexes start at 1; 0 is before the first.
 """
@@ -26,7 +27,7 @@ class EntryKind(IntEnum):
     """An encoded `ConfChangeSet`. No data at all means to leave a joint configuration."""
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True, init=False)
 class Entry:
     """One place in the log.
 
@@ -36,12 +37,19 @@ class Entry:
 
     term: int
     index: int
-    kind: EntryKind = EntryKind.NORMAL
-    data: bytes = b""
-    encoded: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    kind: EntryKind
+    data: bytes
+    encoded: bytes | None = field(init=False, repr=False, compare=False)
+
+    def __init__(self, term: int, index: int, kind: EntryKind = EntryKind.NORMAL, data: bytes = b"") -> None:
+        self.term = term
+        self.index = index
+        self.kind = kind
+        self.data = data
+        self.encoded = None
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True, init=False)
 class HardState:
     """What a node must find again after a restart, beside its entries (Raft paper, figure 2).
 
@@ -51,9 +59,14 @@ class HardState:
         commit: a lower bound of the committed index. It may be lost in a crash, term and vote may not.
     """
 
-    term: int = 0
-    vote: int = NO_NODE
-    commit: int = 0
+    term: int
+    vote: int
+    commit: int
+
+    def __init__(self, term: int = 0, vote: int = NO_NODE, commit: int = 0) -> None:
+        self.term = term
+        self.vote = vote
+        self.commit = commit
 
 
 class Role(IntEnum):
@@ -216,12 +229,12 @@ READ_INDEX: Final = MessageKind.READ_INDEX
 SNAPSHOT: Final = MessageKind.SNAPSHOT
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True, init=False)
 class Message:
     """From one node to another. A field that its kind does not name is at its default.
 
-    With its fields by name one takes up to seven times as long to make as without names (Python 3.11): those of which
-    each entry needs some are made by place.
+    With its fields by name one takes up to seven times as long to make as without names (Python 3.11, not compiled):
+    those of which each entry needs some are made by place.
 
     Attributes:
         term: the sender's term; 0 in PROPOSE, READ_INDEX and TRANSFER_LEADER, which any leader may take. In PRE_VOTE,
@@ -245,18 +258,52 @@ class Message:
     kind: MessageKind
     to: int
     sender: int
-    term: int = 0
-    index: int = 0
-    log_term: int = 0
-    entries: tuple[Entry, ...] = ()
-    commit: int = 0
-    reject: bool = False
-    hint: int = 0
-    snapshot: Snapshot | None = None
-    transfer: bool = False
-    round: int = 0
-    request: int = 0
-    lost: bool = False
+    term: int
+    index: int
+    log_term: int
+    entries: tuple[Entry, ...]
+    commit: int
+    reject: bool
+    hint: int
+    snapshot: Snapshot | None
+    transfer: bool
+    round: int
+    request: int
+    lost: bool
+
+    def __init__(
+        self,
+        kind: MessageKind,
+        to: int,
+        sender: int,
+        term: int = 0,
+        index: int = 0,
+        log_term: int = 0,
+        entries: tuple[Entry, ...] = (),
+        commit: int = 0,
+        reject: bool = False,
+        hint: int = 0,
+        snapshot: Snapshot | None = None,
+        transfer: bool = False,
+        round: int = 0,  # noqa: A002 - as the field is called
+        request: int = 0,
+        lost: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.to = to
+        self.sender = sender
+        self.term = term
+        self.index = index
+        self.log_term = log_term
+        self.entries = entries
+        self.commit = commit
+        self.reject = reject
+        self.hint = hint
+        self.snapshot = snapshot
+        self.transfer = transfer
+        self.round = round
+        self.request = request
+        self.lost = lost
 
 
 @dataclass(frozen=True, slots=True)

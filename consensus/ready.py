@@ -1,6 +1,6 @@
 """What a core hands out: batches of work, and, with asynchronous storage, what the two storage threads are to do.
 
-Nobody changes one; see `consensus.messages` for why they are not frozen.
+Nobody changes one; see `consensus.messages` for why they are not frozen, and why they have an `__init__`.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from consensus.messages import Entry, HardState, Message, ReadState, Snapshot, SoftState
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True, init=False)
 class Appended:
     """Says that a `StorageAppend` is durable. For `Raft.stored`.
 
@@ -20,12 +20,18 @@ class Appended:
     """
 
     term: int
-    index: int = 0
-    log_term: int = 0
-    snapshot: Snapshot | None = None
+    index: int
+    log_term: int
+    snapshot: Snapshot | None
+
+    def __init__(self, term: int, index: int = 0, log_term: int = 0, snapshot: Snapshot | None = None) -> None:
+        self.term = term
+        self.index = index
+        self.log_term = log_term
+        self.snapshot = snapshot
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True, init=False)
 class StorageAppend:
     """Work for the thread that writes: in order, one after the other; several may be made durable by one sync.
 
@@ -42,8 +48,22 @@ class StorageAppend:
     must_sync: bool
     responses: tuple[Message | Appended, ...]
 
+    def __init__(
+        self,
+        hard_state: HardState | None,
+        entries: tuple[Entry, ...],
+        snapshot: Snapshot | None,
+        must_sync: bool,
+        responses: tuple[Message | Appended, ...],
+    ) -> None:
+        self.hard_state = hard_state
+        self.entries = entries
+        self.snapshot = snapshot
+        self.must_sync = must_sync
+        self.responses = responses
 
-@dataclass(slots=True, unsafe_hash=True)
+
+@dataclass(slots=True, unsafe_hash=True, init=False)
 class StorageApply:
     """Work for the thread that applies, in order. Once done, it goes to `Raft.applied`.
 
@@ -55,8 +75,12 @@ class StorageApply:
     entries: tuple[Entry, ...]
     size_bytes: int
 
+    def __init__(self, entries: tuple[Entry, ...], size_bytes: int) -> None:
+        self.entries = entries
+        self.size_bytes = size_bytes
 
-@dataclass(slots=True, unsafe_hash=True)
+
+@dataclass(slots=True, unsafe_hash=True, init=False)
 class Ready:
     """One batch of work. The steps are numbered in the docstring of the package.
 
@@ -83,6 +107,32 @@ class Ready:
     messages: tuple[Message, ...]
     messages_after_sync: tuple[Message, ...]
     must_sync: bool
-    read_states: tuple[ReadState, ...] = ()
-    append: StorageAppend | None = None
-    apply: StorageApply | None = None
+    read_states: tuple[ReadState, ...]
+    append: StorageAppend | None
+    apply: StorageApply | None
+
+    def __init__(
+        self,
+        soft_state: SoftState | None,
+        hard_state: HardState | None,
+        entries: tuple[Entry, ...],
+        snapshot: Snapshot | None,
+        committed_entries: tuple[Entry, ...],
+        messages: tuple[Message, ...],
+        messages_after_sync: tuple[Message, ...],
+        must_sync: bool,
+        read_states: tuple[ReadState, ...] = (),
+        append: StorageAppend | None = None,
+        apply: StorageApply | None = None,
+    ) -> None:
+        self.soft_state = soft_state
+        self.hard_state = hard_state
+        self.entries = entries
+        self.snapshot = snapshot
+        self.committed_entries = committed_entries
+        self.messages = messages
+        self.messages_after_sync = messages_after_sync
+        self.must_sync = must_sync
+        self.read_states = read_states
+        self.append = append
+        self.apply = apply

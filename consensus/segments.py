@@ -101,7 +101,7 @@ class Change:
     installed: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Work:
     """Something to be written. Nobody changes one; see `consensus.messages` for why it is not frozen.
 
@@ -118,7 +118,23 @@ class Work:
     size_bytes: int
     last: int
     last_term: int
-    change: Change | None = None
+    change: Change | None
+
+    def __init__(
+        self,
+        state: HardState,
+        entries: Sequence[Entry],
+        size_bytes: int,
+        last: int,
+        last_term: int,
+        change: Change | None = None,
+    ) -> None:
+        self.state = state
+        self.entries = entries
+        self.size_bytes = size_bytes
+        self.last = last
+        self.last_term = last_term
+        self.change = change
 
 
 class Placed(NamedTuple):

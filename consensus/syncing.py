@@ -12,9 +12,10 @@ from consensus.environment import RunBlocking
 QUICK_S: Final = 0.001
 """What a sync may hold up the loop, on average: about as long as a batch of messages does."""
 
-WEIGHT: Final = 1 / 32
-"""Of the latest one in the average of those that ran here."""
-FORGOTTEN: Final = 1 / 1024
+WEIGHT: Final = 1 / 128
+"""Of the latest one in the average of those that ran here: some slow ones in a row, as when another file is synced, are
+not a slow disk."""
+FORGOTTEN: Final = 1 / 4096
 """Of the average, with each that runs elsewhere: a slow disk is tried again after some hundred, and holds up the loop
 for less than a hundredth of the time. What those elsewhere take says little: they wait for the loop, too."""
 
