@@ -166,9 +166,7 @@ class Replay:
                 f"{path} belongs to {head.owner.hex()} and this node is {self._owner.hex()}: give the node its own data"
                 " directory, and never a copy of another's"
             )
-        if self.head is None and not self.damages:
-            self._run = _Run(Terms(head.end, head.end_term))
-        elif head.start >= head.end:
+        if head.start >= head.end or (self.head is None and not self.damages):
             self._run, self._before = _Run(Terms(head.end, head.end_term)), None
         else:
             self._end_at(head)

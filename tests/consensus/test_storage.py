@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from consensus import segments
+from consensus.config import LogConfig
 from consensus.disk import Disk
 from consensus.errors import CorruptLog, ForeignLog, StorageFailed
 from consensus.memory import Lost
-from consensus.messages import Configuration, Entry, EntryKind, HardState
+from consensus.messages import Configuration, Entry, EntryKind, HardState, Snapshot
 from consensus.records import frame
 from consensus.storage import DurableLog, open_log
 from tests.consensus.disks import MemoryDisk, OsDisk
@@ -300,6 +301,37 @@ class TestWriting:
         log = open_log(disk, "data/raft", owner=OWNER)
         assert content(log)[1] == entries(1, [1, 1, 1])
         log.close()
+
+
+def test_what_follows_a_snapshot_of_damaged_entries_is_found_up_to_the_next_damage() -> None:
+    disk = MemoryDisk()
+    log = open_log(disk, "raft", owner=OWNER, config=LogConfig(cache_bytes=1))
+    for index in (1, 2, 3):
+        log.append(HardState(1, 1, index - 1), entries(index, [1]))
+        log.sync()
+    log.append(HardState(1, 1, 3), ())  # from here on the entries are only in the file
+    turn_over(disk, PATH, b"1/3")
+    assert not log.entries(3, 4)
+    assert log.unreadable == 3
+    snapshot = log.images.write(Snapshot(3, 1, Configuration((1,))), iter([b"state"]))
+    log.record_snapshot(snapshot)
+    for index in (4, 5, 6):
+        log.append(HardState(1, 1, index - 1), entries(index, [1]))
+        log.sync()
+    log.close()
+    turn_over(disk, "raft/00000002-00000000000000000004.log", b"1/5")
+    assert disk.exists(PATH)
+    log = reopen(disk)
+    assert (log.first_index(), log.last_index(), log.snapshot()) == (4, 4, snapshot)
+    assert list(log.entries(4, 5)) == entries(4, [1])
+    assert log.lost() == Lost(6, 1, 1)
+
+
+def turn_over(disk: MemoryDisk, path: str, data: bytes) -> None:
+    """Turn over a bit of data in a file."""
+    content = disk.bytes_of(path)
+    assert content.count(data) == 1
+    content[content.index(data)] ^= 1
 
 
 KINDS = st.sampled_from(EntryKind)

@@ -117,12 +117,12 @@ STORAGE = (
         Edit(_STORAGE, "            oldest = min(oldest, after[0])\n", "            pass\n"),
     ),
     _log(
-        "entries-kept-behind-an-installed-snapshot",
-        "A snapshot that replaces the log leaves its entries in place.",
+        "what-a-snapshot-stands-for-is-missed",
+        "A log that goes on from a snapshot of all of it is in doubt if what was there before is damaged.",
         Edit(
             _RECOVERY,
-            "        elif head.start >= head.end:\n            self._run, self._before = _Run(Terms(head.end, head.end_term)), None\n",
-            "",
+            "        if head.start >= head.end or (self.head is None and not self.damages):\n",
+            "        if self.head is None and not self.damages:\n",
         ),
     ),
     _log(

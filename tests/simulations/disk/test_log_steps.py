@@ -137,7 +137,7 @@ def test_a_crash_before_any_operation_of_the_disk_loses_nothing(
 ) -> None:
     count = len(operations_of(script))
     for number in range(1, count + 1):
-        for seed in range(6 if power_loss else 1):
+        for seed in range(30 if power_loss else 1):
             faults = DiskFaults(torn_sector_rate=0.3, in_order=seed == 2)
             node = Node(SimDisk("disk", seed=seed, faults=faults))
             crash_after(node.disk, number, power_loss=power_loss)
