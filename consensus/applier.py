@@ -57,11 +57,6 @@ class Applier:
             self._raft.applied(work, now)
         return entries[-1].index
 
-    @property
-    def has_more(self) -> bool:
-        """Whether there is something to apply."""
-        return bool(self._work)
-
     def jump(self, index: int, term: int) -> None:
         """The machine was given the state up to an entry by a snapshot. Nothing may wait to be applied."""
         assert not self._work

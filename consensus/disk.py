@@ -1,4 +1,4 @@
-"""What the library needs of a disk: synchronous, because the driver runs it off the loop."""
+"""What the library needs of a disk: synchronous, since the driver decides where it runs (`consensus.syncing`)."""
 
 from typing import Protocol
 

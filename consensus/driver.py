@@ -296,6 +296,7 @@ class RaftNode:
             CorruptLog: entries can't be read, and no peer can give them back to this process.
             CorruptSnapshot: the log's snapshot can't be read.
             LostLog: the disk forgot what was acknowledged.
+            MalformedMessage, ConfigurationRefused: something is agreed on that no correct node proposes.
             ExceptionGroup: the state machine raised, or a bug.
         """
         self._check_running()

@@ -73,7 +73,9 @@ class Engine:
         self.readers = Readers(
             retry_s=READ_RETRY_HEARTBEATS * config.heartbeat_interval_s, before=rng.getrandbits(READ_NUMBER_BITS)
         )
-        self._writer = Writer(log, syncs=syncs, done=self._stored, elsewhere=elsewhere)
+        self._elsewhere = elsewhere
+        self._writer = Writer(log, syncs=syncs, done=self._stored, elsewhere=self._sync_elsewhere)
+        self._syncing_since: float | None = None
         self._applier = Applier(machine, raft=raft, proposals=self.proposals, envelopes=self._envelopes)
         self.snapshots = Snapshots(
             config,
@@ -111,6 +113,7 @@ class Engine:
 
     def synced(self) -> None:
         """The log was synced elsewhere. A turn has to follow."""
+        self._syncing_since = None
         self._writer.synced()
 
     def expire(self, now: float) -> bool:
@@ -188,12 +191,17 @@ class Engine:
             self._take_message(message, now)
         # After the messages: a node that was held up hears first that its leader is alive.
         self.raft.wake(now)
+        if self._syncing_since is not None and now - self._syncing_since >= self._config.election_timeout_s:
+            # The disk hangs. Others agree, but this node would never apply what it leads to.
+            self.raft.hand_over(now)
         alone = self.raft.is_only_voter
         if alone and self.raft.role is FOLLOWER:
             # There is nobody to wait for.
             self.raft.campaign(now)
         if not alone or self.raft.role is LEADER:  # which it will be as soon as its own vote is on disk
-            propose_all(self.proposals, self.raft, self._envelopes, bytes_max=self._config.append_bytes_max)
+            bytes_max = self._config.append_bytes_max
+            if propose_all(self.proposals, self.raft, self._envelopes, bytes_max=bytes_max):
+                self._soon()
         self._ask_for_reads(now)
 
     def _take_message(self, message: Message, now: float) -> None:
@@ -256,6 +264,10 @@ class Engine:
             self.readers.applied(self.raft.applied_index)
             self._soon()  # what it brought may be all that others waited for
 
+    def _sync_elsewhere(self) -> None:
+        self._syncing_since = self._clock.now()
+        self._elsewhere()
+
     # Snapshots.
 
     def _sync_soon(self) -> None:
@@ -270,7 +282,7 @@ class Engine:
         try:
             now = self._clock.now()
             # What is handed out has to be applied before: the core then goes on from the snapshot's configuration.
-            while self._applier.apply_some(now) is not None:
+            while self._apply_some(now):
                 pass
             with contextlib.suppress(MalformedMessage, UnknownPeer):
                 self.raft.receive(message, now)

@@ -10,11 +10,14 @@ from consensus.raft import Raft
 from consensus.reconfiguration import decode_change
 
 
-def propose_all(proposals: Proposals, raft: Raft, envelopes: Envelopes, *, bytes_max: int) -> None:
+def propose_all(proposals: Proposals, raft: Raft, envelopes: Envelopes, *, bytes_max: int) -> bool:
     """Propose all that waits, much of it together: one append and one message to each follower for the whole.
 
     Args:
         bytes_max: of data in what is proposed together.
+
+    Returns:
+        Whether more waits. Who hears that his was refused may have proposed again, and would for ever.
     """
     while batch := proposals.next_batch(bytes_max):
         term = raft.term
@@ -22,14 +25,16 @@ def propose_all(proposals: Proposals, raft: Raft, envelopes: Envelopes, *, bytes
             _propose(batch, raft, envelopes)
         except Overloaded:
             proposals.put_back(batch)
-            return
+            return False
         except ProposalDropped as dropped:
             proposals.refuse(batch, dropped)
+            return proposals.has_unsent
         except BaseException:
             proposals.put_back(batch)  # who waits hears of it when the node stops
             raise
         else:
             proposals.mark_sent(batch, term=term)
+    return False
 
 
 def _propose(batch: Sequence[Proposal], raft: Raft, envelopes: Envelopes) -> None:

@@ -1,9 +1,10 @@
 """What the nodes of a group send, and what they keep in the log.
 
 Nobody changes a value of any type here. Those that a node makes by the thousand are not frozen all the same, since to
-make a frozen one takes three to four times as long. And they have an `__init__` of their own: mypyc compiles it, but
-not the one that `dataclass` would make, which then takes five times as long. `consensus.codec` and `consensus.entries`
-say what they are as bytes. The numbers of the enums are the format: they never change their meaning.
+make a frozen one takes three to four times as long. And most have an `__init__` of their own: mypyc compiles it, but
+not the one that `dataclass` would make, which then takes five times as long. (Compiled, one can be copied by
+`dataclasses.replace` and not by `copy`.) `consensus.codec` and `consensus.entries` say what they are as bytes. The
+numbers of the enums are the format: they never change their meaning.
 
 A node id is an int from 1 to 2**63 - 1; 0 stands for no node. Terms and indexes start at 1; 0 is before the first.
 """

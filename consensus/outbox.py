@@ -34,9 +34,9 @@ class Outbox:
         self._promise: StorageAppend | None = None
         # As many as come together within one sync.
         self._withheld: list[Message] = []
-        # By whom they are for, like what each waits to see committed.
+        # By whom they are for; likewise the first and the last index that each waits to see committed.
         self._alone: dict[int, Message] = {}
-        self._awaited: dict[int, int] = {}
+        self._awaited: dict[int, tuple[int, int]] = {}
         self._alone_until: float | None = None
         self.due: float | None = None
 
@@ -61,7 +61,8 @@ class Outbox:
 
     def await_commit(self, node: int, index: int) -> None:
         """A node waits until it hears that the log is committed up to an index."""
-        self._awaited[node] = index
+        first, _ = self._awaited.get(node, (index, index))
+        self._awaited[node] = first, index
 
     def flush(self, now: float) -> None:
         """Send what has waited for company long enough."""
@@ -80,12 +81,20 @@ class Outbox:
     def _pass(self, message: Message) -> None:
         alone = self._alone.pop(message.to, None)
         if message.kind is APPEND:  # which says all that an earlier one would
-            is_awaited = message.commit >= self._awaited.get(message.to, message.commit + 1)
-            if is_awaited:
-                del self._awaited[message.to]
-            elif not message.entries:
+            if not self._hears(message.to, message.commit) and not message.entries:
                 self._alone[message.to] = message
                 return
         elif alone is not None:
             self._send(alone)
         self._send(message)
+
+    def _hears(self, node: int, commit: int) -> bool:
+        """Whether a node waits to hear of that commit index."""
+        awaited = self._awaited.get(node)
+        if awaited is None or commit < awaited[0]:
+            return False
+        if commit < awaited[1]:
+            self._awaited[node] = commit + 1, awaited[1]
+        else:
+            del self._awaited[node]
+        return True

@@ -151,6 +151,11 @@ class Proposals:
         return len(self._unsent) + len(self._sent)
 
     @property
+    def has_unsent(self) -> bool:
+        """Whether some wait to be proposed."""
+        return bool(self._unsent)
+
+    @property
     def are_held_back(self) -> bool:
         """Whether some wait for others to come back."""
         return self._is_held_back

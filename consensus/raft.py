@@ -251,6 +251,11 @@ class Raft:
         """Have another voter take over; a follower passes the wish on. Given up after an election timeout."""
         replication.transfer(self._core, to)
 
+    def hand_over(self, now: float) -> None:
+        """As leader, have the voter take over that has most of the log. Given up after an election timeout."""
+        self._tell(now)
+        replication.hand_over(self._core)
+
     def forget_leader(self) -> None:
         """As follower, count the leader as gone, so as to vote for another at once. It stays in its term.
 

@@ -266,6 +266,22 @@ def transfer(core: Core, node: int) -> None:
         core.send(Message(MessageKind.TRANSFER_LEADER, to=core.leader, sender=node))
 
 
+def hand_over(core: Core) -> None:
+    """As leader, hand over to the voter that has most of the log, of those heard of since the last `check_quorum`.
+
+    Without effect while that is under way, or where there is none.
+    """
+    if not core.is_leader or core.transferee != NO_NODE:
+        return
+    heirs = [
+        (progress.match, node)
+        for node, progress in core.tracker.progress.items()
+        if node != core.id and progress.recent_active and not progress.is_learner
+    ]
+    if heirs:
+        _hand_over(core, max(heirs)[1])
+
+
 def _hand_over(core: Core, node: int) -> None:
     """As leader, hand over, once the node has the whole log. Given up after an election timeout (thesis 3.10)."""
     progress = core.tracker.progress.get(node)

@@ -220,8 +220,8 @@ class Snapshots:
             self._due = trio.Event()
             index = self._applier.index
             is_due = self._wanting or (self._log.snapshot_due and self._may_take())
-            if not is_due or index <= self._log.snapshot().index:
-                continue
+            if not is_due or index <= self._log.snapshot().index or self._raft.pending_snapshot is not None:
+                continue  # of one received, the configuration is in force already, and the state is not
             wanting, self._wanting = self._wanting, set()
             term = self._log.term(index)
             assert term is not None, "what is applied is in the log"

@@ -50,9 +50,9 @@ from consensus.segments import (
 class DurableLog:
     """One node's log.
 
-    `append`, `record_snapshot` and all reads belong where the core runs. `sync`, `close` and what deals with images
-    block, and belong elsewhere; `sync` and `close` never at the same time. All others may be called meanwhile: what is
-    appended during a sync is durable after the next.
+    `append`, `record_snapshot` and all reads belong where the core runs. `close` and what deals with images block, and
+    belong elsewhere, and so does `sync` unless the disk is quick (`consensus.syncing`); `sync` and `close` never at the
+    same time. All others may be called meanwhile: what is appended during a sync is durable after the next.
 
     Attributes:
         images: of its snapshots.

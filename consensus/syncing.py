@@ -13,15 +13,15 @@ QUICK_S: Final = 0.001
 """What a sync may hold up the loop, on average: about as long as a batch of messages does."""
 
 WEIGHT: Final = 1 / 128
-"""Of the latest one in the average of those that ran here: some slow ones in a row, as when another file is synced, are
-not a slow disk."""
+"""Of the latest one in the average of those that ran here. Some slow ones in a row, as while an image is written, are
+no slow disk, nor is a stall now and then; one that becomes slow has held up the loop for some 150 ms until it is."""
 FORGOTTEN: Final = 1 / 4096
-"""Of the average, with each that runs elsewhere: a slow disk is tried again after some hundred, and holds up the loop
-for less than a hundredth of the time. What those elsewhere take says little: they wait for the loop, too."""
+"""Of the average, with each that runs elsewhere: a disk that takes five milliseconds is tried again after some hundred,
+and holds up the loop for a hundredth of the time. What those elsewhere take says little: they wait for the loop too."""
 
 
 class Syncs(Protocol):
-    """Runs the syncs of one file, with small writes before them. What they raise comes out of it."""
+    """Runs the syncs of one file, with the writes before them. What they raise comes out of it."""
 
     def at_once(self, call: Callable[[], None], /) -> bool:
         """Write and sync here. False, and nothing is done, if that may take long."""

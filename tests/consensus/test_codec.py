@@ -35,6 +35,7 @@ messages = st.builds(
     transfer=st.booleans(),
     round=numbers,
     request=numbers,
+    lost=st.booleans(),
 )
 
 

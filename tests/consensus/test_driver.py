@@ -121,6 +121,17 @@ class SteppedMachine(Machine):
         return super().apply(index, data)
 
 
+class Sent:
+    """Loses all messages, and keeps them."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def __call__(self, message: Message) -> bool:
+        self.messages.append(message)
+        return True
+
+
 async def watch(node: RaftNode) -> None:
     """Take note of every change."""
     while True:
@@ -594,6 +605,22 @@ class TestFaults:
             assert outcomes == ["OutcomeUnknown", "NodeStopped", "NodeStopped"]
             assert 1 not in here.errors
 
+    @on_a_slow_disk
+    async def test_a_leader_whose_disk_hangs_hands_over(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            others = followers_of(here, leader)
+            await leader.propose(b"before", timeout_s=5.0)
+
+            async def hang(_call: Callable[[], None], /) -> None:
+                await trio.sleep_forever()
+
+            leader._syncs = SlowSyncs(hang)
+            await others[0].propose(b"agreed on by the others", timeout_s=5.0)
+            with trio.fail_after(2.0):
+                other = await here.leader(*(one.status().id for one in others))
+            assert await other.propose(b"after", timeout_s=5.0) == (b"after", 3)
+
     async def test_a_majority_that_restarts_after_a_power_failure_has_kept_everything(self) -> None:
         async with three() as here:
             leader = await here.leader()
@@ -831,6 +858,25 @@ class TestLimits:
             await is_over.wait()
             assert outcomes == [(b"%d" % number, number + 1) for number in range(20)]
 
+    async def test_who_is_refused_may_propose_again_and_others_have_their_turn_meanwhile(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1, 2))
+            turns = 0
+            turns_at: list[int] = []
+
+            def settled(waiter: Waiter) -> None:
+                with pytest.raises(ProposalDropped):
+                    waiter.outcome()
+                turns_at.append(turns)
+                if len(turns_at) < 20:
+                    node.propose_soon(b"a", timeout_s=5.0, settled=settled)
+
+            node.propose_soon(b"a", timeout_s=5.0, settled=settled)
+            while len(turns_at) < 20:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+            assert len({*turns_at}) > 10
+
     async def test_an_inbox_that_is_full_drops(self) -> None:
         async with world() as here:
             node = await here.start(1, founders=(1, 2))
@@ -978,6 +1024,34 @@ class TestReads:
             while not outcome:
                 await trio.sleep(0.01)
             assert outcome == [[b"old", b"new"]]
+
+    async def test_one_that_waits_for_what_a_snapshot_that_came_too_late_had_applied_is_answered(self) -> None:
+        async with world() as here:
+            count = 2 * APPLIED_AT_ONCE
+            node = await here.start(1, founders=(1, 2), election_timeout_s=100.0)
+            last = node._raft.last_index
+            here.lost = sent = Sent()
+            data = [wrap(Envelope(2, 1, number, 5), b"x") for number in range(count)]
+            entries = tuple(Entry(5, index, data=one) for index, one in enumerate(data, last + 1))
+            node.receive(Message(MessageKind.APPEND, 1, 2, 5, last, 1, entries, last))
+            await trio.sleep(0.05)
+            outcome: list[int] = []
+
+            async def read() -> None:
+                outcome.append(await node.read_index(timeout_s=5.0))
+
+            here.nursery.start_soon(read)
+            await trio.sleep(0.01)
+            (asked,) = [message for message in sent.messages if message.kind is MessageKind.READ_INDEX]
+            node.receive(
+                Message(MessageKind.READ_INDEX_RESPONSE, 1, 2, 5, index=last + count, request=asked.request),
+                Message(MessageKind.HEARTBEAT, 1, 2, 5, commit=last + count),
+            )
+            assert node.status().applied < last + count
+            late = Snapshot(last + count, 4, Configuration(voters=(1, 2)))
+            assert not node._engine._snapshot_arrived(Message(MessageKind.SNAPSHOT, 1, 2, 4, snapshot=late))
+            await trio.sleep(0.01)
+            assert outcome == [last + count]
 
     async def test_a_lease_answers_without_a_round(self) -> None:
         async with world() as here:

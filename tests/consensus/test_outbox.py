@@ -80,6 +80,14 @@ def test_who_waits_for_a_commit_hears_of_it_at_once(outbox: Outbox, sent: Sent) 
     assert len(sent) == 1, "it waited for 6"
 
 
+def test_who_waits_for_several_commits_hears_of_each_at_once(outbox: Outbox, sent: Sent) -> None:
+    outbox.await_commit(2, 6)
+    outbox.await_commit(2, 9)
+    for commit in (5, 6, 9, 10):
+        outbox.take([append(commit=commit)], None)
+    assert [one.commit for one in sent] == [6, 9]
+
+
 def test_a_term_that_is_not_on_disk_is_not_named(outbox: Outbox, sent: Sent) -> None:
     promise = StorageAppend(HardState(term=2, vote=1), (), None, must_sync=True, responses=())
     outbox.take([message(MessageKind.VOTE), append()], promise)

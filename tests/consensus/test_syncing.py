@@ -59,6 +59,19 @@ async def test_a_slow_disk_holds_up_the_loop_for_a_small_part_of_its_time(takes_
     assert 0 < here_s < 0.05 * sum(all_of_them)
 
 
+async def test_a_disk_that_is_quick_but_for_stalls_stays_here() -> None:
+    disk = Disk()
+    assert all(await disk.sync(*100 * [*31 * [QUICK_S / 50], 25 * QUICK_S]))
+
+
+async def test_a_disk_that_becomes_slow_is_found_to_be() -> None:
+    disk = Disk()
+    await disk.sync(*1000 * [QUICK_S / 2])
+    here = await disk.sync(*100 * [5 * QUICK_S])
+    assert 5 * QUICK_S * sum(here) < 0.2
+    assert not here[-1]
+
+
 async def test_a_disk_that_becomes_quick_is_found_to_be() -> None:
     disk = Disk()
     await disk.sync(*5000 * [0.005])

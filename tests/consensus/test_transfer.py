@@ -13,8 +13,20 @@ from crc32c import crc32c
 
 from consensus.config import LogConfig
 from consensus.environment import Image
-from consensus.messages import ImagePart, ImageRequest, Message, MessageKind, Packet, Role, Snapshot
+from consensus.messages import (
+    Configuration,
+    Entry,
+    ImagePart,
+    ImageRequest,
+    Message,
+    MessageKind,
+    Packet,
+    Role,
+    Snapshot,
+)
 from consensus.progress import ProgressState
+from consensus.proposals import Envelope, wrap
+from consensus.syncing import SlowSyncs
 from tests.consensus.disks import OsDisk
 from tests.consensus.group import add_learner, remove
 from tests.consensus.test_driver import World, world
@@ -116,6 +128,32 @@ async def test_a_follower_that_falls_behind_gets_one_too() -> None:
         await propose(here, 60)
         here.heal()
         await until_caught_up(here)
+
+
+async def test_none_is_taken_in_the_configuration_of_one_that_is_received_and_not_on_disk_yet() -> None:
+    async with world() as here:
+        here.log_config = replace(SMALL, cache_bytes=40_000)
+        node = await here.start(1, founders=(1, 2), election_timeout_s=100.0)
+        last = node._raft.last_index
+        data = [wrap(Envelope(2, 1, number, 5), bytes(300)) for number in range(21)]
+        entries = tuple(Entry(5, index, data=one) for index, one in enumerate(data, last + 1))
+        node.receive(Message(MessageKind.APPEND, 1, 2, 5, last, 1, entries[:20], last))
+        await trio.sleep(0.05)
+
+        async def hang(_call: Callable[[], None], /) -> None:
+            await trio.sleep_forever()
+
+        node._syncs = SlowSyncs(hang)
+        node.receive(Message(MessageKind.APPEND, 1, 2, 5, last + 20, 5, entries[20:], last))
+        await trio.sleep(0.05)
+        received = Snapshot(500, 5, Configuration(voters=(1, 2, 3)), b"image")
+        node._engine.snapshots._restored.append((received, lambda: None))
+        node.receive(Message(MessageKind.HEARTBEAT, 1, 2, 5, commit=last + 20))
+        assert node._engine._snapshot_arrived(Message(MessageKind.SNAPSHOT, 1, 2, 5, snapshot=received))
+        before = node._log.snapshot()
+        assert node._log.snapshot_due
+        await trio.sleep(0.5)
+        assert node._log.snapshot() in (before, received)
 
 
 async def test_a_transfer_goes_on_where_a_broken_link_left_it() -> None:

@@ -123,6 +123,12 @@ DRIVER = (
         Edit(_OUTBOX, "        if self._promise is None:\n", "        if True:\n"),
         easy=True,
     ),
+    _driver(
+        "leads-on-while-its-disk-hangs",
+        "A leader whose disk hangs keeps the lead.",
+        Edit("consensus/engine.py", "            self.raft.hand_over(now)\n", "            pass\n"),
+        invariants=("liveness*",),
+    ),
     Mutant(
         name="driver-what-a-snapshot-brought-is-said-to-be-dropped",
         wrong="A proposal that was not applied when a later term is has been dropped, whatever a snapshot stood for.",
