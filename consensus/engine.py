@@ -26,6 +26,9 @@ from consensus.writer import Writer
 
 ALONE_TIMEOUTS: Final = 10
 """Election timeouts in which a damaged node that knows of no other voter waits for one to be heard."""
+HANG_TIMEOUTS: Final = 5
+"""Election timeouts after which a sync counts as one that hangs. Slow ones take a second or two where much is written,
+and not on the leader alone: to move on would help nobody then."""
 READ_RETRY_HEARTBEATS: Final = 2
 """Heartbeats in which a read is not confirmed, and asked again: a round goes out with each, and may be lost."""
 READ_NUMBER_BITS: Final = 62
@@ -191,8 +194,9 @@ class Engine:
             self._take_message(message, now)
         # After the messages: a node that was held up hears first that its leader is alive.
         self.raft.wake(now)
-        if self._syncing_since is not None and now - self._syncing_since >= self._config.election_timeout_s:
-            # The disk hangs. Others agree, but this node would never apply what it leads to.
+        hang_s = HANG_TIMEOUTS * self._config.election_timeout_s
+        if self._syncing_since is not None and now >= self._syncing_since + hang_s:
+            # Others agree, but this node would never apply what it leads to.
             self.raft.hand_over(now)
         alone = self.raft.is_only_voter
         if alone and self.raft.role is FOLLOWER:
