@@ -59,6 +59,7 @@ class Core:
         reads_put_off: (node, request) that a leader was asked before it had committed anything in its term.
         candidacy: with asynchronous storage, a number drawn for the present candidacy; else 0.
         asked_to_take_over: whether a leader has asked another node, in its term, to pass over its lease.
+        heirs_tried: how often a leader whose disk hangs has handed over to each, in its term, in vain.
         uncommitted_bytes: entry data that the leader took on in its term and that is not applied yet.
         lost: what the node's disk has lost of the log, until a leader has made it whole again. Meanwhile the node does
             not stand for election, and votes as it would with all that it had.
@@ -72,6 +73,7 @@ class Core:
         "election_began",
         "heard_leader",
         "heartbeat_sent",
+        "heirs_tried",
         "id",
         "leader",
         "log",
@@ -216,6 +218,7 @@ class Core:
         self.randomized_timeout = self.rng.uniform(timeout_s, 2 * timeout_s)
         self.transferee = NO_NODE
         self.asked_to_take_over = False
+        self.heirs_tried: dict[int, int] = {}
         self.rounds = Rounds()
         self.reads_put_off: list[tuple[int, int]] = []
         self.pending_change = 0

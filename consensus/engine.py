@@ -196,13 +196,14 @@ class Engine:
         self.raft.wake(now)
         hang_s = HANG_TIMEOUTS * self._config.election_timeout_s
         if self._syncing_since is not None and now >= self._syncing_since + hang_s:
-            # Others agree, but this node would never apply what it leads to.
+            # If others agree without it, this node applies nothing of what it leads to.
             self.raft.hand_over(now)
         alone = self.raft.is_only_voter
         if alone and self.raft.role is FOLLOWER:
             # There is nobody to wait for.
             self.raft.campaign(now)
-        if not alone or self.raft.role is LEADER:  # which it will be as soon as its own vote is on disk
+        # Alone, it will lead as soon as its own vote is on disk. And what would wait for the disk had better wait here.
+        if (not alone or self.raft.role is LEADER) and not self._outbox.is_withholding:
             bytes_max = self._config.append_bytes_max
             if propose_all(self.proposals, self.raft, self._envelopes, bytes_max=bytes_max):
                 self._soon()
@@ -256,7 +257,8 @@ class Engine:
         now = self._clock.now()
         if work.snapshot is not None:
             self.snapshots.install(work.snapshot)
-        self._outbox.stored(work)
+        if self._outbox.stored(work):
+            self._soon()  # so did what was to be proposed
         for response in work.responses:
             if isinstance(response, Appended):
                 self.raft.stored(response, now)

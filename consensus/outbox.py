@@ -1,5 +1,6 @@
 """Messages on their way out."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -11,6 +12,9 @@ COMPANY_S: Final = 0.001
 one comes sooner: each follower hears of a commit with what is to be committed next, and has one message to take in and
 to answer where it had two."""
 
+WITHHELD_MAX: Final = 1024
+"""Messages that wait for the disk: more than come within one sync, and few enough if it hangs. The oldest are lost."""
+
 
 class Outbox:
     """Sends what the core wants sent: at once, but for two things.
@@ -18,7 +22,7 @@ class Outbox:
     What could name a term or a vote that the node may forget waits until that is on disk. A core with asynchronous
     storage leaves that to whoever drives it; what is withheld waits for one sync.
 
-    An append without entries waits a little for company. It goes at once to who waits for what it says.
+    An append without entries waits a little for company. It goes at once to who waits for the last of what it says.
 
     Args:
         state: the hard state on disk.
@@ -32,11 +36,10 @@ class Outbox:
         self._send = send
         self._promised = state.term, state.vote
         self._promise: StorageAppend | None = None
-        # As many as come together within one sync.
-        self._withheld: list[Message] = []
-        # By whom they are for; likewise the first and the last index that each waits to see committed.
+        self._withheld: deque[Message] = deque(maxlen=WITHHELD_MAX)
+        # By whom they are for, like what each waits to see committed.
         self._alone: dict[int, Message] = {}
-        self._awaited: dict[int, tuple[int, int]] = {}
+        self._awaited: dict[int, int] = {}
         self._alone_until: float | None = None
         self.due: float | None = None
 
@@ -52,17 +55,23 @@ class Outbox:
         else:
             self._withheld += messages
 
-    def stored(self, append: StorageAppend) -> None:
-        """That is durable, and all that was to be written before it."""
-        if append is self._promise:
-            withheld, self._promise, self._withheld = self._withheld, None, []
-            for message in withheld:
-                self._send(message)
+    @property
+    def is_withholding(self) -> bool:
+        """Whether all messages wait for the disk."""
+        return self._promise is not None
+
+    def stored(self, append: StorageAppend) -> bool:
+        """That is durable, and all that was to be written before it. Whether messages waited for it."""
+        if append is not self._promise:
+            return False
+        self._promise = None
+        while self._withheld:
+            self._send(self._withheld.popleft())
+        return True
 
     def await_commit(self, node: int, index: int) -> None:
-        """A node waits until it hears that the log is committed up to an index."""
-        first, _ = self._awaited.get(node, (index, index))
-        self._awaited[node] = first, index
+        """A node waits until it hears that the log is committed up to an index, higher than any before."""
+        self._awaited[node] = index
 
     def flush(self, now: float) -> None:
         """Send what has waited for company long enough."""
@@ -81,20 +90,12 @@ class Outbox:
     def _pass(self, message: Message) -> None:
         alone = self._alone.pop(message.to, None)
         if message.kind is APPEND:  # which says all that an earlier one would
-            if not self._hears(message.to, message.commit) and not message.entries:
+            is_awaited = message.commit >= self._awaited.get(message.to, message.commit + 1)
+            if is_awaited:
+                del self._awaited[message.to]
+            elif not message.entries:
                 self._alone[message.to] = message
                 return
         elif alone is not None:
             self._send(alone)
         self._send(message)
-
-    def _hears(self, node: int, commit: int) -> bool:
-        """Whether a node waits to hear of that commit index."""
-        awaited = self._awaited.get(node)
-        if awaited is None or commit < awaited[0]:
-            return False
-        if commit < awaited[1]:
-            self._awaited[node] = commit + 1, awaited[1]
-        else:
-            del self._awaited[node]
-        return True

@@ -252,7 +252,10 @@ class Raft:
         replication.transfer(self._core, to)
 
     def hand_over(self, now: float) -> None:
-        """As leader, have the voter take over that has most of the log. Given up after an election timeout."""
+        """As leader whose disk hangs, have a voter take over, if the others agree without this one.
+
+        Given up after an election timeout; then ask again.
+        """
         self._tell(now)
         replication.hand_over(self._core)
 

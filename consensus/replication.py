@@ -267,19 +267,23 @@ def transfer(core: Core, node: int) -> None:
 
 
 def hand_over(core: Core) -> None:
-    """As leader, hand over to the voter that has most of the log, of those heard of since the last `check_quorum`.
+    """As leader whose disk hangs, hand over to a voter that has what is committed, if that is more than this disk has.
 
-    Without effect while that is under way, or where there is none.
+    It is, if the others are a quorum without it. A voter that did not take over in this term is asked again only after
+    all others: nobody knows why it did not. Without effect while a transfer is under way.
     """
-    if not core.is_leader or core.transferee != NO_NODE:
+    own, committed, tried = core.tracker.progress.get(core.id), core.log.committed, core.heirs_tried
+    if not core.is_leader or core.transferee != NO_NODE or (own is not None and committed <= own.match):
         return
     heirs = [
-        (progress.match, node)
+        (-tried.get(node, 0), progress.recent_active, progress.match, node)
         for node, progress in core.tracker.progress.items()
-        if node != core.id and progress.recent_active and not progress.is_learner
+        if node != core.id and not progress.is_learner and progress.match >= committed
     ]
     if heirs:
-        _hand_over(core, max(heirs)[1])
+        *_, heir = max(heirs)
+        tried[heir] = tried.get(heir, 0) + 1
+        _hand_over(core, heir)
 
 
 def _hand_over(core: Core, node: int) -> None:

@@ -620,6 +620,8 @@ class TestFaults:
             with trio.fail_after(8.0):
                 other = await here.leader(*(one.status().id for one in others))
             assert await other.propose(b"after", timeout_s=5.0) == (b"after", 3)
+            with pytest.raises(ProposalDropped, match="before it could be proposed"):
+                await leader.propose(b"what would have to wait for the disk", timeout_s=1.0)
 
     async def test_a_majority_that_restarts_after_a_power_failure_has_kept_everything(self) -> None:
         async with three() as here:
@@ -875,7 +877,17 @@ class TestLimits:
             while len(turns_at) < 20:
                 turns += 1
                 await trio.lowlevel.checkpoint()
-            assert len({*turns_at}) > 10
+            assert len({*turns_at}) > 5
+
+    async def test_all_that_can_not_be_proposed_are_refused_at_once(self) -> None:
+        async with world() as here:
+            node = await here.start(1, founders=(1, 2), election_timeout_s=100.0)
+            refused: list[Waiter] = []
+            half = RaftConfig(id=1).append_bytes_max // 2 + 1
+            for _ in range(3):
+                node.propose_batch([bytes(half)], timeout_s=30.0, settled=refused.append)
+            await trio.sleep(1.0)
+            assert len(refused) == 3
 
     async def test_an_inbox_that_is_full_drops(self) -> None:
         async with world() as here:

@@ -1,9 +1,11 @@
 """Messages on their way out: what must not leave yet, and what waits a moment for company."""
 
+from dataclasses import replace
+
 import pytest
 
 from consensus.messages import Entry, EntryKind, HardState, Message, MessageKind
-from consensus.outbox import COMPANY_S, Outbox
+from consensus.outbox import COMPANY_S, WITHHELD_MAX, Outbox
 from consensus.ready import StorageAppend
 
 Sent = list[Message]
@@ -80,12 +82,12 @@ def test_who_waits_for_a_commit_hears_of_it_at_once(outbox: Outbox, sent: Sent) 
     assert len(sent) == 1, "it waited for 6"
 
 
-def test_who_waits_for_several_commits_hears_of_each_at_once(outbox: Outbox, sent: Sent) -> None:
+def test_who_waits_for_several_commits_hears_of_the_last_at_once(outbox: Outbox, sent: Sent) -> None:
     outbox.await_commit(2, 6)
     outbox.await_commit(2, 9)
     for commit in (5, 6, 9, 10):
         outbox.take([append(commit=commit)], None)
-    assert [one.commit for one in sent] == [6, 9]
+    assert [one.commit for one in sent] == [9]
 
 
 def test_a_term_that_is_not_on_disk_is_not_named(outbox: Outbox, sent: Sent) -> None:
@@ -96,3 +98,13 @@ def test_a_term_that_is_not_on_disk_is_not_named(outbox: Outbox, sent: Sent) -> 
     assert sent == []
     outbox.stored(promise)
     assert [one.kind for one in sent] == [MessageKind.VOTE, MessageKind.APPEND]
+
+
+def test_what_waits_for_a_disk_that_hangs_is_bounded_and_the_latest_of_it_leaves(outbox: Outbox, sent: Sent) -> None:
+    promise = StorageAppend(HardState(term=2, vote=1), (), None, must_sync=True, responses=())
+    outbox.take([], promise)
+    for index in range(2 * WITHHELD_MAX):
+        outbox.take([replace(message(MessageKind.HEARTBEAT_RESPONSE), round=index)], None)
+    assert outbox.is_withholding
+    assert (outbox.stored(promise), outbox.is_withholding) == (True, False)
+    assert [one.round for one in sent] == [*range(WITHHELD_MAX, 2 * WITHHELD_MAX)]
