@@ -100,7 +100,8 @@ class RaftNode:
             What the state machine's `apply` returned for it, here.
 
         Raises:
-            ProposalDropped: it is surely in no log. Proposing again is safe.
+            ProposalDropped: it is surely in no log. Proposing again is safe. At once, as long as no leader is known, as
+                right after the start: `status_changed` tells when there is one.
             Overloaded: so, because too much is waiting, or was until the time was over.
             NodeStopped: so, because the node does not run.
             OutcomeUnknown: the time was over, or the node stopped: it may be agreed on or not.

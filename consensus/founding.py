@@ -7,7 +7,7 @@ from consensus.reconfiguration import encode_change
 
 
 def founding(voters: Sequence[int]) -> tuple[HardState, tuple[Entry, ...]]:
-    """What a founder writes to its empty log, and syncs, before it starts.
+    """What a founder writes to its empty log before it starts: `log.append(*founding([1]))`, and `log.sync()`.
 
     The configuration is in the log from its first entry on, so that nodes which join with nothing learn all of it from
     there. With several founders, each writes the same.

@@ -26,14 +26,14 @@ from collections.abc import Iterator, Sequence
 from consensus.config import LogConfig
 from consensus.disk import Disk, File
 from consensus.entries import HEAD_BYTES
-from consensus.errors import Damage, StorageFailed
+from consensus.errors import CorruptLog, Damage, StorageFailed
 from consensus.image import Identity
 from consensus.images import Images
 from consensus.index import Tail
 from consensus.log import data_bytes
 from consensus.memory import Lost
 from consensus.messages import Configuration, Entry, HardState, Snapshot
-from consensus.records import RecordScan
+from consensus.records import REMEDY, RecordScan
 from consensus.recovery import Recovered, Replay, read_segments
 from consensus.segments import (
     SNAPSHOTS_MAX,
@@ -144,7 +144,7 @@ class DurableLog:
         """Queue a batch for the next `sync`. It can be read at once, and is durable only after that.
 
         Args:
-            snapshot: replaces the log, before the rest. Its image has been received (`consensus.transfer`).
+            snapshot: replaces the log, before the rest. Its image has been received (`consensus.snapshots`).
 
         Raises:
             StorageFailed: a write or a sync failed before.
@@ -367,8 +367,10 @@ class DurableLog:
         )
 
 
-def open_log(disk: Disk, directory: str, *, owner: bytes, config: LogConfig | None = None) -> DurableLog:
-    """Open the log in a directory, or begin one there. What a crash cut off is removed.
+def open_log(
+    disk: Disk, directory: str, *, owner: bytes, config: LogConfig | None = None, must_exist: bool = False
+) -> DurableLog:
+    """Open the log in a directory, or begin one there. What a crash cut off is removed. Never open one twice at a time.
 
     Damage that has cost entries is cut off, in a new file: the damaged ones stay as they are until they are not needed
     any more. The log then says what it has lost (`DurableLog.lost`).
@@ -378,9 +380,11 @@ def open_log(disk: Disk, directory: str, *, owner: bytes, config: LogConfig | No
         directory: the log's own; made if missing.
         owner: names whose log it is, such as a mesh's id and a node's.
         config: sizes.
+        must_exist: whether one was opened here before. Without it, a log that is gone is taken for a new one, and the
+            node votes again where it has voted.
 
     Raises:
-        CorruptLog: what was synced is not what is read, and nobody can tell what the node has promised.
+        CorruptLog: what was synced is not what is read, or not there, and nobody can tell what the node has promised.
         ForeignLog: it is another owner's, or of a format that this version does not know.
         OSError: the disk refuses. Opening may be tried again.
     """
@@ -391,6 +395,11 @@ def open_log(disk: Disk, directory: str, *, owner: bytes, config: LogConfig | No
         disk.sync_directory(ancestor)
     paths = find_segments(directory, disk.list(directory))
     replay = read_segments(disk, paths, owner=owner, cache_bytes=config.cache_bytes)
+    if must_exist and replay.head is None and not replay.damages:
+        raise CorruptLog(
+            f"{directory} has no log any more, so nobody can tell for whom the node voted and what it acknowledged. "
+            f"{REMEDY}"
+        )
     found = replay.whole(disk, directory)
     head = Head(
         owner,

@@ -36,6 +36,8 @@ class Identity:
     Attributes:
         generation: of the Raft group whose log this node has; see `meshnode.recovery`.
         nonces: of the last starts, that of this one last.
+        opened: the generation whose log was opened last, and the journal with it; -1 for none. The node never starts
+            without these again: for whom it voted and what it acknowledged would be forgotten.
         partitions, replication, voters: of the mesh that this node founded; without meaning on every other node.
     """
 
@@ -48,6 +50,7 @@ class Identity:
     voters: int = VOTERS_DEFAULT
     generation: int = 0
     nonces: tuple[int, ...] = ()
+    opened: int = -1
 
     @property
     def start(self) -> Start:
@@ -58,6 +61,16 @@ class Identity:
     def raft_directory(self) -> str:
         """Where the log of the Raft group is: each recovery of the group begins one anew."""
         return RAFT_PATH if not self.generation else f"{RAFT_PATH}.{self.generation}"
+
+    @property
+    def has_log(self) -> bool:
+        """Whether the log of the Raft group was opened once."""
+        return self.opened == self.generation
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether the journal was opened once."""
+        return self.opened >= 0
 
     @property
     def owner(self) -> bytes:

@@ -270,12 +270,15 @@ class Node(Access):
         founder = identity.node_id if identity.standing is Standing.FOUNDING else None
         log = await self._on_disk(
             functools.partial(
-                open_raft_log, disk, identity.raft_directory, identity.owner, founder=founder, config=config.log
+                open_raft_log,
+                disk,
+                identity.raft_directory,
+                identity.owner,
+                founder=founder,
+                config=config.log,
+                must_exist=identity.has_log,
             )
         )
-        if founder is not None:
-            self.identity = identity = replace(identity, standing=Standing.MEMBER)
-            await self._on_disk(save_identity, disk, identity)
         self.group = MetadataGroup(
             host,
             self.metadata,
@@ -287,7 +290,7 @@ class Node(Access):
             generation=identity.generation,
             candidates=self.others,
         )
-        journal = Journal(host, disk, config.partition, identity.owner)
+        journal = Journal(host, disk, config.partition, identity.owner, must_exist=identity.has_journal)
         self.partitions = Partitions(
             host,
             config.partition,
@@ -300,6 +303,9 @@ class Node(Access):
         )
         self.agents.attach(self.partitions)
         await self._on_disk(self.partitions.recover)
+        if not identity.has_log:
+            self.identity = identity = replace(identity, standing=Standing.MEMBER, opened=identity.generation)
+            await self._on_disk(save_identity, disk, identity)
         self.caller = Caller(host, self.directory, self._exchange)
         prediction = config.prediction
         backend = EngineBackend(host.run_blocking, device=prediction.device, cache_dir=prediction.cache_dir)

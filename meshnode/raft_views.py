@@ -123,7 +123,8 @@ async def doctor(node: "Node", _arguments: Any) -> Any:
     ]
     if unserved:
         shown = ", ".join(map(str, unserved[:8])) + (", …" if len(unserved) > 8 else "")
-        find("error", f"{len(unserved)} partitions are not served: {shown}", "start the nodes that hold them")
+        hint = "start the nodes that hold them; if their disks are lost, see `recover` in docs/raft.md"
+        find("error", f"{len(unserved)} partitions are not served: {shown}", hint)
     return {"name": status["name"], "findings": findings}
 
 

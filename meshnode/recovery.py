@@ -89,7 +89,7 @@ def survey(disk: Disk) -> Survey:
     identity = read_identity(disk)
     if identity.standing is not Standing.MEMBER:
         raise OperatorError("the node of this data directory belongs to no mesh, or was superseded: take another one")
-    log = open_raft_log(disk, identity.raft_directory, identity.owner)
+    log = open_raft_log(disk, identity.raft_directory, identity.owner, must_exist=identity.has_log)
     try:
         if log.lost() is not None:
             raise DataDirectoryError(f"{log.damage}. The log has lost entries: take another voter's directory")

@@ -93,8 +93,8 @@ def raft_remove(lost: str, node: Asked, as_json: bool) -> None:
 def raft_recover(data: str, survivors: tuple[str, ...], give_up: str | None, as_json: bool) -> None:
     """Make a new Raft group from the log of one node, when the old one has lost its quorum for good.
 
-    Read docs/raft.md first. What the lost voters agreed on without this node is lost, and none of them may ever run
-    again. Take the survivor whose log ends last.
+    Read docs/raft.md first. What the lost voters agreed on without this node is lost, and none of them may run until
+    the new group is there. Take the survivor whose log ends last.
     """
 
     async def carry_out() -> dict[str, Any]:

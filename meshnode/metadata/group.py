@@ -393,16 +393,22 @@ class MetadataGroup:
 
 
 def open_raft_log(
-    disk: Disk, directory: str, owner: bytes, *, founder: NodeId | None = None, config: LogConfig | None = None
+    disk: Disk,
+    directory: str,
+    owner: bytes,
+    *,
+    founder: NodeId | None = None,
+    config: LogConfig | None = None,
+    must_exist: bool = False,
 ) -> DurableLog:
     """Open the log (blocks); a founder's empty log gets its first entry.
 
     Raises:
-        DataDirectoryError: it is damaged.
+        DataDirectoryError: it is damaged, or not there though it must be.
         WrongMesh: it is of another mesh or node.
     """
     try:
-        log = open_log(disk, directory, owner=owner, config=config)
+        log = open_log(disk, directory, owner=owner, config=config, must_exist=must_exist)
     except CorruptLog as error:
         raise DataDirectoryError(str(error)) from error
     except ForeignLog as error:

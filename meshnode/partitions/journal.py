@@ -67,16 +67,22 @@ class _Segment:
 class Journal:
     """Opened once; `write` and `after_sync` on the loop, `run` as a task.
 
+    Args:
+        must_exist: whether one was opened here before: without it, one that is gone is taken for a new one.
+
     Raises:
-        DataDirectoryError: a file is damaged or belongs to another owner.
+        DataDirectoryError: a file is damaged or belongs to another owner, or there is none though there must be.
     """
 
-    def __init__(self, host: Host, disk: Disk, config: PartitionsConfig, owner: bytes) -> None:
+    def __init__(
+        self, host: Host, disk: Disk, config: PartitionsConfig, owner: bytes, *, must_exist: bool = False
+    ) -> None:
         self._host = host
         self._run_sync = host.syncs()
         self._disk = disk
         self._config = config
         self._owner = owner
+        self._must_exist = must_exist
         self._segments: list[_Segment] = []
         self._file: File | None = None
         self._retention = Retention()
@@ -107,6 +113,10 @@ class Journal:
                 yield from self._recover_segment(number, is_last=number == numbers[-1])
             except StorageError as error:
                 raise DataDirectoryError(str(error)) from error
+        if self._must_exist and not self._segments:
+            raise DataDirectoryError(
+                f"{DIRECTORY} is gone or empty, so what the node acknowledged is not here any more. {REMEDY}"
+            )
         if self._file is None:
             self._start_segment(self._segments[-1].number + 1 if self._segments else 1)
         else:  # what the last process had not synced, names included, is answered for from now on

@@ -106,6 +106,17 @@ class TestOpening:
         with pytest.raises(ForeignLog, match="older format"):
             reopen(disk)
 
+    def test_a_log_that_is_gone_is_not_taken_for_a_new_one_by_who_knows_better(self) -> None:
+        disk = MemoryDisk()
+        for _ in range(2):
+            with pytest.raises(CorruptLog, match=r"raft has no log any more.* Start with an empty data directory"):
+                open_log(disk, "raft", owner=OWNER, must_exist=True)
+        reopen(disk).close()
+        open_log(disk, "raft", owner=OWNER, must_exist=True).close()
+        disk.bytes_of(PATH).clear()
+        with pytest.raises(CorruptLog, match="raft has no log any more"):
+            open_log(disk, "raft", owner=OWNER, must_exist=True)
+
     def test_a_founder_that_crashed_before_its_first_record_begins_again(self) -> None:
         disk = MemoryDisk()
         disk.make_directory("raft")

@@ -96,6 +96,20 @@ async def test_a_directory_without_identity_beside_data_is_refused(cluster: Clus
     assert "has a node's data but no identity" in await said_at_end(node)
 
 
+@pytest.mark.parametrize("directory", ["raft", "journal"])
+@pytest.mark.parametrize("how", ["the files", "the directory", "what is in the files"])
+async def test_a_directory_whose_log_or_journal_is_gone_is_refused(cluster: Cluster, directory: str, how: str) -> None:
+    node = await _stopped_node_with_data(cluster)
+    if how == "the directory":
+        shutil.rmtree(node.data / directory)
+    for file in (node.data / directory).glob("*.log"):
+        file.unlink() if how == "the files" else os.truncate(file, 0)
+    node.start()
+    message = await said_at_end(node)
+    assert ("raft has no log any more" if directory == "raft" else "journal is gone or empty") in message
+    assert "Start with an empty data directory" in message
+
+
 @pytest.mark.parametrize("path", ["identity", "raft/00000001-00000000000000000001.log", "journal/00000001.log"])
 async def test_a_damaged_file_is_named_with_the_offset_and_left_as_it_is(cluster: Cluster, path: str) -> None:
     node = await _stopped_node_with_data(cluster)
