@@ -11,7 +11,7 @@ from meshnode.metadata.commands import Leaving
 from meshnode.metadata.nodes import resolve
 from meshnode.metadata.rows import Phase
 from meshnode.metadata.voters import Peer, wanted_voters
-from meshnode.views import ask_node, name_of
+from meshnode.views import GATHER_TIMEOUT_S, ask_node, name_of
 
 if TYPE_CHECKING:
     from meshnode.node import Node
@@ -136,7 +136,7 @@ def _absence(missing: dict[str, Any]) -> str:
 async def raft_transfer(node: "Node", arguments: Any) -> Any:
     """Have another voter lead: the one that is named in ``to``, or the one that is furthest; from any node."""
     match arguments:
-        case {"to": str(to)} if to:
+        case {"to": str(to)}:
             heir: NodeId | None = _resolve(node, to)
         case _:
             heir = None
@@ -144,7 +144,9 @@ async def raft_transfer(node: "Node", arguments: Any) -> Any:
     if leader is None:
         raise Unavailable("the Raft group has no leader: nobody can hand over")
     if leader != node.node_id:
-        return await ask_node(node, leader, "raft_transfer", to=node_id_text(heir) if heir else "")
+        named = node_id_text(heir) if heir else None
+        timeout_s = TRANSFER_TIMEOUT_S + GATHER_TIMEOUT_S
+        return await ask_node(node, leader, "raft_transfer", timeout_s=timeout_s, to=named)
     status = node.group.status
     matched = {NodeId(peer.node): peer.match for peer in status.progress}
     others = [NodeId(voter) for voter in status.voters if voter != node.node_id]
@@ -156,8 +158,8 @@ async def raft_transfer(node: "Node", arguments: Any) -> Any:
     if not others:
         raise InvalidArgument(f"{node.config.name} is the only voter: nobody else can lead")
     heir = heir or max(others, key=lambda voter: matched.get(voter, 0))
-    await node.group.hand_over(heir)
     with node.host.deadline(node.host.now() + TRANSFER_TIMEOUT_S):
+        await node.group.hand_over(heir)
         while node.group.leader != heir:
             await node.host.sleep_until(node.host.now() + LOOK_S)
         return {"leader": name_of(node, heir)}

@@ -211,7 +211,9 @@ VIEWS: dict[str, Callable[["Node", Any], Awaitable[Any]]] = {
 }
 
 
-async def ask_node(node: "Node", other: NodeId, view: str, **arguments: Any) -> Any:
+async def ask_node(
+    node: "Node", other: NodeId, view: str, *, timeout_s: float = GATHER_TIMEOUT_S, **arguments: Any
+) -> Any:
     """Another node's view.
 
     Raises:
@@ -220,10 +222,10 @@ async def ask_node(node: "Node", other: NodeId, view: str, **arguments: Any) -> 
     """
     answer: View | None = None
     given = wire.dumps(arguments)
-    with node.host.deadline(node.host.now() + GATHER_TIMEOUT_S):
+    with node.host.deadline(node.host.now() + timeout_s):
         answer = await node.reception.views.ask(other, lambda number: Query(number, view, given))
     if answer is None:
-        raise Unavailable(f"no answer from {name_of(node, other)} within {GATHER_TIMEOUT_S:g} s")
+        raise Unavailable(f"no answer from {name_of(node, other)} within {timeout_s:g} s")
     if answer.code:
         raise error_from_code(answer.code, answer.payload.decode(errors="replace"))
     try:

@@ -62,9 +62,9 @@ def absence(missing: dict[str, Any]) -> str:
 
 
 @raft.command("transfer")
-@click.argument("to", metavar="[NODE]", type=TextType(), default="")
+@click.argument("to", metavar="[NODE]", type=TextType(), required=False)
 @asks
-def raft_transfer(to: str, node: Asked, as_json: bool) -> None:
+def raft_transfer(to: str | None, node: Asked, as_json: bool) -> None:
     """Have another voter lead: NODE, by its name or id, or the one that has most of the log."""
     done = node.view("raft_transfer", timeout_s=20.0, to=to)
     show(done, lambda: f"{done['leader']} leads", as_json=as_json)

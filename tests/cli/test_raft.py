@@ -31,6 +31,7 @@ def test_leadership_goes_to_voters_only(mesh: Cluster) -> None:
     assert f"{other} is no voter" in meshnode("raft", "transfer", other, *_at(mesh)).message(1)
     assert meshnode("raft", "transfer", voter, *_at(mesh)).out == f"{voter} leads\n"
     assert "no node 'nobody' is known here" in meshnode("raft", "transfer", "nobody", *_at(mesh)).message(5)
+    assert "no node '' is known here" in meshnode("raft", "transfer", "", *_at(mesh)).message(5)
 
 
 def test_a_node_that_is_alive_is_not_removed(mesh: Cluster) -> None:
