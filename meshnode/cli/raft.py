@@ -7,6 +7,7 @@ from typing import Any
 import click
 import trio
 
+from consensus.segments import find_segments
 from consensus.verification import LogReport, verify
 from meshnode.cli.ask import Asked, TextType, asks
 from meshnode.cli.outcome import ERROR, reported, run, show
@@ -153,11 +154,24 @@ def raft_verify(path: str, as_json: bool) -> None:
         return
     with reported():
         disk = ReadOnlyDisk(path)
-        place = read_identity(disk).raft_directory if disk.exists(PATH) else ""
-        report = verify(disk, place)
+        report = verify(disk, _log_directory(disk, path))
     show(verified(report), lambda: verified_text(report), as_json=as_json)
     if not report.is_sound:
         sys.exit(ERROR)
+
+
+def _log_directory(disk: ReadOnlyDisk, path: str) -> str:
+    """Where the log is: of a node's data directory, or the directory itself if it is that of a log."""
+    if disk.exists(PATH):
+        place = read_identity(disk).raft_directory
+        if not disk.exists(place):
+            raise DataDirectoryError(
+                f"{path} has no {place}: its Raft log is gone, or its node never came to begin one"
+            )
+        return place
+    if not find_segments("", disk.list("")):
+        raise DataDirectoryError(f"{path} is no data directory of a node: it has no file {PATH}, and no files of a log")
+    return ""
 
 
 def verified(report: LogReport) -> dict[str, Any]:

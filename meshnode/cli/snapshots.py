@@ -2,7 +2,9 @@
 
 import functools
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +14,7 @@ from crc32c import crc32c
 from consensus.codec import decode_snapshot
 from meshnode.cli.ask import Asked, TextType, asks
 from meshnode.cli.outcome import reported, run, show
-from meshnode.errors import MeshError, Unavailable
+from meshnode.errors import DataDirectoryError, MeshError, Unavailable
 from meshnode.host import RealHost
 from meshnode.identity import NodeId, node_id_text
 from meshnode.real_disk import PlainDisk, ReadOnlyDisk
@@ -115,6 +117,20 @@ def raft_snapshot(file: str, overwrite: bool, node: Asked, as_json: bool) -> Non
 
 # ---- restore
 
+_BEGUN = re.compile(r"lock|identity\.new|raft\.[0-9]+")
+"""What an attempt that came to nothing has left in an empty directory."""
+
+
+def _check_is_for_a_node(directory: Path) -> None:
+    """Raises DataDirectoryError where there are files, and not those of a node."""
+    names = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+    others = [name for name in names if not _BEGUN.fullmatch(name)]
+    if others and not {"identity", "journal", "raft"} & {*names}:
+        raise DataDirectoryError(
+            f"{directory} is no data directory of a node, and has other files, such as {others[0]!r:.100}: give one "
+            "that is empty or not there"
+        )
+
 
 @click.command("restore")
 @click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False))
@@ -152,6 +168,7 @@ def raft_restore(
 
     async def carry_out() -> tuple[SnapshotFile, Present, Restored]:
         snapshot = await trio.to_thread.run_sync(read_snapshot, ReadOnlyDisk("."), file)
+        await trio.to_thread.run_sync(_check_is_for_a_node, Path(directory))
         host = RealHost()
         async with host.disk(directory) as disk:
             present = await trio.to_thread.run_sync(look, disk, snapshot, NodeId(host.fresh_id(63)))

@@ -110,6 +110,9 @@ def test_restore_wants_a_directory_that_no_node_uses(mesh: Cluster, tmp_path: Pa
     assert "generation 0: choose one above 0" in meshnode(
         "raft", "restore", file, tmp_path / "data", "--generation", "0"
     ).message(1)
+    message = meshnode("raft", "restore", file, tmp_path).message(1)
+    assert f"{tmp_path} is no data directory of a node, and has other files, such as 'data': give one that" in message
+    assert not (tmp_path / "lock").exists()
     done = meshnode("raft", "restore", file, tmp_path / "data", "--lost", "n1", "--json")
     assert done.code == 0
     assert (done.json["generation"], len(done.json["lost"]), done.json["emptied"]) == (1, 1, [])

@@ -9,6 +9,9 @@ from consensus.config import LogConfig
 from consensus.errors import CorruptLog
 from consensus.messages import Configuration, Entry, HardState, Snapshot
 from consensus.storage import DurableLog, open_log
+from meshnode.data_directory import Identity, Standing, save_identity
+from meshnode.identity import Boot, MeshId, NodeId
+from meshnode.real_disk import PlainDisk
 from tests.cli.command import meshnode
 from tests.consensus.disks import OsDisk
 
@@ -136,10 +139,15 @@ def test_room_that_was_made_ahead_is_said_to_be_that(root: Path) -> None:
     assert "of which 100 are room made ahead" in meshnode("raft", "verify", root).out
 
 
-@pytest.mark.parametrize("name", ["empty", "other"])
-def test_a_directory_without_a_log_is_refused(tmp_path: Path, name: str) -> None:
-    if name == "other":
-        (tmp_path / "00000001-00000000000000000001.log").write_bytes(b"something else that is long enough" * 3)
+def test_a_log_that_is_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "00000001-00000000000000000001.log").write_bytes(b"something else that is long enough" * 3)
     outcome = meshnode("raft", "verify", tmp_path)
     assert outcome.code == 1
     assert "not sound" in outcome.out
+
+
+def test_a_directory_without_a_log_is_refused(tmp_path: Path) -> None:
+    message = meshnode("raft", "verify", tmp_path).message(1)
+    assert message == f"{tmp_path} is no data directory of a node: it has no file identity, and no files of a log"
+    save_identity(PlainDisk(str(tmp_path)), Identity(NodeId(5), Boot(1), Standing.MEMBER, MeshId(bytes(16))))
+    assert f"{tmp_path} has no raft: its Raft log is gone" in meshnode("raft", "verify", tmp_path).message(1)
