@@ -124,7 +124,7 @@ class Configuration:
 
     async def _read(self, question: Question, *, local: bool, timeout_s: float) -> Entries:
         until_s = self._host.now() + timeout_s
-        problem = "nobody was asked"
+        problem = "no leader of the Raft group confirmed it, see meshnode raft status"
         while self._host.now() < until_s:
             with self._host.deadline(until_s):
                 try:
