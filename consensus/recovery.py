@@ -118,6 +118,10 @@ class Replay:
         self._state = HardState()
         self._end = (0, 0)
         self._unknown: Damage | None = None
+        # Where the log ended before a head that can't be read: it may have said that the end was cut off as damaged.
+        # And the damage, if that is not known either.
+        self._had: tuple[int, int] | None = None
+        self._had_unknown: Damage | None = None
         self.head: Head | None = None
         self.damages: list[Damage] = []
         self.files: list[FileReport] = []
@@ -173,6 +177,7 @@ class Replay:
             self._begin_at(head.start, head.start_term)
         self.head = head
         self._state, self._end, self._unknown = head.state, (head.end, head.end_term), None
+        self._had = self._had_unknown = None  # whoever wrote this one knew
         return head
 
     def _end_at(self, head: Head) -> None:
@@ -222,7 +227,11 @@ class Replay:
         if batch is None:
             # The head of a later file says nothing of term and vote that was not known before it.
             is_head = damage.offset == 0 and damage.remains is not None and bool(self.files)
-            self._unknown = self._unknown if is_head else damage
+            if is_head:
+                self._had = max(self._had or self._end, self._end, key=lambda end: (end[1], end[0]))
+                self._had_unknown = self._had_unknown or self._unknown
+            else:
+                self._unknown = damage
         else:
             self._state, self._end, self._unknown = batch.state, (batch.last, batch.last_term), None
             if not batch.count:
@@ -257,8 +266,9 @@ class Replay:
             CorruptLog: what the node has promised cannot be known any more.
             OSError: a snapshot cannot be read.
         """
-        if self._unknown is not None or (self.damages and self.head is None):
-            damage = self._unknown or self.damages[0]
+        unknown = self._unknown or self._had_unknown
+        if unknown is not None or (self.damages and self.head is None):
+            damage = unknown or self.damages[0]
             raise CorruptLog(
                 f"{damage}. It may have said for whom the node voted, and no later record says it again, so it must not"
                 f" vote any more. {REMEDY}"
@@ -272,6 +282,9 @@ class Replay:
         if is_cut:
             had = Lost(*self._end, state.term)
             lost = had if lost is None else _both(lost, had)
+        if self._had is not None:
+            before = Lost(*self._had, state.term)
+            lost = before if lost is None else _both(lost, before)
         if lost is not None and lost.is_regained(last, last_term):
             lost = None
         # Its entries may be in the record behind it, and not have got to the disk: nobody was told of them.

@@ -338,6 +338,32 @@ def test_what_follows_a_snapshot_of_damaged_entries_is_found_up_to_the_next_dama
     assert log.lost() == Lost(6, 1, 1)
 
 
+def test_what_was_lost_is_not_forgotten_with_the_head_that_says_so() -> None:
+    disk = MemoryDisk()
+    log = reopen(disk)
+    log.append(HardState(1, 1, 4), entries(1, [1, 1, 1, 1]))
+    log.close()
+    turn_over(disk, PATH, b"1/1")
+    for _ in range(2):
+        log = reopen(disk)
+        assert (log.last_index(), log.lost()) == (0, Lost(4, 1, 1))
+        log.close()
+    log = reopen(disk)
+    log.append(HardState(2, 3, 0), ())
+    log.close()
+    heads = [name for name in disk.list("raft") if f"raft/{name}" != PATH]
+    assert len(heads) == 1
+    turn_over(disk, f"raft/{heads[0]}", OWNER)
+    for _ in range(2):
+        log = reopen(disk)
+        assert (log.initial_state()[0].term, log.initial_state()[0].vote) == (2, 3)
+        assert log.last_index() == 0
+        lost = log.lost()
+        assert lost is not None
+        assert (lost.index, lost.log_term) == (4, 1)
+        log.close()
+
+
 def turn_over(disk: MemoryDisk, path: str, data: bytes) -> None:
     """Turn over a bit of data in a file."""
     content = disk.bytes_of(path)
