@@ -48,8 +48,8 @@ STORAGE = (
         "A node starts although its last record, which may have had its vote, can't be read.",
         Edit(
             _RECOVERY,
-            "        if self._unknown is not None or (self.damages and self.head is None):\n",
-            "        if self.damages and self.head is None:\n",
+            "        unknown = self._unknown or self._had_unknown\n",
+            "        unknown = None\n",
         ),
     ),
     _log(
@@ -75,9 +75,14 @@ STORAGE = (
         "A head that can't be read counts as one that says what was promised.",
         Edit(
             _RECOVERY,
-            "            self._unknown = self._unknown if is_head else damage\n",
-            "            self._unknown = None if is_head else damage\n",
+            "                self._had_unknown = self._had_unknown or self._unknown\n",
+            "                self._unknown = None\n",
         ),
+    ),
+    _log(
+        "what-was-lost-is-forgotten-with-a-head",
+        "A log whose loss was noted in a head that can't be read counts as whole.",
+        Edit(_RECOVERY, "        if self._had is not None:\n", "        if False:\n"),
     ),
     _log(
         "damage-skips-the-next-record",
