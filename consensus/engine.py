@@ -78,6 +78,7 @@ class Engine:
         )
         self._elsewhere = elsewhere
         self._writer = Writer(log, syncs=syncs, done=self._stored, elsewhere=self._sync_elsewhere)
+        self._hang_s = HANG_TIMEOUTS * config.election_timeout_s
         self._syncing_since: float | None = None
         self._applier = Applier(machine, raft=raft, proposals=self.proposals, envelopes=self._envelopes)
         self.snapshots = Snapshots(
@@ -194,8 +195,7 @@ class Engine:
             self._take_message(message, now)
         # After the messages: a node that was held up hears first that its leader is alive.
         self.raft.wake(now)
-        hang_s = HANG_TIMEOUTS * self._config.election_timeout_s
-        if self._syncing_since is not None and now >= self._syncing_since + hang_s:
+        if self._syncing_since is not None and now >= self._syncing_since + self._hang_s:
             # If others agree without it, this node applies nothing of what it leads to.
             self.raft.hand_over(now)
         alone = self.raft.is_only_voter

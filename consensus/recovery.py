@@ -280,11 +280,9 @@ class Replay:
         last, last_term = run.terms.last, run.terms.last_term
         is_cut = (last, last_term) != self._end
         if is_cut:
-            had = Lost(*self._end, state.term)
-            lost = had if lost is None else _both(lost, had)
+            lost = _both(lost, Lost(*self._end, state.term))
         if self._had is not None:
-            before = Lost(*self._had, state.term)
-            lost = before if lost is None else _both(lost, before)
+            lost = _both(lost, Lost(*self._had, state.term))
         if lost is not None and lost.is_regained(last, last_term):
             lost = None
         # Its entries may be in the record behind it, and not have got to the disk: nobody was told of them.
@@ -341,7 +339,9 @@ class Replay:
         return run
 
 
-def _both(one: Lost, other: Lost) -> Lost:
+def _both(one: Lost | None, other: Lost) -> Lost:
+    if one is None:
+        return other
     return Lost(max(one.index, other.index), max(one.log_term, other.log_term), max(one.term, other.term))
 
 

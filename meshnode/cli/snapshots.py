@@ -4,7 +4,6 @@ import functools
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,10 +13,11 @@ from crc32c import crc32c
 from consensus.codec import decode_snapshot
 from meshnode.cli.ask import Asked, TextType, asks
 from meshnode.cli.outcome import reported, run, show
+from meshnode.data_directory import PATH, RAFT_PATH, has_identity
 from meshnode.errors import DataDirectoryError, MeshError, Unavailable
 from meshnode.host import RealHost
 from meshnode.identity import NodeId, node_id_text
-from meshnode.real_disk import PlainDisk, ReadOnlyDisk
+from meshnode.real_disk import LOCK_NAME, PlainDisk, ReadOnlyDisk
 from meshnode.restoration import Present, Restored, check_age, look, lost_nodes, next_generation, restore
 from meshnode.snapshot_file import SnapshotFile, check_target, read_snapshot, save
 
@@ -117,15 +117,17 @@ def raft_snapshot(file: str, overwrite: bool, node: Asked, as_json: bool) -> Non
 
 # ---- restore
 
-_BEGUN = re.compile(r"lock|identity\.new|raft\.[0-9]+")
+_BEGUN = re.compile(rf"{LOCK_NAME}|{PATH}\.new|{RAFT_PATH}\.[0-9]+")
 """What an attempt that came to nothing has left in an empty directory."""
 
 
-def _check_is_for_a_node(directory: Path) -> None:
+def _check_is_for_a_node(directory: str) -> None:
     """Raises DataDirectoryError where there are files, and not those of a node."""
-    names = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
-    others = [name for name in names if not _BEGUN.fullmatch(name)]
-    if others and not {"identity", "journal", "raft"} & {*names}:
+    disk = ReadOnlyDisk(directory)
+    if not disk.exists("") or has_identity(disk):
+        return
+    others = [name for name in sorted(disk.list("")) if not _BEGUN.fullmatch(name)]
+    if others:
         raise DataDirectoryError(
             f"{directory} is no data directory of a node, and has other files, such as {others[0]!r:.100}: give one "
             "that is empty or not there"
@@ -168,7 +170,7 @@ def raft_restore(
 
     async def carry_out() -> tuple[SnapshotFile, Present, Restored]:
         snapshot = await trio.to_thread.run_sync(read_snapshot, ReadOnlyDisk("."), file)
-        await trio.to_thread.run_sync(_check_is_for_a_node, Path(directory))
+        await trio.to_thread.run_sync(_check_is_for_a_node, directory)
         host = RealHost()
         async with host.disk(directory) as disk:
             present = await trio.to_thread.run_sync(look, disk, snapshot, NodeId(host.fresh_id(63)))

@@ -144,6 +144,12 @@ class MemoryDisk:
         """A file's bytes, to be looked at or damaged."""
         return self._files[path].data
 
+    def turn_over(self, path: str, data: bytes) -> None:
+        """Turn over a bit of data in a file."""
+        content = self.bytes_of(path)
+        assert content.count(data) == 1
+        content[content.index(data)] ^= 1
+
 
 class OsFile:
     """An open file of an `OsDisk`."""

@@ -27,9 +27,7 @@ def grown(voters: int = 3, **settings: Any) -> Group:
 
 def damage(member: Member, data: bytes) -> None:
     """Turn over a bit of an entry on a node's disk."""
-    content = member.disk.bytes_of(FIRST)
-    assert content.count(data) == 1
-    content[content.index(data)] ^= 1
+    member.disk.turn_over(FIRST, data)
 
 
 def damaged(node: int, data: bytes, **settings: Any) -> Group:

@@ -121,15 +121,18 @@ class SteppedMachine(Machine):
         return super().apply(index, data)
 
 
-class Sent:
-    """Loses all messages, and keeps them."""
+def hang_disk(node: RaftNode) -> None:
+    """Let none of its syncs that run elsewhere come back any more."""
 
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
+    async def hang(_call: Callable[[], None], /) -> None:
+        await trio.sleep_forever()
 
-    def __call__(self, message: Message) -> bool:
-        self.messages.append(message)
-        return True
+    node._syncs = SlowSyncs(hang)
+
+
+def proposed_by_2(last: int, count: int, data: bytes) -> tuple[Entry, ...]:
+    """Entries behind an index, as node 2 makes them of its own proposals when it leads in term 5."""
+    return tuple(Entry(5, last + number, data=wrap(Envelope(2, 1, number, 5), data)) for number in range(1, count + 1))
 
 
 async def watch(node: RaftNode) -> None:
@@ -611,11 +614,7 @@ class TestFaults:
             leader = await here.leader()
             others = followers_of(here, leader)
             await leader.propose(b"before", timeout_s=5.0)
-
-            async def hang(_call: Callable[[], None], /) -> None:
-                await trio.sleep_forever()
-
-            leader._syncs = SlowSyncs(hang)
+            hang_disk(leader)
             await others[0].propose(b"agreed on by the others", timeout_s=5.0)
             with trio.fail_after(8.0):
                 other = await here.leader(*(one.status().id for one in others))
@@ -1042,10 +1041,14 @@ class TestReads:
             count = 2 * APPLIED_AT_ONCE
             node = await here.start(1, founders=(1, 2), election_timeout_s=100.0)
             last = node._raft.last_index
-            here.lost = sent = Sent()
-            data = [wrap(Envelope(2, 1, number, 5), b"x") for number in range(count)]
-            entries = tuple(Entry(5, index, data=one) for index, one in enumerate(data, last + 1))
-            node.receive(Message(MessageKind.APPEND, 1, 2, 5, last, 1, entries, last))
+            sent: list[Message] = []
+
+            def lose(message: Message) -> bool:
+                sent.append(message)
+                return True
+
+            here.lost = lose
+            node.receive(Message(MessageKind.APPEND, 1, 2, 5, last, 1, proposed_by_2(last, count, b"x"), last))
             await trio.sleep(0.05)
             outcome: list[int] = []
 
@@ -1054,7 +1057,7 @@ class TestReads:
 
             here.nursery.start_soon(read)
             await trio.sleep(0.01)
-            (asked,) = [message for message in sent.messages if message.kind is MessageKind.READ_INDEX]
+            (asked,) = [message for message in sent if message.kind is MessageKind.READ_INDEX]
             node.receive(
                 Message(MessageKind.READ_INDEX_RESPONSE, 1, 2, 5, index=last + count, request=asked.request),
                 Message(MessageKind.HEARTBEAT, 1, 2, 5, commit=last + count),

@@ -321,7 +321,7 @@ def test_what_follows_a_snapshot_of_damaged_entries_is_found_up_to_the_next_dama
         log.append(HardState(1, 1, index - 1), entries(index, [1]))
         log.sync()
     log.append(HardState(1, 1, 3), ())  # from here on the entries are only in the file
-    turn_over(disk, PATH, b"1/3")
+    disk.turn_over(PATH, b"1/3")
     assert not log.entries(3, 4)
     assert log.unreadable == 3
     snapshot = log.images.write(Snapshot(3, 1, Configuration((1,))), iter([b"state"]))
@@ -330,7 +330,7 @@ def test_what_follows_a_snapshot_of_damaged_entries_is_found_up_to_the_next_dama
         log.append(HardState(1, 1, index - 1), entries(index, [1]))
         log.sync()
     log.close()
-    turn_over(disk, "raft/00000002-00000000000000000004.log", b"1/5")
+    disk.turn_over("raft/00000002-00000000000000000004.log", b"1/5")
     assert disk.exists(PATH)
     log = reopen(disk)
     assert (log.first_index(), log.last_index(), log.snapshot()) == (4, 4, snapshot)
@@ -343,7 +343,7 @@ def test_what_was_lost_is_not_forgotten_with_the_head_that_says_so() -> None:
     log = reopen(disk)
     log.append(HardState(1, 1, 4), entries(1, [1, 1, 1, 1]))
     log.close()
-    turn_over(disk, PATH, b"1/1")
+    disk.turn_over(PATH, b"1/1")
     for _ in range(2):
         log = reopen(disk)
         assert (log.last_index(), log.lost()) == (0, Lost(4, 1, 1))
@@ -353,7 +353,7 @@ def test_what_was_lost_is_not_forgotten_with_the_head_that_says_so() -> None:
     log.close()
     heads = [name for name in disk.list("raft") if f"raft/{name}" != PATH]
     assert len(heads) == 1
-    turn_over(disk, f"raft/{heads[0]}", OWNER)
+    disk.turn_over(f"raft/{heads[0]}", OWNER)
     for _ in range(2):
         log = reopen(disk)
         assert (log.initial_state()[0].term, log.initial_state()[0].vote) == (2, 3)
@@ -362,13 +362,6 @@ def test_what_was_lost_is_not_forgotten_with_the_head_that_says_so() -> None:
         assert lost is not None
         assert (lost.index, lost.log_term) == (4, 1)
         log.close()
-
-
-def turn_over(disk: MemoryDisk, path: str, data: bytes) -> None:
-    """Turn over a bit of data in a file."""
-    content = disk.bytes_of(path)
-    assert content.count(data) == 1
-    content[content.index(data)] ^= 1
 
 
 KINDS = st.sampled_from(EntryKind)

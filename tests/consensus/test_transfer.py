@@ -15,7 +15,6 @@ from consensus.config import LogConfig
 from consensus.environment import Image
 from consensus.messages import (
     Configuration,
-    Entry,
     ImagePart,
     ImageRequest,
     Message,
@@ -25,11 +24,9 @@ from consensus.messages import (
     Snapshot,
 )
 from consensus.progress import ProgressState
-from consensus.proposals import Envelope, wrap
-from consensus.syncing import SlowSyncs
 from tests.consensus.disks import OsDisk
 from tests.consensus.group import add_learner, remove
-from tests.consensus.test_driver import World, world
+from tests.consensus.test_driver import World, hang_disk, proposed_by_2, world
 
 SMALL = LogConfig(segment_bytes=4000, cache_bytes=4000, snapshot_log_bytes=5000, kept_log_bytes=0)
 PART = 1000
@@ -135,15 +132,10 @@ async def test_none_is_taken_in_the_configuration_of_one_that_is_received_and_no
         here.log_config = replace(SMALL, cache_bytes=40_000)
         node = await here.start(1, founders=(1, 2), election_timeout_s=100.0)
         last = node._raft.last_index
-        data = [wrap(Envelope(2, 1, number, 5), bytes(300)) for number in range(21)]
-        entries = tuple(Entry(5, index, data=one) for index, one in enumerate(data, last + 1))
+        entries = proposed_by_2(last, 21, bytes(300))
         node.receive(Message(MessageKind.APPEND, 1, 2, 5, last, 1, entries[:20], last))
         await trio.sleep(0.05)
-
-        async def hang(_call: Callable[[], None], /) -> None:
-            await trio.sleep_forever()
-
-        node._syncs = SlowSyncs(hang)
+        hang_disk(node)
         node.receive(Message(MessageKind.APPEND, 1, 2, 5, last + 20, 5, entries[20:], last))
         await trio.sleep(0.05)
         received = Snapshot(500, 5, Configuration(voters=(1, 2, 3)), b"image")

@@ -11,8 +11,8 @@ STORAGE = (
         "A node that has lost entries takes its log for whole.",
         Edit(
             _RECOVERY,
-            "            had = Lost(*self._end, state.term)\n",
-            "            had = Lost(0, 0, state.term)\n",
+            "            lost = _both(lost, Lost(*self._end, state.term))\n",
+            "            lost = _both(lost, Lost(0, 0, state.term))\n",
         ),
     ),
     _log(
