@@ -9,7 +9,9 @@ With `lease_reads`, a round also confirms what is asked for a while after it was
 no vote for an election timeout of its own clock. That holds as long as no clock is off by more than `clock_error_max`
 of its rate, and no vote passes over the lease. So a leader that ever asked another one to take over (thesis 3.10) has
 no lease for the rest of its term, nobody forgets its leader or stands against it before its time, and a node that has
-just started grants no vote before an election timeout has passed.
+just started grants no vote before an election timeout has passed. A change of the configuration ends no lease: no
+majority of the next configuration does without all of a majority of the one before (thesis 4.1, and 4.3 for joint
+ones), and what changes it again is agreed on by a majority that heard from the leader later still.
 """
 
 from typing import Final

@@ -4,7 +4,6 @@ Each is checked at the one moment at which it could break, in time that does not
 appended, a leader when it begins, an index when it is committed.
 """
 
-import functools
 from collections.abc import Iterator, Sequence
 
 from consensus.memory import Lost
@@ -61,7 +60,7 @@ class RaftChecks:
         lease_s: float = 0.0,
     ) -> None:
         self._heap = heap
-        self.reads = ReadChecks(lease_s, functools.partial(self._broken, "raft-read-confirmed"))
+        self.reads = ReadChecks(lease_s, self._broken)
         self._has_threads = has_threads
         self._forgettable = _EARLY if has_threads else _HYPOTHETICAL
         self.leaders: dict[int, int] = {}
@@ -279,6 +278,7 @@ class RaftChecks:
 
     def deposed(self, node: int) -> None:
         """A node does not take itself for the leader any more, if it did."""
+        self.reads.deposed(node)
         term = self._leads.pop(node, None)
         if term is not None:
             del self._leading[term]

@@ -14,6 +14,7 @@ from consensus.errors import ProposalDropped, UnknownPeer
 from consensus.messages import (
     APPEND,
     FOLLOWER,
+    HEARTBEAT_RESPONSE,
     LEADER,
     NORMAL,
     READ_INDEX,
@@ -239,7 +240,7 @@ class RaftProcess:
         self.terms = self._checks.chosen_terms(begin - 1)
         self.terms += [log.term(index) or 0 for index in range(begin, log.last_index() + 1)]
         self.raft = Raft(world.settings.config(number), log, now=clock.now_s(), rng=rng, applied=snapshot)
-        self._checks.reads.configured(number, self.raft.configuration)
+        self._configured(self.raft.configuration)
         self._checks.started(number, self.raft.term, self.terms, log.lost())
         self._checks.loaded(number, snapshot, applied)
         self._checks.wrote(number, log.initial_state()[0])
@@ -349,6 +350,8 @@ class RaftProcess:
                 continue
             if message.kind is READ_INDEX:
                 self._checks.reads.asked(self.number, raft.term, message.sender, message.request, now_s)
+            elif message.kind is HEARTBEAT_RESPONSE:
+                self._checks.reads.heard(self.number, message)
             try:
                 raft.receive(message, now_s)
             except (UnknownPeer, ProposalDropped):
@@ -410,7 +413,7 @@ class RaftProcess:
         self.fuse.burn()
         self.applied = self.snapshots.install(snapshot)
         self._checks.loaded(self.number, snapshot.index, self.applied)
-        self._checks.reads.configured(self.number, self.raft.configuration)
+        self._configured(self.raft.configuration)
 
     def send(self, messages: Sequence[Message]) -> None:
         """Messages leave."""
@@ -444,8 +447,7 @@ class RaftProcess:
             self._trace.note(now_s, number, _APPLIED, entry.term << 32 ^ entry.index)
             checks.applied(number, entry)
             if entry.kind is not NORMAL:
-                self._checks.reads.changes(self.number, self.raft.term, self.clock.now_s())
-                self._checks.reads.configured(self.number, self.raft.apply_change(decode_change(entry)))
+                self._configured(self.raft.apply_change(decode_change(entry)))
                 self._deadline_s = 0.0
             elif entry.data:
                 self.applied.append(entry.data)
@@ -459,6 +461,9 @@ class RaftProcess:
             self._checks.answered(self.number, read)
             self._checks.reads.answered(self.number, self.raft.term, read)
             self.answered = max(self.answered, read.request)
+
+    def _configured(self, configuration: Configuration) -> None:
+        self._checks.reads.configured(self.number, self.raft.term, configuration, self.clock.now_s())
 
     # ---- what is looked at after each step
 
@@ -478,6 +483,7 @@ class RaftProcess:
                 self.note(_LED, term)
                 checks.led(self.number, term, self.terms)
                 checks.elected(self.number, term, raft.configuration)
+                checks.reads.led(self.number, term, self.clock)
         elif commit > self._commit and role is LEADER:
             checks.committed(self.number, term, commit, raft.configuration, self.terms)
         self._commit = commit

@@ -1,7 +1,8 @@
 """By what right a leader of Raft answers reads: a majority has confirmed its term since it was asked, or of late.
 
 `RaftChecks.answered` judges what a read sees, which goes wrong only where another leader has committed something in the
-same moment. Here it is judged whether that could have been.
+same moment. Here it is judged whether that could have been: a leader answers only by such a right, and nobody else is
+elected while one of them has a lease.
 """
 
 import math
@@ -10,14 +11,10 @@ from dataclasses import dataclass, field
 
 from consensus.messages import Configuration, Message, MessageKind, ReadState
 from consensus.quorum import majority
+from simulations.cores.process import LocalClock
 
-CONCERN_READS = frozenset(
-    {MessageKind.HEARTBEAT, MessageKind.HEARTBEAT_RESPONSE, MessageKind.TIMEOUT_NOW, MessageKind.READ_INDEX_RESPONSE}
-)
+CONCERN_READS = frozenset({MessageKind.HEARTBEAT, MessageKind.TIMEOUT_NOW, MessageKind.READ_INDEX_RESPONSE})
 """All that `ReadChecks.sent` wants to see."""
-
-CONFIGURATIONS_KEPT = 3
-"""Of a leader: an answer leaves a few changes at most after it was decided."""
 
 
 @dataclass(slots=True)
@@ -26,7 +23,10 @@ class _Leadership:
 
     Attributes:
         sent_s: when its rounds left, by its own clock.
+        last: the last of them.
         answered: the last round that each member has answered.
+        confirmed: the last round that a majority, of each half of the configuration of that moment, has answered. It
+            stays so in the next configuration; `consensus.reads` says why.
         asked: of reads by member and number, the last round before they came, and when that was by its clock.
         alone_s: until when, by its clock, it was the only one to be asked, and so confirmed its term by itself.
         has_lease: whether it never asked anybody to take over.
@@ -35,9 +35,18 @@ class _Leadership:
     sent_s: dict[int, float] = field(default_factory=dict)
     last: int = 0
     answered: dict[int, int] = field(default_factory=dict)
+    confirmed: int = 0
     asked: dict[tuple[int, int], list[tuple[int, float]]] = field(default_factory=dict)
     alone_s: float = -math.inf
     has_lease: bool = True
+
+    def confirm(self, leader: int, configuration: Configuration) -> None:
+        """Take note of what is confirmed by now."""
+        rounds = []
+        for voters in filter(None, (configuration.voters, configuration.voters_outgoing)):
+            answers = sorted([self.last if voter == leader else self.answered.get(voter, 0) for voter in voters])
+            rounds.append(answers[len(answers) - majority(len(answers))])
+        self.confirmed = max(self.confirmed, min(rounds, default=0))
 
 
 class ReadChecks:
@@ -45,28 +54,38 @@ class ReadChecks:
 
     Args:
         lease_s: how long a round that a majority has answered is good for, by the leader's clock; 0 without leases.
-        broken: told of what is wrong, and by whom.
+        broken: told which invariant is broken, how, and by whom.
     """
 
-    def __init__(self, lease_s: float, broken: Callable[[str, int], None]) -> None:
+    def __init__(self, lease_s: float, broken: Callable[[str, str, int], None]) -> None:
         self._lease_s = lease_s
         self._broken = broken
-        # One entry for each leader and term; configurations by leader.
+        # Of those that take themselves for leaders now: which term each leads, and its clock.
+        self._leads: dict[int, tuple[int, LocalClock]] = {}
+        # One entry for each leader and term; configurations by member.
         self._leaderships: dict[tuple[int, int], _Leadership] = {}
-        self._configurations: dict[int, list[Configuration]] = {}
+        self._configurations: dict[int, Configuration] = {}
 
-    def configured(self, node: int, configuration: Configuration) -> None:
-        """Another configuration is in force there."""
-        self._configurations[node] = [*self._configurations.get(node, ())[1 - CONFIGURATIONS_KEPT :], configuration]
-
-    def changes(self, node: int, term: int, now_s: float) -> None:
-        """A change of the configuration is about to be applied there.
-
-        Whoever elects another leader after it has heard from this one since, or else the change would not be agreed on:
-        so a lease from before it is as good as ever.
-        """
-        if self._is_alone(self._configurations[node][-1], node):
+    def configured(self, node: int, term: int, configuration: Configuration, now_s: float) -> None:
+        """Another configuration is in force there from now on, by its own clock."""
+        if self._is_alone(node):
             self._of(node, term).alone_s = now_s
+        self._configurations[node] = configuration
+        if self._is_alone(node):
+            self._of(node, term).alone_s = now_s
+        elif (node, term) in self._leaderships:
+            self._of(node, term).confirm(node, configuration)
+
+    def led(self, node: int, term: int, clock: LocalClock) -> None:
+        """It begins to lead, until it is `deposed`. None that led before it may have a lease, by its own clock."""
+        for other, (earlier, its_clock) in self._leads.items():
+            if earlier < term and self._has_lease(self._of(other, earlier), its_clock.now_s()):
+                self._broken("raft-lease", f"leads term {term}, and {other} has a lease in term {earlier}", node)
+        self._leads[node] = term, clock
+
+    def deposed(self, node: int) -> None:
+        """A node does not take itself for the leader any more, if it did."""
+        self._leads.pop(node, None)
 
     def sent(self, message: Message, now_s: float) -> None:
         """A message leaves.
@@ -80,9 +99,6 @@ class ReadChecks:
                 leadership = self._of(message.sender, message.term)
                 leadership.sent_s.setdefault(message.round, now_s)
                 leadership.last = message.round
-            case MessageKind.HEARTBEAT_RESPONSE:
-                answered = self._of(message.to, message.term).answered
-                answered[message.sender] = max(message.round, answered.get(message.sender, 0))
             case MessageKind.TIMEOUT_NOW:
                 self._of(message.sender, message.term).has_lease = False
             case MessageKind.READ_INDEX_RESPONSE:
@@ -90,9 +106,17 @@ class ReadChecks:
             case _:
                 pass
 
+    def heard(self, leader: int, message: Message) -> None:
+        """A heartbeat is answered."""
+        leadership = self._of(leader, message.term)
+        leadership.answered[message.sender] = max(message.round, leadership.answered.get(message.sender, 0))
+        leadership.confirm(leader, self._configurations[leader])
+
     def asked(self, leader: int, term: int, member: int, request: int, now_s: float) -> None:
         """A leader is asked for a read by a member, or by itself."""
         leadership = self._of(leader, term)
+        if self._is_alone(leader):
+            leadership.alone_s = now_s
         leadership.asked.setdefault((member, request), []).append((leadership.last, now_s))
 
     def answered(self, node: int, term: int, read: ReadState) -> None:
@@ -108,33 +132,19 @@ class ReadChecks:
             found = self._leaderships[key] = _Leadership()
         return found
 
+    def _is_alone(self, node: int) -> bool:
+        configuration = self._configurations.get(node)
+        return configuration is not None and configuration.electorate == (node,)
+
+    def _has_lease(self, leadership: _Leadership, now_s: float) -> bool:
+        since_s = max(leadership.sent_s.get(leadership.confirmed, -math.inf), leadership.alone_s)
+        return leadership.has_lease and now_s - since_s < self._lease_s
+
     def _check(self, leader: int, term: int, member: int, request: int) -> None:
         leadership = self._of(leader, term)
-        confirmed = max(
-            [self._confirmed(leadership, leader, one) for one in self._configurations.get(leader, ())], default=0
-        )
+        confirmed = leadership.confirmed
         for last, asked_s in leadership.asked.get((member, request), ()):
-            if confirmed > last:
+            if confirmed > last or leadership.alone_s >= asked_s or self._has_lease(leadership, asked_s):
                 return
-            sent_s = leadership.sent_s.get(confirmed)
-            if sent_s is not None and leadership.has_lease and asked_s - sent_s < self._lease_s:
-                return
-            if leadership.has_lease and asked_s - leadership.alone_s < self._lease_s:
-                return
-            # Alone, it need not ask anybody.
-            if any(self._is_alone(one, leader) for one in self._configurations.get(leader, ())):
-                return
-        self._broken(f"answers read {request} of {member} in term {term}, with round {confirmed} confirmed", leader)
-
-    def _is_alone(self, configuration: Configuration, leader: int) -> bool:
-        return configuration.electorate == (leader,)
-
-    def _confirmed(self, leadership: _Leadership, leader: int, configuration: Configuration) -> int:
-        """The last round that a majority, of each half, has answered."""
-        rounds = []
-        for voters in filter(None, (configuration.voters, configuration.voters_outgoing)):
-            answers = sorted(
-                [leadership.last if voter == leader else leadership.answered.get(voter, 0) for voter in voters]
-            )
-            rounds.append(answers[len(answers) - majority(len(answers))])
-        return min(rounds, default=0)
+        message = f"answers read {request} of {member} in term {term}, with round {confirmed} confirmed"
+        self._broken("raft-read-confirmed", message, leader)

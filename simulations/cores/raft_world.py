@@ -329,8 +329,9 @@ class RaftWorld:
                     if rng.random() < 0.7:
                         crash = Crash(node, self.heap.now, rng.uniform(0.0, min(for_s, 0.3)), power=rng.random() < 0.5)
                         self.heap.at(crash.at_s, self._crash, crash)
-            case _:
-                pass
+            case _:  # they stand before it is over
+                for node in unheard:
+                    self.heap.at(self.heap.now + self.settings.lease_s * rng.uniform(0.5, 1.0), self._stand, node)
 
     # ---- time
 

@@ -16,6 +16,7 @@ INVARIANTS: Mapping[str, str] = {
     "raft-durable-apply": "what a member applies is on its disk",
     "raft-read": "a read sees everything that was committed before it was asked",
     "raft-read-confirmed": "a leader answers a read only if a majority has confirmed its term since, or within a lease",
+    "raft-lease": "nobody is elected while another leader may answer reads without asking",
     "raft-ack-matches": "what a member acknowledges is what its leader has",
     "raft-durable-commit": "what a leader commits is on the disks of a majority",
     "raft-elected": "who leads has the votes of a majority",

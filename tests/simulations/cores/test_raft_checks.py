@@ -8,6 +8,7 @@ import pytest
 from consensus.messages import Configuration, Entry, HardState, Message, MessageKind, ReadState
 from simulations.checkers.violation import Violation
 from simulations.cores.heap import EventHeap
+from simulations.cores.process import LocalClock
 from simulations.cores.raft_checks import RaftChecks
 
 VOTERS = Configuration(voters=(1, 2, 3))
@@ -330,7 +331,7 @@ class TestReads:
     def made(self, lease_s: float = 0.0) -> RaftChecks:
         """Member 1 leads term 1 and has sent its first round at 1 s."""
         made = RaftChecks(EventHeap(), lease_s=lease_s)
-        made.reads.configured(1, VOTERS)
+        made.reads.configured(1, 1, VOTERS, 0.0)
         self.round(made, 1, 1.0)
         return made
 
@@ -339,7 +340,7 @@ class TestReads:
             made.reads.sent(Message(MessageKind.HEARTBEAT, to=member, sender=1, term=1, round=number), now_s)
 
     def confirm(self, made: RaftChecks, member: int, number: int) -> None:
-        made.reads.sent(Message(MessageKind.HEARTBEAT_RESPONSE, to=1, sender=member, term=1, round=number), 0.0)
+        made.reads.heard(1, Message(MessageKind.HEARTBEAT_RESPONSE, to=1, sender=member, term=1, round=number))
 
     def answer(self, made: RaftChecks, request: int = 5) -> None:
         made.reads.sent(Message(MessageKind.READ_INDEX_RESPONSE, to=2, sender=1, term=1, request=request), 9.0)
@@ -370,8 +371,7 @@ class TestReads:
 
     def test_of_a_joint_configuration_both_halves_confirm(self) -> None:
         made = self.made()
-        for _ in range(3):
-            made.reads.configured(1, Configuration(voters=(1, 2, 3), voters_outgoing=(1, 4, 5)))
+        made.reads.configured(1, 1, Configuration(voters=(1, 2, 3), voters_outgoing=(1, 4, 5)), 1.0)
         made.reads.asked(1, 1, 2, 5, 1.1)
         self.round(made, 2, 1.2)
         self.confirm(made, 2, 2)
@@ -394,16 +394,57 @@ class TestReads:
     @pytest.mark.parametrize(("asked_s", "is_within"), [(2.5, True), (2.7, False)])
     def test_who_was_alone_has_a_lease_for_a_while(self, asked_s: float, is_within: bool) -> None:
         made = self.made(lease_s=0.6)
-        for configuration in (Configuration(voters=(1,)), *[VOTERS] * 3):
-            made.reads.changes(1, 1, 2.0)
-            made.reads.configured(1, configuration)
+        made.reads.configured(1, 1, Configuration(voters=(1,)), 1.0)
+        made.reads.configured(1, 1, VOTERS, 2.0)
         made.reads.asked(1, 1, 1, 5, asked_s)
         with contextlib.nullcontext() if is_within else broken("raft-read-confirmed"):
             made.reads.answered(1, 1, ReadState(5, 1))
 
     def test_who_is_alone_asks_nobody_and_who_follows_has_asked_its_leader(self) -> None:
         made = self.made()
-        made.reads.configured(1, Configuration(voters=(1,)))
+        made.reads.configured(1, 1, Configuration(voters=(1,)), 1.0)
         made.reads.asked(1, 1, 1, 5, 1.0)
         made.reads.answered(1, 1, ReadState(5, 1))
         made.reads.answered(2, 1, ReadState(5, 1))
+
+    def test_what_a_configuration_has_confirmed_stays_so_in_the_next_ones(self) -> None:
+        made = self.made(lease_s=0.6)
+        self.confirm(made, 2, 1)
+        for others in ((2,), (2, 4), (4,), (4, 5), (5,)):
+            made.reads.configured(1, 1, Configuration(voters=(1, *others)), 1.1)
+        made.reads.asked(1, 1, 1, 5, 1.5)
+        made.reads.answered(1, 1, ReadState(5, 1))
+
+    def test_a_change_of_the_configuration_may_confirm_a_round(self) -> None:
+        made = self.made()
+        made.reads.asked(1, 1, 2, 5, 1.1)
+        self.round(made, 2, 1.2)
+        made.reads.configured(1, 1, Configuration(voters=(1, 2, 3, 4, 5)), 1.3)
+        self.confirm(made, 2, 2)
+        with broken("raft-read-confirmed"):
+            self.answer(made)
+        made.reads.configured(1, 1, VOTERS, 1.4)
+        self.answer(made)
+
+    @pytest.mark.parametrize("way", ["nobody answered it", "it is over", "it asked 2 to lead", "it knows"])
+    def test_nobody_is_elected_while_another_leader_has_a_lease(self, way: str) -> None:
+        heap, later = EventHeap(), EventHeap()
+        heap.now, later.now = 1.5, 1.7
+        made = self.made(lease_s=0.6)
+        made.reads.led(1, 1, LocalClock(later if way == "it is over" else heap))
+        if way != "nobody answered it":
+            self.confirm(made, 2, 1)
+        if way == "it asked 2 to lead":
+            made.reads.sent(Message(MessageKind.TIMEOUT_NOW, to=2, sender=1, term=1), 1.4)
+        if way == "it knows":
+            made.deposed(1)
+        made.reads.led(2, 2, LocalClock(heap))
+
+    def test_an_election_within_a_lease_is_a_mistake(self) -> None:
+        heap = EventHeap()
+        heap.now = 1.5
+        made = self.made(lease_s=0.6)
+        self.confirm(made, 2, 1)
+        made.reads.led(1, 1, LocalClock(heap))
+        with broken("raft-lease"):
+            made.reads.led(2, 2, LocalClock(heap))
