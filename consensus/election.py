@@ -27,7 +27,7 @@ def stand(core: Core, *, transfer: bool = False) -> None:
     """
     if core.is_leader or not core.is_promotable or _has_unapplied_change(core):
         return
-    if core.is_promised and not transfer and core.tracker.configuration.electorate != (core.id,):
+    if core.is_promised and not transfer:
         return
     if core.config.pre_vote and not transfer:
         _ask_for_pre_votes(core)

@@ -10,7 +10,7 @@ from consensus.memory import MemoryLog
 from consensus.messages import Message, MessageKind, ReadState, Role
 from consensus.raft import Raft
 from consensus.rounds import Rounds, WaitingRead
-from tests.consensus.group import ELECTION_S, HEARTBEAT_S, Group, add_voter, cut, only, role_of
+from tests.consensus.group import ELECTION_S, HEARTBEAT_S, Group, add_voter, cut, only, remove, role_of
 
 
 def group_of(voters: int, **settings: object) -> tuple[Group, list[ReadState]]:
@@ -223,6 +223,24 @@ class TestThesis641Leases:
         group[1].raft.read(1, group.now)
         group.settle(drop=cut(1))
         assert answers == []
+
+    def test_nor_when_it_is_the_only_voter_that_is_left(self) -> None:
+        group, answers = group_of(2, check_quorum=True, lease_reads=True, step_down_on_removal=False)
+        group.pass_time(HEARTBEAT_S, 1)
+        group.settle()
+        group.change(1, remove(1))
+        group.settle()
+        assert group[2].raft.configuration.voters == (2,)
+        group[2].raft.campaign(group.now)
+        group.settle(drop=cut(1))
+        assert role_of(group[2].raft) is Role.FOLLOWER
+        group[1].raft.read(1, group.now)
+        group.settle(drop=cut(1))
+        assert [answer.request for answer in answers] == [1]
+        group.now += ELECTION_S
+        group[2].raft.campaign(group.now)
+        group.settle(drop=cut(1))
+        assert role_of(group[2].raft) is Role.LEADER
 
     def test_bad_settings_are_refused(self) -> None:
         with pytest.raises(ValueError, match=r"clock_error_max is 1\.0"):
