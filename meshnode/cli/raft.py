@@ -222,6 +222,8 @@ def verified_text(report: LogReport) -> str:
     lines += [f"DAMAGED {damage}" for damage in report.damages]
     if report.lost is not None:
         lines.append(f"LOST up to index {report.lost.index}: the others give it back when the node is started")
+    elif report.damages and not report.problem:
+        lines.append("nothing is lost by that: the rest of the log and of its snapshots says the same")
     if report.problem:
         lines.append(f"THE NODE CAN'T START: {report.problem}")
     return "\n".join([*lines, "sound" if report.is_sound else "not sound"])

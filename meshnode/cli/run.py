@@ -5,6 +5,7 @@ import sys
 
 import click
 import trio
+from click.core import ParameterSource
 
 from meshnode.cli.outcome import reported
 from meshnode.cli.secure import takes_tls
@@ -90,6 +91,10 @@ def run(
         raise click.UsageError(
             "--found and --join exclude each other: found on the first node of a new mesh, join on the others"
         )
+    context = click.get_current_context()
+    for option in ("partitions", "replication", "voters"):
+        if join and context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} is for the node that founds the mesh: leave it out beside --join")
     try:
         config = NodeConfig(
             name=name,

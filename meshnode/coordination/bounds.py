@@ -70,10 +70,10 @@ def problem_of_names(names: Sequence[str]) -> str:
     return ""
 
 
-def problem_of_ttl(ttl_ms: int) -> str:
+def problem_of_ttl(ttl_s: float) -> str:
     """Of a lock or a key."""
-    if not TTL_MS_MIN <= ttl_ms <= TTL_MS_MAX:
-        return f"a TTL of {ttl_ms / 1000:g} s: choose {TTL_MS_MIN // 1000} to {TTL_MS_MAX // 1000} s"
+    if not TTL_MS_MIN <= ttl_s * 1000 <= TTL_MS_MAX:
+        return f"a TTL of {ttl_s:g} s: choose {TTL_MS_MIN // 1000} to {TTL_MS_MAX // 1000} s"
     return ""
 
 

@@ -10,6 +10,7 @@ from typing import Self
 
 from meshnode import wire
 from meshnode.coordination import bounds
+from meshnode.errors import InvalidArgument
 from meshnode.identity import Boot, NodeId
 
 NOBODY = NodeId(0)
@@ -78,7 +79,7 @@ class Acquire:
 
     def problem(self) -> str:
         """Why it can't be carried out at all; empty where it can."""
-        return bounds.problem_of_names(self.names) or bounds.problem_of_ttl(self.ttl_ms)
+        return bounds.problem_of_names(self.names) or bounds.problem_of_ttl(self.ttl_ms / 1000)
 
 
 @wire.message(0x74)
@@ -164,8 +165,12 @@ class Step:
 
     @classmethod
     def put(cls, key: str, value: bytes | str, *, ttl: float | None = None) -> Self:
-        """Set a key, for ``ttl`` seconds or for good."""
-        return cls(StepKind.PUT, key, as_bytes(value), 0 if ttl is None else milliseconds(ttl) or -1)
+        """Set a key, for ``ttl`` seconds or for good.
+
+        Raises:
+            InvalidArgument: no key may last so long, or so short.
+        """
+        return cls(StepKind.PUT, key, as_bytes(value), 0 if ttl is None else milliseconds(ttl))
 
     @classmethod
     def delete(cls, key: str) -> Self:
@@ -208,7 +213,7 @@ class Transact:
 
 def _problem_of_step(step: Step) -> str:
     problem = bounds.problem_of_key(step.key) or bounds.problem_of_value(step.key, step.value)
-    return problem or (bounds.problem_of_ttl(step.ttl_ms) if step.ttl_ms else "")
+    return problem or (bounds.problem_of_ttl(step.ttl_ms / 1000) if step.ttl_ms else "")
 
 
 # ---- answers
@@ -315,6 +320,12 @@ def as_bytes(value: bytes | str) -> bytes:
     return value.encode() if isinstance(value, str) else bytes(value)
 
 
-def milliseconds(seconds: float) -> int:
-    """A TTL as the state machine counts it; one that no clock can have becomes 0, which is refused."""
-    return round(seconds * 1000) if 0 < seconds < 1e9 else 0
+def milliseconds(ttl_s: float) -> int:
+    """A TTL as the state machine counts it.
+
+    Raises:
+        InvalidArgument: it is too long or too short.
+    """
+    if problem := bounds.problem_of_ttl(ttl_s):
+        raise InvalidArgument(problem)
+    return round(ttl_s * 1000)

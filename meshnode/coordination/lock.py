@@ -86,7 +86,7 @@ class Locks:
     ) -> contextlib.AbstractAsyncContextManager[Lock]:
         """See `meshnode.access.Access.lock`."""
         ttl_ms = milliseconds(ttl)
-        if problem := bounds.problem_of_names(names) or bounds.problem_of_ttl(ttl_ms):
+        if problem := bounds.problem_of_names(names):
             raise InvalidArgument(problem)
         if timeout is not None and not timeout > 0:
             raise InvalidArgument(f"a timeout of {timeout} s: choose above 0, or None to wait as long as it takes")

@@ -36,6 +36,7 @@ def test_what_one_node_was_told_another_one_tells(mesh: Cluster) -> None:
     [
         (("config", "put", "", "v"), 1, "a key is empty"),
         (("config", "put", "k", "v", "--ttl", "0.2"), 1, "a TTL of 0.2 s: choose 1 to 86400 s"),
+        (("config", "put", "k", "v", "--ttl", "0"), 1, "a TTL of 0 s: choose 1 to 86400 s"),
         (("config", "put", "k", "v" * 70_000), 1, "has 70000 bytes and at most 65536 may"),
         (("config", "watch", "--after", "-1"), 1, "revision -1 is below 0: watch after 0"),
     ],

@@ -28,6 +28,8 @@ from tests.cli.command import meshnode
         (("--log-level", "loud", "--found"), "'loud' is not one of"),
         ((), "belongs to no mesh yet: give --found on the first node of a new mesh, --join HOST:PORT on the others"),
         (("--found", "--join", "127.0.0.1:7946"), "--found and --join exclude each other"),
+        (("--voters", "3", "--join", "127.0.0.1:7946"), "--voters is for the node that founds the mesh: leave it out"),
+        (("--partitions", "64", "--join", "127.0.0.1:7946"), "--partitions is for the node that founds the mesh"),
         (("--found", "--tls-ca", "ca.crt"), "--tls-ca, --tls-cert and --tls-key belong together: give all three"),
         (("--found", "--tls-cert", "a.crt", "--tls-key", "a.key"), "give all three, or none"),
         (

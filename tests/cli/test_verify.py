@@ -112,6 +112,7 @@ def test_a_damaged_snapshot_is_named(root: Path) -> None:
     (damage,) = outcome.json["damages"]
     assert damage["path"] == path.name
     assert outcome.json["last"] == 30
+    assert "nothing is lost by that" in meshnode("raft", "verify", root).out
 
 
 def test_a_file_that_is_missing_is_noticed(root: Path) -> None:

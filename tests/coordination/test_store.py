@@ -1,12 +1,15 @@
 """The replicated configuration: keys, conditions, transactions, TTLs, and what those who watch are told."""
 
+import math
+
 import pytest
 
 from meshnode.coordination import bounds
 from meshnode.coordination.bounds import TICK_MS_MAX
-from meshnode.coordination.commands import Compare, Entry, Field, Relation, Step, Transact, Transacted
+from meshnode.coordination.commands import Compare, Entry, Field, Relation, Step, StepKind, Transact, Transacted
 from meshnode.coordination.questions import PROGRESS_CHANGES, AwaitChanges, Changes, Entries, ReadKey, ReadKeys
 from meshnode.coordination.store import Change, ChangeKind
+from meshnode.errors import InvalidArgument
 from tests.coordination.log import Log
 
 
@@ -133,6 +136,12 @@ def test_keys_with_a_ttl_keep_the_time_counted(log: Log, session: int) -> None:
 # ---- bounds
 
 
+@pytest.mark.parametrize("ttl_s", [0, 0.5, -3, 86_401, math.inf, math.nan])
+def test_a_key_lasts_neither_too_long_nor_too_short(ttl_s: float) -> None:
+    with pytest.raises(InvalidArgument, match=rf"a TTL of {ttl_s:g} s: choose 1 to 86400 s"):
+        Step.put("k", "v", ttl=ttl_s)
+
+
 @pytest.mark.parametrize(
     ("steps", "why"),
     [
@@ -140,9 +149,8 @@ def test_keys_with_a_ttl_keep_the_time_counted(log: Log, session: int) -> None:
         ((Step.put("k" * 513, "v"),), "longer than 512 bytes"),
         ((Step.get("\ud800"),), "no UTF-8 form"),
         ((Step.put("k", b"v" * 65_537),), "has 65537 bytes and at most 65536 may"),
-        ((Step.put("k", "v", ttl=0.5),), "a TTL of 0.5 s: choose 1 to 86400 s"),
-        ((Step.put("k", "v", ttl=0),), "choose 1 to 86400 s"),
-        ((Step.put("k", "v", ttl=float("nan")),), "choose 1 to 86400 s"),
+        ((Step(StepKind.PUT, "k", b"v", 500),), "a TTL of 0.5 s: choose 1 to 86400 s"),
+        ((Step(StepKind.PUT, "k", b"v", -1),), "choose 1 to 86400 s"),
         ((Step.put("k", "1"), Step.delete("k")), "written twice"),
         (tuple(Step.get("k") for _ in range(65)), "65 steps in one transaction: split it into at most 64"),
         ((Step.put("k", b"v" * 60_000), Step.put("l", b"v" * 60_000)), "a transaction of 120002 bytes: split it"),
