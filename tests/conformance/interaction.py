@@ -182,6 +182,9 @@ class InteractionScript:
         data = directive.text("content", "").encode()
         snapshot = Snapshot(index, 1, configuration, data) if index else Snapshot()
         is_asynchronous = directive.flag("async-storage-writes")
+        reads = directive.text("read-only", "safe")
+        if reads not in ("safe", "lease-based"):
+            raise UnsupportedError(f"value {reads} of the option read-only not supported yet")
         for _ in range(int(directive.words()[0])):
             config = RaftConfig(
                 id=len(self.nodes) + 1,
@@ -191,7 +194,7 @@ class InteractionScript:
                 check_quorum=directive.flag("checkquorum"),
                 step_down_on_removal=directive.flag("step-down-on-removal"),
                 commit_in_refusals=False,
-                lease_reads=directive.text("read-only", "safe") == "lease-based",
+                lease_reads=reads == "lease-based",
                 check_changes=not directive.flag("disable-conf-change-validation"),
                 async_storage=is_asynchronous,
                 append_bytes_max=NO_LIMIT,
