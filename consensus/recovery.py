@@ -225,12 +225,12 @@ class Replay:
         # What is committed is never replaced, so at most what follows it is in doubt.
         first, batch = self._state.commit + 1, self._batch_in(damage.remains)
         if batch is None:
-            # The head of a later file says nothing of term and vote that was not known before it.
-            is_head = damage.offset == 0 and damage.remains is not None and bool(self.files)
-            if is_head:
+            is_of_head = damage.offset == 0 and bool(self.files)
+            if is_of_head:
                 self._had = max(self._had or self._end, self._end, key=lambda end: (end[1], end[0]))
                 self._had_unknown = self._had_unknown or self._unknown
-            else:
+            # The head of a later file alone says nothing of term and vote that was not known before it.
+            if not is_of_head or damage.remains is None:
                 self._unknown = damage
         else:
             self._state, self._end, self._unknown = batch.state, (batch.last, batch.last_term), None

@@ -338,7 +338,8 @@ def test_what_follows_a_snapshot_of_damaged_entries_is_found_up_to_the_next_dama
     assert log.lost() == Lost(6, 1, 1)
 
 
-def test_what_was_lost_is_not_forgotten_with_the_head_that_says_so() -> None:
+@pytest.mark.parametrize("part", ["what it says", "where it ends"])
+def test_what_was_lost_is_not_forgotten_with_the_head_that_says_so(part: str) -> None:
     disk = MemoryDisk()
     log = reopen(disk)
     log.append(HardState(1, 1, 4), entries(1, [1, 1, 1, 1]))
@@ -353,7 +354,8 @@ def test_what_was_lost_is_not_forgotten_with_the_head_that_says_so() -> None:
     log.close()
     heads = [name for name in disk.list("raft") if f"raft/{name}" != PATH]
     assert len(heads) == 1
-    disk.turn_over(f"raft/{heads[0]}", OWNER)
+    head = f"raft/{heads[0]}"
+    disk.turn_over(head, OWNER if part == "what it says" else bytes(disk.bytes_of(head)[:24]))
     for _ in range(2):
         log = reopen(disk)
         assert (log.initial_state()[0].term, log.initial_state()[0].vote) == (2, 3)
