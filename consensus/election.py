@@ -94,6 +94,9 @@ def _grant(core: Core, question: Message) -> None:
 def receive_vote_request(core: Core, message: Message) -> None:
     """Answer a candidate or pre-candidate whose term is at least this node's."""
     pre_vote = message.kind is MessageKind.PRE_VOTE
+    if core.is_promised and not (pre_vote or message.transfer or core.vote == message.sender):
+        # Also in its own term, to which it may have been brought by an answer: the lease is of an earlier one.
+        return
     may_vote = (
         core.vote == message.sender
         or (core.vote == NO_NODE and core.leader == NO_NODE)
@@ -139,11 +142,11 @@ def receive_vote(core: Core, message: Message) -> None:
     """Count an answer to this node's own candidacy. Answers to an earlier one do not count."""
     pre_vote = message.kind is MessageKind.PRE_VOTE_RESPONSE
     outdated = _learn_commit(core, message)
-    if core.role is not (Role.PRE_CANDIDATE if pre_vote else Role.CANDIDATE):
-        return
-    if outdated:
+    if outdated and core.role is not Role.FOLLOWER:
         # Its voters are others than it thought. They are asked when the change is in force.
         core.become_follower(core.term, NO_NODE)
+        return
+    if core.role is not (Role.PRE_CANDIDATE if pre_vote else Role.CANDIDATE):
         return
     if not pre_vote and message.request != core.candidacy:
         return

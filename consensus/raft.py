@@ -411,6 +411,8 @@ class Raft:
         if own is None or own.is_learner:
             if core.config.step_down_on_removal:
                 core.become_follower(core.term, NO_NODE)
+            elif core.commit_by_quorum():  # by those who stay: nothing more comes that would have it counted
+                replication.broadcast_append(core)
             return
         reads.confirm(core)
         if core.commit_by_quorum():

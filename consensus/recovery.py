@@ -252,8 +252,7 @@ class Replay:
         else:
             before, first = self._before[0], min(first, self._before[1])
         first = min(first, before.terms.last + 1)
-        if first > before.terms.start:
-            before.truncate(first - 1)
+        before.truncate(max(first - 1, before.terms.start))
         self._before = (before, first)
         self._run = _Run(Terms(1 << 62))  # nothing yet: the next batch begins it
 
@@ -332,7 +331,7 @@ class Replay:
         run = self._run
         if self._before is not None and not run.has(snapshot.index):
             run = self._before[0]
-        if not run.has(snapshot.index):
+        if not run.has(snapshot.index) or run.terms.term(snapshot.index) not in (None, snapshot.term):
             return _Run(Terms(snapshot.index, snapshot.term))
         if run.terms.start == snapshot.index:
             run.compact(snapshot.index, snapshot.term)

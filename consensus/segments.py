@@ -445,6 +445,7 @@ class SegmentWriter:
         self.sizes = {number: size for number, size in self.sizes.items() if number in self._paths}
         stale, self._stale = self._stale, set()
         for path in stale:
-            self._disk.remove(path)
+            if self._disk.exists(path):  # a head that was read in place of a later one, damaged, may name what is gone
+                self._disk.remove(path)
         if gone or stale:
             self._disk.sync_directory(self._directory)

@@ -413,10 +413,9 @@ def open_log(
         lost=found.lost,
         snapshots=found.snapshots,
     )
-    files = [report for report in replay.files if not report.is_void]
-    for report in replay.files[len(files) :]:
-        disk.remove(paths.pop(report.number))
-    sizes = {report.number: report.end for report in files}
+    if replay.files and replay.files[-1].is_void:
+        disk.remove(paths.pop(replay.files.pop().number))  # only the last: one before it is damaged, and may be known
+    sizes = {report.number: report.end for report in replay.files}
     writer = SegmentWriter(disk, directory, head, paths=paths, segment_bytes=config.segment_bytes, sizes=sizes)
     try:
         _go_on(disk, writer, replay, found)
@@ -431,9 +430,8 @@ def open_log(
 
 def _go_on(disk: Disk, writer: SegmentWriter, replay: Replay, found: Recovered) -> None:
     """Have the writer go on where the log ends, with all that was read durable."""
-    files = [report for report in replay.files if not report.is_void]
-    if files:
-        last = files[-1]
+    if replay.files:
+        last = replay.files[-1]
         file = disk.open(last.path, create=False)
         try:
             if last.torn_bytes:
