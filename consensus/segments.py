@@ -439,12 +439,10 @@ class SegmentWriter:
 
     def clean_up(self) -> None:
         """Remove the files that the log does not need any more, now that its last head, which says so, is on disk."""
-        gone = [number for number in self._paths if number < self._now.oldest]
-        for number in gone:
-            self._disk.remove(self._paths.pop(number))
+        gone = [self._paths.pop(number) for number in list(self._paths) if number < self._now.oldest]
         self.sizes = {number: size for number, size in self.sizes.items() if number in self._paths}
         stale, self._stale = self._stale, set()
-        for path in stale:
+        for path in (*gone, *stale):
             if self._disk.exists(path):  # a head that was read in place of a later one, damaged, may name what is gone
                 self._disk.remove(path)
         if gone or stale:

@@ -122,7 +122,7 @@ class MemoryDisk:
         disk._directories = {name for name in self._directories if self._lasts(name)}
         for name, content in self._durable_names.items():
             if self._lasts(posixpath.dirname(name)):
-                kept = rng.randint(content.durable, len(content.data))
+                kept = rng.randint(min(content.durable, len(content.data)), len(content.data))
                 disk._files[name] = Content(bytearray(content.data[:kept]), kept)
         disk._durable_directories = set(disk._directories)
         disk._durable_names = dict(disk._files)
