@@ -208,6 +208,16 @@ class Group:
             with contextlib.suppress(UnknownPeer):
                 member.raft.receive(message, self.now)
 
+    def take(self, which: Callable[[Message], bool] = lambda message: True) -> list[Message]:
+        """Take messages out of what is in flight: they are lost, or slow and delivered later."""
+        taken = [message for message in self.in_flight if which(message)]
+        self.in_flight = [message for message in self.in_flight if not which(message)]
+        return taken
+
+    def deliver_all(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self.deliver(message)
+
     def settle(self, *only: int, drop: Callable[[Message], bool] = lambda message: False) -> None:
         """Work and deliver until nothing is left, except what is dropped."""
         nodes = only or tuple(self.members)

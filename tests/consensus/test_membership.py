@@ -211,6 +211,62 @@ class TestThesis422Removal:
         with pytest.raises(ProposalDropped, match="leads but is removed"):
             group.propose(1, b"a")
 
+    def test_a_removed_leader_that_stays_commits_what_those_who_stay_have(self) -> None:
+        """Its own disk is behind: until its removal was applied, it would have had to have the entry as well."""
+        group = Group(2, step_down_on_removal=False, async_storage=True)
+        leader = group.elect(1)
+        group.settle()
+        leader.raft.propose_change(remove(1))
+        group.begin(leader)
+        group.propose(1, b"a")
+        group.begin(leader)
+        group.write(leader)
+        group.sync(leader)
+        group.settle(2)
+        group.deliver_all(group.take())
+        while group.begin(leader) or group.apply(leader):
+            pass
+        assert leader.raft.configuration == Configuration(voters=(2,))
+        assert leader.raft.commit_index == leader.raft.last_index
+
+    @pytest.mark.parametrize("change", [remove(4), add_learner(4)], ids=["removed", "demoted"])
+    def test_who_learns_of_its_removal_from_a_late_refusal_does_not_go_on_standing(self, change: ConfChange) -> None:
+        group = Group(4, check_quorum=True, pre_vote=True)
+        group.now += ELECTION_S
+        group.elect(1)
+        group.settle()
+        here, knows = group[4].raft, group[2].raft
+        group[1].raft.propose_change(change)
+        index = group[1].raft.last_index
+        group.settle(drop=lambda message: message.commit >= index and message.to != 2)
+        assert (knows.commit_index, here.commit_index, here.last_index) == (index, index - 1, index)
+        group.crash(1)
+        group.take()
+        group.now += 2 * ELECTION_S
+        for node in (2, 4):
+            group[node].raft.campaign(group.now)
+        for _ in range(2):
+            for node in (2, 3, 4):
+                group.work(node)
+            group.deliver_all(group.take(lambda message: message.to != 1))
+        for node in (2, 4):
+            group.work(node)
+        assert role_of(knows) is role_of(here) is Role.CANDIDATE
+        group.deliver_all(group.take(lambda message: (message.sender, message.to) == (4, 2)))
+        group.take()
+        group.work(2)
+        slow_refusal = group.take(lambda message: message.to == 4)
+        group.pass_time(2 * ELECTION_S, 4)
+        group.work(4)
+        assert role_of(here) is Role.PRE_CANDIDATE
+        questions = group.take(lambda message: message.to in (1, 3))
+        group.deliver_all(slow_refusal)
+        assert here.commit_index == index
+        group.deliver_all(questions)
+        group.settle(1, 3, 4)
+        assert role_of(here) is Role.FOLLOWER
+        assert 4 not in here.configuration.voters
+
     def test_fewer_voters_may_commit_what_more_could_not(self) -> None:
         group = Group(2)
         leader = group.elect(1)

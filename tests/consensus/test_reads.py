@@ -224,6 +224,40 @@ class TestThesis641Leases:
         group.settle(drop=cut(1))
         assert answers == []
 
+    def test_nor_does_it_vote_against_it_in_a_term_that_it_is_in_already(self) -> None:
+        """It came to that term by the refusal of its own question, and not by the candidate's."""
+        group, answers = group_of(3, check_quorum=True, pre_vote=True, lease_reads=True)
+        group.pass_time(HEARTBEAT_S, 1)
+        group.settle()
+        leader, voter, candidate = (group[node].raft for node in (1, 2, 3))
+        for _ in range(12):  # it is cut off for a while, and too short to step down
+            group.pass_time(HEARTBEAT_S, 1)
+            group.settle(1)
+            group.take()
+        voter.campaign(group.now)
+        group.work(2)
+        slow_question = group.take(lambda message: message.to == 3)
+        candidate.campaign(group.now)
+        for node in (3, 2, 3):
+            group.work(node)
+            group.deliver_all(group.take(lambda message: message.kind is not MessageKind.VOTE and message.to != 1))
+        group.work(3)
+        assert role_of(candidate) is Role.CANDIDATE
+        slow_vote = group.take(lambda message: message.kind is MessageKind.VOTE and message.to == 2)
+        group.take()
+        group.pass_time(HEARTBEAT_S, 1)  # it is heard again, and answers on its lease
+        group.settle(1, 2, drop=cut(3))
+        group.take()
+        group.deliver_all(slow_question)
+        group.settle(2, 3, drop=cut(1))
+        assert voter.term == candidate.term > leader.term
+        group.deliver_all(slow_vote)
+        group.settle(2, 3, drop=cut(1))
+        leader.read(1, group.now)
+        group.work(1)
+        assert [answer.request for answer in answers] == [1]
+        assert role_of(candidate) is Role.CANDIDATE
+
     def test_nor_when_it_is_the_only_voter_that_is_left(self) -> None:
         group, answers = group_of(2, check_quorum=True, lease_reads=True, step_down_on_removal=False)
         group.pass_time(HEARTBEAT_S, 1)
