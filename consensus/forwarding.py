@@ -58,7 +58,7 @@ def check_forwarded(message: Message, raft: Raft) -> None:
         MalformedMessage: no correct peer sends it.
     """
     if raft.role is not Role.LEADER:
-        raise ProposalDropped(f"node {raft.id} does not lead")
+        raise ProposalDropped(f"who was asked does not lead in term {raft.term}: propose again")
     for entry in message.entries:
         if entry.kind is EntryKind.NORMAL:
             envelope, _ = unwrap(entry.data)

@@ -243,7 +243,7 @@ class Raft:
         if core.is_leader:
             reads.ask(core, core.id, request)
         elif core.leader == NO_NODE:
-            raise ProposalDropped(f"node {core.id} knows of no leader in term {core.term}: ask again later")
+            raise ProposalDropped(f"no leader is known in term {core.term}: ask again later")
         else:
             core.send(Message(MessageKind.READ_INDEX, to=core.leader, sender=core.id, request=request))
 

@@ -31,7 +31,7 @@ def propose(core: Core, entries: tuple[Entry, ...]) -> None:
     if core.role is LEADER:
         take_proposal(core, entries)
     elif core.leader == NO_NODE:
-        raise ProposalDropped(f"node {core.id} knows of no leader in term {core.term}: propose again later")
+        raise ProposalDropped(f"no leader is known in term {core.term}: propose again later")
     else:
         core.send(Message(MessageKind.PROPOSE, to=core.leader, sender=core.id, entries=entries))
 
@@ -77,9 +77,9 @@ def take_data(core: Core, data: Sequence[bytes]) -> None:
 
 def _check_takes(core: Core) -> None:
     if core.id not in core.tracker.progress:
-        raise ProposalDropped(f"node {core.id} leads but is removed: propose again when another leads")
+        raise ProposalDropped(f"the leader of term {core.term} is removed: propose again when another leads")
     if core.transferee != NO_NODE:
-        raise ProposalDropped(f"node {core.id} is handing over to {core.transferee}: propose again after that")
+        raise ProposalDropped(f"the leader of term {core.term} is handing over: propose again after that")
 
 
 def _take_on(core: Core, placed: Sequence[Entry]) -> None:

@@ -109,7 +109,12 @@ async def doctor(node: "Node", _arguments: Any) -> Any:
         find("warning", problem, "start them, or meshnode raft remove NODE if they are lost for good")
     elif len(status["voters"]) < status["voters_wanted"]:
         problem = f"there are {len(status['voters'])} voters, and {status['voters_wanted']} are wanted"
-        find("warning", problem, "wait while nodes catch up; else look at what their logs say")
+        records = node.metadata.nodes
+        there = sum(_is_there(node, node_id) for node_id in records)
+        remedy = "wait while nodes catch up; else look at what their logs say"
+        if there < min(status["voters_wanted"], len(records)):
+            remedy = f"of {len(records)} registered nodes {there} are there: start the others, or remove who is lost"
+        find("warning", problem, remedy)
     for record in node.metadata.nodes.values():
         if not _is_there(node, record.node_id) and node_id_text(record.node_id) not in status["voter_ids"]:
             gone_s = _gone_s(node, record.node_id)

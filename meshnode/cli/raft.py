@@ -182,7 +182,7 @@ def verified(report: LogReport) -> dict[str, Any]:
         "problem": report.problem,
         "owner": report.owner.hex(),
         "term": report.term,
-        "vote": report.vote,
+        "vote": node_id_text(NodeId(report.vote)) if report.vote else None,
         "commit": report.commit,
         "first": report.first,
         "last": report.last,
@@ -210,9 +210,10 @@ def verified(report: LogReport) -> dict[str, Any]:
 
 def verified_text(report: LogReport) -> str:
     """A report for people."""
+    vote = node_id_text(NodeId(report.vote)) if report.vote else "nobody"
     lines = [
         f"entries {report.first} to {report.last} ({report.entries}), the last of term {report.last_term}",
-        f"term {report.term}, vote {report.vote}, committed {report.commit} at least",
+        f"term {report.term}, vote {vote}, committed {report.commit} at least",
     ]
     lines += [f"snapshot {one.index} of term {one.term}: {one.path}, {one.size} bytes" for one in report.snapshots]
     for file in report.files:

@@ -3,7 +3,9 @@
 import functools
 import os
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,9 +14,9 @@ from crc32c import crc32c
 
 from consensus.codec import decode_snapshot
 from meshnode.cli.ask import Asked, TextType, asks
-from meshnode.cli.outcome import reported, run, show
+from meshnode.cli.outcome import ERROR, reported, run, show
 from meshnode.data_directory import PATH, RAFT_PATH, has_identity
-from meshnode.errors import DataDirectoryError, MeshError, Unavailable
+from meshnode.errors import DamagedSnapshot, DataDirectoryError, MeshError, Unavailable
 from meshnode.host import RealHost
 from meshnode.identity import NodeId, node_id_text
 from meshnode.real_disk import LOCK_NAME, PlainDisk, ReadOnlyDisk
@@ -60,7 +62,13 @@ def described_text(found: dict[str, Any]) -> str:
 def show_snapshot(path: str, *, as_json: bool) -> None:
     """What `raft verify` says of a file."""
     with reported():
-        found = {**described(read_snapshot(ReadOnlyDisk("."), path)), "sound": True}
+        try:
+            found = {**described(read_snapshot(ReadOnlyDisk("."), path)), "sound": True, "problem": ""}
+        except DamagedSnapshot as error:
+            if as_json:
+                show({"sound": False, "problem": str(error)}, str, as_json=True)
+                sys.exit(ERROR)
+            raise
     show(found, lambda: f"{described_text(found)}\nsound", as_json=as_json)
 
 
@@ -77,6 +85,11 @@ def raft_snapshot(file: str, overwrite: bool, node: Asked, as_json: bool) -> Non
     Any node will do; it must reach the leader. The state of agents is not in it. FILE appears once it is whole, on disk
     and checked; what a command that was killed leaves ends in .part.
     """
+    target = Path(file)
+    if not target.parent.is_dir():
+        raise click.UsageError(f"{target.parent} is no directory: make it, or choose another place")
+    if target.exists() and not target.is_file():
+        raise click.UsageError(f"{file} is no regular file, and would be replaced by one: choose another name")
     disk = PlainDisk(".")
 
     async def carry_out() -> dict[str, Any]:

@@ -316,8 +316,16 @@ Reply = Done | Opened | Renewed | Claimed | Transacted | Refused
 
 
 def as_bytes(value: bytes | str) -> bytes:
-    """Text as UTF-8. What has no UTF-8 form is no text: it raises UnicodeEncodeError."""
-    return value.encode() if isinstance(value, str) else bytes(value)
+    """Text as UTF-8. What has no UTF-8 form is no text: it raises UnicodeEncodeError.
+
+    Raises:
+        InvalidArgument: it is neither text nor bytes.
+    """
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise InvalidArgument(f"{value!r:.80} is neither str nor bytes: encode it, as with json.dumps")
 
 
 def milliseconds(ttl_s: float) -> int:

@@ -40,9 +40,11 @@ async def coordination_ask(node: "Node", arguments: Any) -> Any:
             raise InvalidArgument("coordination_ask takes a question and whether the answer must be fresh")
     if not isinstance(question, Question):
         raise InvalidArgument(f"{type(question).__name__} is no question")
+    if fresh:
+        await node.group.read()
     answer: Answer | None = None
     with node.host.deadline(node.host.now() + PATIENCE_S):
-        answer = await node.coordinator.replica.ask(question, fresh=fresh)
+        answer = await node.coordinator.replica.ask(question)
     return NO_NEWS if answer is None else wire.encode(answer)
 
 

@@ -1,5 +1,6 @@
 """Commands for operators of the Raft group."""
 
+import os
 from pathlib import Path
 
 from tests.cli.command import meshnode
@@ -58,7 +59,7 @@ def test_a_snapshot_is_taken_at_any_node_and_can_be_looked_at(mesh: Cluster, tmp
         assert (taken["partitions"], taken["term"]) == (mesh.partitions, status["term"])
         assert taken["index"] >= status["applied"]
         del taken["file"]
-        assert meshnode("raft", "verify", file, "--json").json == {**taken, "sound": True}
+        assert meshnode("raft", "verify", file, "--json").json == {**taken, "sound": True, "problem": ""}
     text = meshnode("raft", "verify", file)
     assert (text.code, text.out.splitlines()[-1]) == (0, "sound")
     assert text.out.startswith(f"mesh {taken['mesh']}: index {taken['index']} of term {taken['term']}, generation 0\n")
@@ -80,8 +81,18 @@ def test_a_snapshot_that_cant_be_taken_leaves_nothing(mesh: Cluster, tmp_path: P
     outcome = meshnode("raft", "snapshot", tmp_path / "file", "--node", f"127.0.0.1:{port.number}")
     port.release()
     assert "can't be reached" in outcome.message(6)
-    assert "No such file or directory" in meshnode("raft", "snapshot", tmp_path / "no" / "file", *_at(mesh)).message(1)
+    assert (
+        f"{tmp_path / 'no'} is no directory"
+        in meshnode("raft", "snapshot", tmp_path / "no" / "file", *_at(mesh)).hint()
+    )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_snapshot_replaces_no_device(mesh: Cluster, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "is no regular file" in meshnode("raft", "snapshot", "--overwrite", pipe, *_at(mesh)).hint()
+    assert pipe.is_fifo()
 
 
 def test_a_damaged_snapshot_is_refused_with_the_place_and_the_way_out(mesh: Cluster, tmp_path: Path) -> None:
@@ -92,6 +103,8 @@ def test_a_damaged_snapshot_is_refused_with_the_place_and_the_way_out(mesh: Clus
     file.write_bytes(content)
     message = meshnode("raft", "verify", file).message(1)
     assert message.startswith(f"{file} is damaged at byte ")
+    as_json = meshnode("raft", "verify", file, "--json")
+    assert (as_json.code, as_json.json) == (1, {"sound": False, "problem": message})
     assert "does not match its checksum. Take another copy of it, or an earlier one" in message
     assert meshnode("raft", "restore", file, data).message(1) == message
     assert not data.exists()

@@ -208,7 +208,7 @@ class TestThesis422Removal:
         leader = group.elect(1)
         group.change(1, remove(1))
         assert leader.raft.role is Role.LEADER
-        with pytest.raises(ProposalDropped, match="leads but is removed"):
+        with pytest.raises(ProposalDropped, match="leader of term 2 is removed"):
             group.propose(1, b"a")
 
     def test_a_removed_leader_that_stays_commits_what_those_who_stay_have(self) -> None:

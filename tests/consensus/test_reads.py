@@ -140,7 +140,7 @@ class TestThesis64ReadIndexes:
 
     def test_who_knows_no_leader_is_told(self) -> None:
         group = Group(3)
-        with pytest.raises(ProposalDropped, match="knows of no leader"):
+        with pytest.raises(ProposalDropped, match="no leader is known"):
             group[1].raft.read(1, group.now)
 
 

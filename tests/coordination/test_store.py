@@ -142,6 +142,12 @@ def test_a_key_lasts_neither_too_long_nor_too_short(ttl_s: float) -> None:
         Step.put("k", "v", ttl=ttl_s)
 
 
+@pytest.mark.parametrize("value", [5, True, None, ["a"]])
+def test_a_value_is_text_or_bytes(value: object) -> None:
+    with pytest.raises(InvalidArgument, match=r"is neither str nor bytes: encode it"):
+        Step.put("k", value)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("steps", "why"),
     [

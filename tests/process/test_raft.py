@@ -31,6 +31,7 @@ async def test_a_lost_quorum_is_explained_and_recovered_from_the_log_of_one_node
     outcome = await said_by("doctor", "--node", kept.address)
     assert outcome.code == 1
     assert "2 of the voters n0, n1, n2 are needed, 1 are there; missing: n1 (gone for" in outcome.out
+    assert "did not confirm" in (await said_by("locks", "--node", kept.address)).message(6)
     outcome = await said_by("raft", "recover", "--data", kept.data)
     assert "is locked by a running node" in outcome.message(1)
 
