@@ -35,6 +35,14 @@ class File(Protocol):
         """Return when everything appended is on stable storage (fdatasync)."""
         ...
 
+    def drop_cache(self) -> None:
+        """Have what is read from now on come from the medium; what was written is synced first.
+
+        After a failed sync a kernel may take for written what is not, and go on showing it to whoever reads the file,
+        until it forgets it: so it has to be made to, before anybody relies on what it reads.
+        """
+        ...
+
     def close(self) -> None:
         """Release the file, and the room behind its end."""
         ...

@@ -394,6 +394,10 @@ def open_log(
     for ancestor in _with_ancestors(directory):
         disk.sync_directory(ancestor)
     paths = find_segments(directory, disk.list(directory))
+    # What is read is counted as durable. It may be in the page cache only, if the process before died before a sync, or
+    # at one that failed.
+    for path in paths.values():
+        _drop_cache(disk, path)
     replay = read_segments(disk, paths, owner=owner, cache_bytes=config.cache_bytes)
     if must_exist and replay.head is None and not replay.damages:
         raise CorruptLog(
@@ -429,16 +433,14 @@ def open_log(
 
 
 def _go_on(disk: Disk, writer: SegmentWriter, replay: Replay, found: Recovered) -> None:
-    """Have the writer go on where the log ends, with all that was read durable."""
+    """Have the writer go on where the log ends."""
     if replay.files:
         last = replay.files[-1]
         file = disk.open(last.path, create=False)
         try:
             if last.torn_bytes:
                 file.truncate(last.end)
-            # What was cut must not mix with what is appended next if the power fails. And what was read may be in the
-            # page cache only, if the process died before a sync; from here on it is counted as durable.
-            file.sync()
+                file.sync()  # what was cut must not mix with what is appended next if the power fails
         except BaseException:
             file.close()
             raise
@@ -448,6 +450,14 @@ def _go_on(disk: Disk, writer: SegmentWriter, replay: Replay, found: Recovered) 
             return
         file.close()
     writer.begin()
+
+
+def _drop_cache(disk: Disk, path: str) -> None:
+    file = disk.open(path, create=False)
+    try:
+        file.drop_cache()
+    finally:
+        file.close()
 
 
 def _with_ancestors(directory: str) -> list[str]:

@@ -119,13 +119,14 @@ class Journal:
             )
         if self._file is None:
             self._start_segment(self._segments[-1].number + 1 if self._segments else 1)
-        else:  # what the last process had not synced, names included, is answered for from now on
+        else:  # what was cut must not come back, nor names be lost that the last process had not synced
             self._sync()
             self._disk.sync_directory(DIRECTORY)
 
     def _recover_segment(self, number: int, *, is_last: bool) -> Iterator[Entry]:
         path = self._path(number)
         file = self._disk.open(path, create=False)
+        file.drop_cache()  # what is read is answered for from now on
         scan = RecordScan(file, path)
         header: Header | None = None
         for offset, payload in scan:

@@ -32,6 +32,7 @@ The invariants, by names that stay the same (those of a user's workload are its 
 
 - disk-sync-again: no process syncs a file again after a sync of it failed.
 - disk-found-unsynced: what a restart finds in the page cache is synced before anybody relies on it.
+- disk-found-dropped: nor does anybody rely on what only the page cache has because a sync failed.
 
 - swim-incarnation: only the subject raises its incarnation.
 - swim-life-supersedes: a node claims no less than before, and a new life begins above all that was claimed.

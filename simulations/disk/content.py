@@ -60,7 +60,7 @@ class Content:
         cuts: the truncations since the last sync, oldest first.
         confirmed: the size that the last successful sync promised to keep.
         astray: sectors by number; at most all of the file, and only faults add one.
-        dropped: those of them that a failed sync left; the cache forgets them when the process ends.
+        dropped: those of them that a failed sync left; the cache shows what they should be until it is dropped.
         links: names that lead here, 0 or 1.
         handles: open files.
         room: bytes that the file has on the medium, zeros behind the end included; 0 if it has none there.
@@ -261,14 +261,11 @@ class Content:
             self.astray[sector] = Astray(bytes(data), astray.shows_after)
         return True
 
-    def forget_dropped(self) -> int:
-        """Read a file of which a failed sync dropped something from the medium again. How many sectors differ."""
-        if not self.dropped:
-            return 0
+    def drop_cache(self) -> int:
+        """Show what is on the medium. How many sectors look different by it."""
+        assert self.first_dirty() is None, "what is to be written stays in the cache until it is"
         self.dropped.clear()
-        # All of it, or a sector that a misdirected one overwrote would stay hidden while its own, dropped, is missed.
-        # But what is to be written stays in the cache until it is.
-        return self.show_astray(range(self.dirty_sectors().start))
+        return self.show_astray(range(self.sectors))
 
     def show_astray(self, sectors: range) -> int:
         """Let those of the sectors that went astray show, if they may. How many look different by it."""

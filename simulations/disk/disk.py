@@ -125,7 +125,6 @@ class SimDisk:
         """Give the disk back, at the orderly end of a process. Does nothing if it does not have it any more."""
         if self._holder == life:
             self._holder = None
-            self._forget_dropped()
 
     def crash(self, *, power_loss: bool = True) -> None:
         """End the process that has the disk: it is released, and files that are open are of no use any more.
@@ -141,8 +140,6 @@ class SimDisk:
         self._holder = None
         if power_loss:
             self._lose_power()
-        else:
-            self._forget_dropped()
         device.used_bytes = 0
         for _path, content in self._names.files():
             if content.room or content.synced_room:
@@ -199,10 +196,6 @@ class SimDisk:
             ):
                 rng = device.chance.generator("bit_rot", content.key, device.crashes)
                 device.count("bit_rot", content.rot(rng, begin=0, end=promised))
-
-    def _forget_dropped(self) -> None:
-        for _path, content in self._names.files():
-            self._device.count("shown_sector", content.forget_dropped())
 
     # ---- what processes ask for
 

@@ -18,12 +18,12 @@ class DiskFaults:
         bit_rot_rate: per file and power loss: one bit of what was synced is another one afterwards.
         read_bit_rot_rate: per read: the same, of the bytes that are read.
         stale_rate: per sync of a file: one of the sectors to be written never gets to the medium. The cache hides it
-            until the next power loss.
+            until it is dropped or the power fails.
         misdirected_rate: per sync of a file: one of the sectors to be written lands on another sector of the file.
             Hidden as before.
         sync_error_rate: per sync of a file: EIO. On a disk that may be broken, some of the data is then gone although
-            the cache takes it for written: another sync succeeds, and whoever opens the file after the end of this
-            process does not find it. On any other disk the data stays to be written by the next sync.
+            the cache takes it for written: another sync succeeds, and this process and later ones read it, until the
+            file's cache is dropped or the power fails. On any other disk the data stays to be written by the next sync.
         read_error_rate: per read: EIO, once.
         capacity_bytes: of all files together. An append that does not fit is cut off there: ENOSPC.
         slow_sync_rate: per sync of a file or directory: it takes `slow_sync_factor` times as long.

@@ -117,6 +117,18 @@ class SimFile:
         if not (faults.stale_rate or faults.misdirected_rate) or not self._sync_badly(occasion):
             content.sync()
 
+    def drop_cache(self) -> None:
+        """Have what is read from now on come from the medium; what was written is synced first.
+
+        Raises:
+            OSError: the sync failed, and the cache stays as it is.
+        """
+        content, promised = self._content, self._content.confirmed
+        self.sync()
+        # Whoever reads it may find that it ends in what nobody has promised, and cut it.
+        content.confirmed = promised
+        self._device.count("shown_sector", content.drop_cache())
+
     def close(self) -> None:
         """Release the file; once more does nothing."""
         if self._is_open:

@@ -1,8 +1,8 @@
 """Listens in on the disks: what nobody synced, or what a sync failed on, nobody may take for synced.
 
-On a real disk a second sync may succeed though the data is gone, and what a killed process left in the page cache is
-there for the next one to read. Whether it is lost shows only if the machine crashes at the right moment; that somebody
-relies on it shows at once.
+On a real disk a second sync may succeed though the data is gone, and what a killed process or a failed sync left in the
+page cache is there for the next one to read. Whether it is lost shows only if the machine crashes at the right moment;
+that somebody relies on it shows at once.
 """
 
 from collections.abc import Callable
@@ -61,4 +61,11 @@ class Storage(Listener):
                 virtual_s=self.clock(),
                 message=f"{file._device.name}: {file._path} is taken up from byte {file._content.durable_size} on,"
                 " though nobody has synced that",
+            )
+        if file._content.dropped:
+            raise Violation(
+                "disk-found-dropped",
+                virtual_s=self.clock(),
+                message=f"{file._device.name}: {file._path} is taken up as the page cache shows it, and the medium has"
+                " something else, as a sync of it failed",
             )

@@ -11,10 +11,15 @@ from pathlib import Path
 
 @dataclass
 class Content:
-    """A file's bytes, and how many of them are on stable storage."""
+    """A file's bytes, and how many of them are on stable storage.
+
+    Attributes:
+        dropped: whether those that follow never will be: a sync of them failed.
+    """
 
     data: bytearray = field(default_factory=bytearray)
     durable: int = 0
+    dropped: bool = False
 
 
 class MemoryFile:
@@ -49,15 +54,24 @@ class MemoryFile:
         assert not self.closed
         del self._content.data[size:]
         self._content.durable = min(self._content.durable, size)
+        self._content.dropped = self._content.dropped and size > self._content.durable
 
     def sync(self) -> None:
         assert not self.closed
         self._disk.syncs += 1
         if self._disk.on_sync is not None:
             self._disk.on_sync()
+        content = self._content
         if self._disk.fail_sync:
+            content.dropped = len(content.data) > content.durable
             raise OSError(errno.EIO, "input/output error")
-        self._content.durable = len(self._content.data)
+        if not content.dropped:
+            content.durable = len(content.data)
+
+    def drop_cache(self) -> None:
+        self.sync()
+        del self._content.data[self._content.durable :]
+        self._content.dropped = False
 
     def close(self) -> None:
         self.closed = True
@@ -68,7 +82,8 @@ class MemoryDisk:
 
     Attributes:
         space_left: bytes until ENOSPC; None for no end.
-        fail_sync: whether syncs raise EIO.
+        fail_sync: whether syncs raise EIO. What they were to write is readable until the file's cache is dropped or the
+            power fails, however often it is synced again.
         syncs: how many there were.
         on_sync: called at each sync of a file.
     """
@@ -122,7 +137,8 @@ class MemoryDisk:
         disk._directories = {name for name in self._directories if self._lasts(name)}
         for name, content in self._durable_names.items():
             if self._lasts(posixpath.dirname(name)):
-                kept = rng.randint(min(content.durable, len(content.data)), len(content.data))
+                durable = min(content.durable, len(content.data))
+                kept = durable if content.dropped else rng.randint(durable, len(content.data))
                 disk._files[name] = Content(bytearray(content.data[:kept]), kept)
         disk._durable_directories = set(disk._directories)
         disk._durable_names = dict(disk._files)
@@ -175,6 +191,10 @@ class OsFile:
 
     def sync(self) -> None:
         os.fdatasync(self._fd)
+
+    def drop_cache(self) -> None:
+        self.sync()
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         os.close(self._fd)

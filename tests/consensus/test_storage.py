@@ -131,12 +131,33 @@ class TestOpening:
         disk = MemoryDisk()
         log = reopen(disk)
         log.append(HardState(3, 2, 0), entries(1, [3]))
+
+        def die() -> None:
+            raise KeyboardInterrupt
+
+        disk.on_sync = die
+        with pytest.raises(KeyboardInterrupt):
+            log.sync()
+        disk.on_sync = None
+        seen = content(reopen(disk))
+        assert seen == (HardState(3, 2, 0), entries(1, [3]))
+        assert content(reopen(disk.after_power_failure(random.Random(1)))) == seen
+
+    def test_what_a_failed_sync_has_left_in_the_page_cache_is_not_taken_for_durable(self) -> None:
+        """Linux takes it for written, so that the next process reads it, and syncs it to no effect."""
+        disk = MemoryDisk()
+        log = reopen(disk)
+        log.append(HardState(1, 1, 0), entries(1, [1]))
+        log.sync()
+        log.append(HardState(2, 3, 0), entries(2, [2]))
         disk.fail_sync = True
         with pytest.raises(StorageFailed):
             log.sync()
-        disk = disk.after_process_death()
-        seen = content(reopen(disk))
-        assert seen == (HardState(3, 2, 0), entries(1, [3]))
+        log.close()
+        log = reopen(disk.after_process_death())
+        seen = content(log)
+        assert seen == (HardState(1, 1, 0), entries(1, [1]))
+        assert log.durable == (1, HardState(1, 1, 0))
         assert content(reopen(disk.after_power_failure(random.Random(1)))) == seen
 
     def test_an_error_while_opening_releases_the_file_and_may_be_tried_again(self) -> None:

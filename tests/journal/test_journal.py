@@ -324,7 +324,9 @@ def test_a_disk_error_ends_the_journal_and_nothing_is_acknowledged_any_more(faul
     assert "journal/00000001.log" in str(error)
     assert "stops acknowledging" in str(error)
     assert acknowledged == [entry(0, 1)]
-    assert kept(disk.after_process_death())[:1] == [entry(0, 1)]
+    found = kept(disk.after_process_death())
+    assert found[:1] == [entry(0, 1)]
+    assert kept(disk.after_power_failure(random.Random(1))) == found, "what is found counts as durable"
 
 
 def test_a_batch_larger_than_a_record_is_split_and_comes_back_whole(monkeypatch: pytest.MonkeyPatch) -> None:

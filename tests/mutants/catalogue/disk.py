@@ -84,11 +84,7 @@ DISK = (
     _log(
         "found-but-not-synced",
         "What a restart finds in the page cache counts as durable without a sync.",
-        Edit(
-            _STORAGE,
-            "from here on it is counted as durable.\n            file.sync()\n",
-            "from here on it is counted as durable.\n",
-        ),
+        Edit(_STORAGE, "        file.drop_cache()\n", "        pass\n"),
     ),
     _log(
         "batches-superseded",

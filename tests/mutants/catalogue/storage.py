@@ -7,6 +7,11 @@ _RECOVERY = "consensus/recovery.py"
 
 STORAGE = (
     _log(
+        "found-but-dropped",
+        "What a restart finds in the page cache is synced, but a failed sync before may have taken it for written.",
+        Edit(_STORAGE, "        file.drop_cache()\n", "        file.sync()\n"),
+    ),
+    _log(
         "damage-is-forgotten",
         "A node that has lost entries takes its log for whole.",
         Edit(

@@ -56,11 +56,17 @@ VARIANTS_ON_DISK = (
     _journal(
         "found-but-not-synced",
         "What a restart finds in the page cache counts as durable without a sync.",
+        Edit(_JOURNAL, "        file.drop_cache()  # what is read is answered for from now on\n", ""),
         Edit(
             _JOURNAL,
             "            self._sync()\n            self._disk.sync_directory(DIRECTORY)\n\n    def _recover",
             "            pass\n\n    def _recover",
         ),
+    ),
+    _journal(
+        "found-but-dropped",
+        "What a restart finds in the page cache is synced, but a failed sync before may have taken it for written.",
+        Edit(_JOURNAL, "        file.drop_cache()  # what is read is answered for from now on\n", ""),
     ),
     _journal(
         "late-waiters-served",

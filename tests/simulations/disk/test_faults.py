@@ -182,8 +182,8 @@ def test_after_a_failed_sync_a_retry_succeeds_and_the_data_is_gone(seed: int) ->
 
 
 @pytest.mark.parametrize("crash", [True, False])
-def test_what_a_failed_sync_lost_is_not_read_by_the_next_process(crash: bool) -> None:
-    """So that a process that gives up at the error promises nothing that is not there."""
+def test_what_a_failed_sync_lost_is_read_by_the_next_process_until_it_drops_the_cache(crash: bool) -> None:
+    """A sync does not help: as on Linux, where pages whose writing failed are clean."""
     disk = disk_with(DiskFaults(sync_error_rate=1))
     life = disk.acquire()
     with pytest.raises(OSError, match="input/output"):
@@ -194,10 +194,41 @@ def test_what_a_failed_sync_lost_is_not_read_by_the_next_process(crash: bool) ->
     else:
         disk.release(life)
     disk.acquire()
+    file = disk.open("a", create=False)
+    with pytest.raises(OSError, match="input/output"):
+        file.drop_cache()
+    disk.faults = DiskFaults()
+    file.sync()
+    assert content(disk) == WHOLE
+    file.drop_cache()
     read = content(disk)
     assert read != WHOLE
+    assert disk.fired["shown_sector"] > 0
     disk.crash()
     assert content(disk) == read
+
+
+def test_a_cache_that_is_dropped_loses_nothing_that_was_to_be_written() -> None:
+    disk = disk_with(DiskFaults())
+    written(disk, BATCHES[0])
+    file = disk.open("a", create=False)
+    file.append(BATCHES[1])
+    file.drop_cache()
+    assert content(disk) == BATCHES[0] + BATCHES[1]
+    disk.crash()
+    assert content(disk) == BATCHES[0] + BATCHES[1]
+
+
+@pytest.mark.parametrize(("synced_later", "is_shown"), [(b"", False), (b"later", True)])
+def test_a_stale_sector_shows_when_the_cache_is_dropped_if_it_shows_at_all(synced_later: bytes, is_shown: bool) -> None:
+    disk = disk_with(DiskFaults(stale_rate=1))
+    written(disk, WHOLE)
+    disk.faults = DiskFaults()
+    written(disk, synced_later)
+    file = disk.open("a", create=False)
+    file.append(b"nobody has promised this")
+    file.drop_cache()
+    assert content(disk).startswith(WHOLE) is not is_shown
 
 
 def test_a_dropped_sector_is_whole_again_when_it_is_written_again() -> None:

@@ -24,7 +24,7 @@ from meshnode.partitions.takeover import Takeover
 from meshnode.placement import next_table
 from simulations.checkers import LIVENESS
 from simulations.cores.faults import Crash, LinkQuality, Pause
-from simulations.disk import DiskFaults
+from simulations.disk import DiskFaults, SimFile
 from simulations.faults import BadDisk, DiskKill, Faults, NewDisk
 from simulations.mesh import run
 from simulations.plan import Plan
@@ -205,6 +205,10 @@ def rely_on_what_was_found(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "recover", careless)
 
 
+def believe_the_page_cache(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SimFile, "drop_cache", lambda file: file.sync())
+
+
 def let_rumours_win(patch: pytest.MonkeyPatch) -> None:
     def supersedes(rumour: Member, held: Member) -> bool:
         return rumour.incarnation >= held.incarnation and rumour != held
@@ -236,6 +240,7 @@ def refute_nothing(patch: pytest.MonkeyPatch) -> None:
         (take_damage_for_the_end, ROTTING, "partitions-durable-log"),
         (sync_again_after_an_error, REFUSING, "disk-sync-again"),
         (rely_on_what_was_found, KILLED, "disk-found-unsynced"),
+        (believe_the_page_cache, REFUSING, "disk-found-dropped"),
         (make_each_table_anew, BURNT, "placement-same-table"),
         (move_to_whom_it_likes, BURNT, "placement-minimal-movement"),
         (let_rumours_win, LOSSY, "swim-precedence"),
