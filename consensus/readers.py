@@ -41,7 +41,8 @@ class Readers:
 
     def __init__(self, *, retry_s: float, before: int) -> None:
         self._retry_s = retry_s
-        # Together at most WAITING_MAX that wait, and with them those that gave up since the last question.
+        # Together at most WAITING_MAX that wait, and with them those that gave up since the last question; of those
+        # that are confirmed and not applied, as many again.
         self._unasked: list[Reader] = []
         self._asked: deque[Reader] = deque()
         self._confirmed: deque[Reader] = deque()
@@ -76,6 +77,8 @@ class Readers:
             return None
         self._unasked = [reader for reader in self._unasked if not reader.settled]
         self._asked = deque(reader for reader in self._asked if not reader.settled)
+        if len(self._confirmed) > 2 * self._waiting:  # half of them at least gave up
+            self._confirmed = deque(reader for reader in self._confirmed if not reader.settled)
         self._asked_at = None
         if not self._unasked and not self._asked:
             return None
@@ -104,8 +107,9 @@ class Readers:
             self._asked_at = None
         while self._asked and self._asked[0].request <= state.request:
             reader = self._asked.popleft()
-            reader.index = state.index
-            self._confirmed.append(reader)
+            if not reader.settled:
+                reader.index = state.index
+                self._confirmed.append(reader)
 
     def applied(self, index: int) -> None:
         """Everything up to that index is applied."""

@@ -103,6 +103,27 @@ def test_one_that_gave_up_is_passed_over(readers: Readers) -> None:
     assert (stays.settled, len(readers)) == (True, 0)
 
 
+def test_those_that_gave_up_are_not_kept_until_their_index_is_applied(readers: Readers) -> None:
+    for second in range(100):
+        for _ in range(10):
+            waiting(readers, deadline=second + 0.5)
+        late = waiting(readers, deadline=second + 0.5)
+        request = readers.ask(float(second))
+        assert request is not None
+        readers.withdraw(late)
+        readers.answered(ReadState(request, 7))
+        assert late not in readers._confirmed
+        assert len(readers._confirmed) < 40
+        readers.expire(second + 1.0)
+    stays = waiting(readers, deadline=200.0)
+    request = readers.ask(100.0)
+    assert request is not None
+    readers.answered(ReadState(request, 7))
+    assert list(readers._confirmed) == [stays]
+    readers.applied(7)
+    assert stays.outcome() == 7
+
+
 def test_so_many_may_wait_and_no_more(readers: Readers) -> None:
     for _ in range(WAITING_MAX):
         waiting(readers)
