@@ -1,10 +1,15 @@
 """Carries out what a core with asynchronous storage wants written."""
 
 from collections.abc import Callable
+from typing import Final
 
-from consensus.ready import StorageAppend
+from consensus.ready import Appended, StorageAppend
 from consensus.storage import DurableLog
 from consensus.syncing import Syncs
+
+ANSWERS_MAX: Final = 1024
+"""Answers in a row, with nothing to be written between, that are kept when twice as many wait for the disk: if it
+hangs, each heartbeat of a leader brings another one. The oldest of those to peers are lost."""
 
 
 class Writer:
@@ -29,7 +34,8 @@ class Writer:
         self._syncs = syncs
         self._done = done
         self._elsewhere = elsewhere
-        # Bounded as the core bounds what it has under way: uncommitted_bytes_max, or what a leader may send ahead.
+        # Bounded as the core bounds what it has under way: uncommitted_bytes_max, or what a leader may send ahead. What
+        # has only answers is put together.
         self._waiting: list[StorageAppend] = []
         # What is being synced elsewhere, and whether that is over.
         self._batch: list[StorageAppend] = []
@@ -37,7 +43,11 @@ class Writer:
 
     def add(self, work: StorageAppend) -> None:
         """Have a piece of work done, by the next `write`."""
-        self._waiting.append(work)
+        waiting = self._waiting
+        if _only_answers(work) and waiting and _only_answers(waiting[-1]):
+            waiting[-1] = _put_together(waiting[-1], work)
+        else:
+            waiting.append(work)
 
     def write(self) -> bool:
         """Do what waits; have it synced elsewhere if that may take long. Whether anything is done.
@@ -66,3 +76,25 @@ class Writer:
     def synced(self) -> None:
         """The log was synced elsewhere."""
         self._is_synced = True
+
+
+def _only_answers(work: StorageAppend) -> bool:
+    """Whether there is nothing to be written, but for what was before."""
+    return not work.must_sync and work.hard_state is None and work.snapshot is None
+
+
+def _put_together(earlier: StorageAppend, later: StorageAppend) -> StorageAppend:
+    """The answers of both. Once there are too many, each that came again at its latest place, and the latest of all.
+
+    What is for the node itself is kept, however much else there is.
+    """
+    responses = earlier.responses + later.responses
+    if len(responses) > 2 * ANSWERS_MAX:
+        latest_first = dict.fromkeys(reversed(responses))
+        kept = [
+            one
+            for place, one in enumerate(latest_first)
+            if place < ANSWERS_MAX or isinstance(one, Appended) or one.to == one.sender
+        ]
+        responses = tuple(reversed(kept))
+    return StorageAppend(None, (), None, must_sync=False, responses=responses)

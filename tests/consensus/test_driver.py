@@ -622,6 +622,20 @@ class TestFaults:
             with pytest.raises(ProposalDropped, match="before it could be proposed"):
                 await leader.propose(b"what would have to wait for the disk", timeout_s=1.0)
 
+    @on_a_slow_disk
+    async def test_on_a_follower_whose_disk_hangs_nothing_gathers_however_long_it_does(self) -> None:
+        async with three() as here:
+            leader = await here.leader()
+            await leader.propose(b"a", timeout_s=5.0)
+            follower = followers_of(here, leader)[0]
+            hang_disk(follower)
+            for _ in range(3):
+                await leader.propose(b"b", timeout_s=5.0)
+            await trio.sleep(1.0)
+            before = len(follower._engine._writer._waiting)
+            await trio.sleep(60.0)
+            assert len(follower._engine._writer._waiting) == before
+
     async def test_a_majority_that_restarts_after_a_power_failure_has_kept_everything(self) -> None:
         async with three() as here:
             leader = await here.leader()
