@@ -150,6 +150,8 @@ class Engine:
             self.deadline = None
             self._take_in(now)
             has_more = self._work_through(now)
+            if self._log.unreadable:  # as may have been found when nothing was applied
+                self.snapshots.take_if_due()
             self._outbox.flush(now)
             if not has_more:
                 self.deadline = earliest(
@@ -182,7 +184,7 @@ class Engine:
         if applied is None:
             return False
         self.readers.applied(applied)
-        self.snapshots.applied()
+        self.snapshots.take_if_due()
         if self.proposals.are_held_back or (self.raft.role is FOLLOWER and self.raft.is_only_voter):
             self._soon()  # there may be room for them now; it may stand for election now
         return True

@@ -143,8 +143,8 @@ class Snapshots:
             )
             loaded[0]()
 
-    def applied(self) -> None:
-        """The machine has applied more of the log."""
+    def take_if_due(self) -> None:
+        """Have a snapshot taken if one is due, as when more of the log is applied."""
         if self._log.snapshot_due:
             self._due.set()
 
@@ -286,7 +286,7 @@ class Snapshots:
                     elif now >= since + self._patience_s:
                         del self._outgoing[node]
                         self._failed(node)
-            self.applied()
+            self.take_if_due()
 
     async def fetch(self) -> None:
         """Receive images, one after the other, until cancelled."""

@@ -127,6 +127,27 @@ async def test_a_follower_that_falls_behind_gets_one_too() -> None:
         await until_caught_up(here)
 
 
+async def test_for_entries_found_damaged_a_follower_gets_a_snapshot_though_nothing_more_is_applied() -> None:
+    async with world() as here:
+        here.log_config = LogConfig(segment_bytes=4000, cache_bytes=2000)
+        await here.start(1, founders=(1,))
+        await here.until(1, lambda status: status.role is Role.LEADER)
+        await here.start(2)
+        await here.nodes[1].change_configuration(add_learner(2), timeout_s=5.0)
+        await until_caught_up(here)
+        here.cut(2)
+        await propose(here, 40)
+        await trio.sleep(5.0)
+        first = next(
+            name for name in names(here, 1, ".log") if b"10" + bytes(300) in here.disks[1].bytes_of(f"raft/{name}")
+        )
+        here.disks[1].turn_over(f"raft/{first}", b"10" + bytes(300))
+        here.heal()
+        await until_caught_up(here)
+        assert here.nodes[1].status().snapshot > 40
+        assert first in here.nodes[1].status().damage
+
+
 async def test_none_is_taken_in_the_configuration_of_one_that_is_received_and_not_on_disk_yet() -> None:
     async with world() as here:
         here.log_config = replace(SMALL, cache_bytes=40_000)
