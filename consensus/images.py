@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from consensus.disk import Disk, File
-from consensus.image import IMAGE_SUFFIX, image_name, image_path, read_image, write_image
+from consensus.errors import CorruptSnapshot, Damage
+from consensus.image import IMAGE_SUFFIX, check_image, image_name, image_path, read_image, write_image
 from consensus.messages import Snapshot
 
 _PARTIAL: Final = ".part"
@@ -91,6 +92,16 @@ class Images:
             return file.read(offset, size)
         finally:
             file.close()
+
+    def damage_of(self, snapshot: Snapshot) -> Damage | None:
+        """Read the image of a snapshot from beginning to end, and say what is wrong with it."""
+        try:
+            check_image(self._disk, self._directory, snapshot)
+        except CorruptSnapshot as corrupt:
+            return corrupt.damage
+        except OSError as error:
+            return Damage(image_path(self._directory, snapshot), 0, 0, f"it can't be read: {error.strerror or error}")
+        return None
 
     def open_partial(self, path: str) -> File:
         """A file to receive an image in, made if it is not there."""

@@ -7,7 +7,8 @@ SNAPSHOT. Neither side holds more than those few parts. The leader gives a part 
 transfer as failed if nobody has asked for a while, and its core begins anew.
 
 A snapshot is taken when the log says that it is due (`DurableLog.snapshot_due`), but not while a follower fetches one,
-unless the log has grown by as much as for several: the entries that it needs next must still be there.
+unless the log has grown by as much as for several: the entries that it needs next must still be there. Where a transfer
+has failed, the image is checked; another one takes the place of one that is damaged, and only that is offered then.
 """
 
 from collections import deque
@@ -22,7 +23,7 @@ from consensus.applier import Applier
 from consensus.config import RaftConfig
 from consensus.disk import File
 from consensus.environment import Clock, RunBlocking, StateMachine
-from consensus.errors import CorruptSnapshot, MalformedMessage, StorageFailed
+from consensus.errors import CorruptSnapshot, Damage, MalformedMessage, StorageFailed
 from consensus.image import CHUNK_BYTES, image_file_bytes, read_image
 from consensus.messages import ImagePart, ImageRequest, Message, Packet, Role, Snapshot
 from consensus.progress import ProgressState
@@ -120,7 +121,7 @@ class Snapshots:
         # By node, since when a snapshot of this leader moves towards it without a sign.
         self._outgoing: dict[int, float] = {}
         self._sending = trio.Event()
-        # Nodes that joined after the last snapshot, and need one.
+        # Nodes that need one and can't be sent the last: they joined after it, or its image is damaged.
         self._wanting: set[int] = set()
         self._incoming: _Incoming | None = None
         self._came = trio.Event()
@@ -151,10 +152,11 @@ class Snapshots:
     def sends(self, message: Message) -> bool:
         """This leader is about to send a SNAPSHOT. False if it must not: it is of a time before the receiver joined.
 
-        Such a one takes no node in (`consensus.following`). A later one is taken, and then the core sends that.
+        Such a one takes no node in (`consensus.following`). A later one is taken, and then the core sends that. So it
+        is with one whose image is damaged.
         """
         assert message.snapshot is not None
-        if message.to not in message.snapshot.configuration.members:
+        if message.to not in message.snapshot.configuration.members or self._log.is_image_damaged:
             self._wanting.add(message.to)
             self._due.set()
             return False
@@ -220,7 +222,7 @@ class Snapshots:
             self._due = trio.Event()
             index = self._applier.index
             is_due = self._wanting or (self._log.snapshot_due and self._may_take())
-            if not is_due or index <= self._log.snapshot().index or self._raft.pending_snapshot is not None:
+            if not is_due or not self._log.may_record(index) or self._raft.pending_snapshot is not None:
                 continue  # of one received, the configuration is in force already, and the state is not
             wanting, self._wanting = self._wanting, set()
             term = self._log.term(index)
@@ -230,7 +232,7 @@ class Snapshots:
             written: list[Snapshot] = []
             # A list, since what runs elsewhere returns nothing.
             await self._blocking(lambda: written.append(self._log.images.write(described, image())))  # noqa: B023
-            if index > self._log.snapshot().index:
+            if self._log.may_record(index):
                 self._log.record_snapshot(written[0])
                 self._written()
                 for node in sorted(wanting):
@@ -239,7 +241,9 @@ class Snapshots:
                 await self._remove_image(written[0])
 
     def _may_take(self) -> bool:
-        return self._log.growth >= GROWTH_MAX or not any(map(self._is_fetching, self._outgoing))
+        if self._log.is_image_damaged or self._log.growth >= GROWTH_MAX:
+            return True
+        return not any(map(self._is_fetching, self._outgoing))
 
     def _is_fetching(self, node: int) -> bool:
         peer = self._raft.progress.get(node)
@@ -268,6 +272,8 @@ class Snapshots:
                 return
 
         await self._run_blocking(read)
+        if not parts:
+            await self._check_image(snapshot)
         for data in parts:
             part = ImagePart(request.sender, self._id, request.index, request.image, request.offset, data, crc32c(data))
             self._send(part)
@@ -280,13 +286,28 @@ class Snapshots:
             while self._outgoing:
                 await self._clock.sleep_until(min(self._outgoing.values()) + self._patience_s)
                 now = self._clock.now()
+                failed = False
                 for node, since in list(self._outgoing.items()):
                     if not self._is_fetching(node):
                         del self._outgoing[node]
                     elif now >= since + self._patience_s:
                         del self._outgoing[node]
                         self._failed(node)
+                        failed = True
+                if failed:
+                    await self._check_image(self._log.snapshot())
             self.take_if_due()
+
+    async def _check_image(self, snapshot: Snapshot) -> None:
+        """A snapshot did not get to a node: look whether its image is what it was."""
+        if self._log.is_image_damaged:
+            return
+        found: list[Damage | None] = []
+        await self._run_blocking(lambda: found.append(self._log.images.damage_of(snapshot)))
+        for damage in found:
+            if damage is not None:
+                self._log.image_found_damaged(snapshot, damage)
+                self.take_if_due()
 
     async def fetch(self) -> None:
         """Receive images, one after the other, until cancelled."""

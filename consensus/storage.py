@@ -16,7 +16,8 @@ a start, which applies what follows the snapshot, and a follower that is far beh
 appends costs about as much as to send it.
 
 A record that is found damaged then is not a crash: what it had is no longer there to be read, `damage` says so, and the
-next snapshot, which is due at once, stands for it.
+next snapshot, which is due at once, stands for it. So it is with the image of the latest snapshot, where somebody finds
+it damaged: the next one takes its place.
 """
 
 import posixpath
@@ -60,6 +61,7 @@ class DurableLog:
         unreadable: up to which index entries can't be read any more, though they have been found sound when the log was
             opened. A snapshot that covers them stands for them; those that are not applied yet are lost to this
             process, and a new one finds the damage and repairs it from the peers.
+        is_image_damaged: whether the image of the latest snapshot is known to be damaged.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class DurableLog:
         for entries in found.recent:
             self._tail.append(entries, data_bytes(entries))
         self.unreadable = 0
+        self.is_image_damaged = False
         self._reader: tuple[int, File] | None = None
         # What `append` took and `sync` has not written: what the core hands out, and commit indexes between.
         self._queued: deque[Work] = deque()
@@ -211,9 +214,9 @@ class DurableLog:
         """Whether a snapshot is worth it: the log has grown by as much as the last one has, and by a minimum.
 
         So no more is written for snapshots than for the log, and a start reads little more of the log than that. Also
-        if there are entries that can't be read any more, which a snapshot stands for.
+        if there are entries that can't be read any more, which a snapshot stands for, or the last is damaged.
         """
-        return self.growth >= 1 or self.unreadable > self._snapshot.index
+        return self.growth >= 1 or self.unreadable > self._snapshot.index or self.is_image_damaged
 
     @property
     def growth(self) -> float:
@@ -226,18 +229,33 @@ class DurableLog:
         """Those whose images are kept, the latest last."""
         return self._snapshots
 
+    def image_found_damaged(self, snapshot: Snapshot, damage: Damage) -> None:
+        """The image of a snapshot is damaged. Without effect if it is not kept any more."""
+        if snapshot in self._snapshots:
+            self.damage = self.damage or damage
+            self.is_image_damaged = self.is_image_damaged or snapshot == self._snapshot
+
+    def may_record(self, index: int) -> bool:
+        """Whether a snapshot of that index may follow the latest: it is newer, or the image of that one is damaged."""
+        return index > self._snapshot.index or (index == self._snapshot.index and self.is_image_damaged)
+
     def record_snapshot(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot of what has been applied, whose image is written. Durable after the next `sync`.
 
         The log is compacted up to the snapshot before, which together with the log stands in for this one if it is
-        damaged; and it keeps what followers that are a little behind may need (`LogConfig.kept_log_bytes`).
+        damaged; and it keeps what followers that are a little behind may need (`LogConfig.kept_log_bytes`). It takes
+        the place of one that is damaged already.
         """
         self._check()
         self._note_places()
-        assert self._snapshot.index < snapshot.index <= self._terms.last, "a snapshot does not go back in time"
-        oldest, start = self._compaction(self._snapshot.index, snapshot.index)
+        assert self.may_record(snapshot.index), "a snapshot does not go back in time"
+        assert snapshot.index <= self._terms.last
+        sound = self._snapshots[:-1] if self.is_image_damaged else self._snapshots
+        before = max(sound[-1].index if sound else 0, self._terms.start)
+        oldest, start = self._compaction(before, snapshot.index)
         self._snapshot = snapshot
-        self._snapshots = (*self._snapshots, snapshot)[-SNAPSHOTS_MAX:]
+        self._snapshots = (*sound, snapshot)[-SNAPSHOTS_MAX:]
+        self.is_image_damaged = False
         self._bytes_logged = 0
         term = self._terms.term(start)
         self._terms.compact(start, term or 0)
@@ -260,6 +278,7 @@ class DurableLog:
         self._terms = type(self._terms)(snapshot.index, snapshot.term)
         self._tail.clear(snapshot.index + 1)
         self.unreadable = 0
+        self.is_image_damaged = False
         self._bytes_logged = 0
         if self._lost is not None and self._lost.is_regained(snapshot.index, snapshot.term):
             self._lost = None

@@ -15,11 +15,12 @@ from consensus import segments
 from consensus.config import LogConfig
 from consensus.disk import Disk
 from consensus.errors import CorruptLog, ForeignLog, StorageFailed
+from consensus.image import image_path
 from consensus.memory import Lost
 from consensus.messages import Configuration, Entry, EntryKind, HardState, Snapshot
 from consensus.records import frame
 from consensus.storage import DurableLog, open_log
-from tests.consensus.disks import MemoryDisk, OsDisk
+from tests.consensus.disks import MemoryDisk, MemoryFile, OsDisk
 
 OWNER = b"mesh and node"
 PATH = "raft/00000001-00000000000000000001.log"
@@ -357,6 +358,116 @@ def test_what_follows_a_snapshot_of_damaged_entries_is_found_up_to_the_next_dama
     assert (log.first_index(), log.last_index(), log.snapshot()) == (4, 4, snapshot)
     assert list(log.entries(4, 5)) == entries(4, [1])
     assert log.lost() == Lost(6, 1, 1)
+
+
+class TestDamagedImages:
+    """Of the latest snapshot, found while the log is in use."""
+
+    CONFIG = LogConfig(segment_bytes=100, kept_log_bytes=0)
+
+    @pytest.fixture
+    def disk(self) -> MemoryDisk:
+        return MemoryDisk()
+
+    @pytest.fixture
+    def log(self, disk: MemoryDisk) -> DurableLog:
+        return open_log(disk, "raft", owner=OWNER, config=self.CONFIG)
+
+    def append(self, log: DurableLog, *indexes: int) -> None:
+        for index in indexes:
+            log.append(HardState(1, 1, index), entries(index, [1]))
+            log.sync()
+
+    def record(self, log: DurableLog, index: int, state: bytes) -> Snapshot:
+        snapshot = log.images.write(Snapshot(index, 1, Configuration((1,))), [state])
+        log.record_snapshot(snapshot)
+        log.sync()
+        return snapshot
+
+    def damage(self, disk: MemoryDisk, log: DurableLog, snapshot: Snapshot) -> None:
+        disk.bytes_of(image_path("raft", snapshot))[-1] ^= 1
+        damage = log.images.damage_of(snapshot)
+        assert damage is not None
+        log.image_found_damaged(snapshot, damage)
+
+    @pytest.mark.parametrize("state", [b"state", b"written in another order"])
+    def test_one_of_the_same_index_takes_the_place_of_the_latest(
+        self, disk: MemoryDisk, log: DurableLog, state: bytes
+    ) -> None:
+        self.append(log, 1, 2, 3)
+        old = self.record(log, 2, b"old")
+        damaged = self.record(log, 3, b"state")
+        assert (log.snapshot_due, log.may_record(3)) == (False, False)
+        self.damage(disk, log, damaged)
+        assert str(log.damage).startswith(image_path("raft", damaged))
+        assert (log.snapshot_due, log.may_record(3)) == (True, True)
+        snapshot = self.record(log, 3, state)
+        assert (log.snapshot_due, log.may_record(3)) == (False, False)
+        assert (log.snapshots, log.snapshot()) == ((old, snapshot), snapshot)
+        assert [log.images.damage_of(one) for one in log.snapshots] == [None, None]
+        assert len([name for name in disk.list("raft") if name.endswith(".snapshot")]) == 2
+        log.close()
+        assert reopen(disk).snapshots == (old, snapshot)
+
+    def test_the_log_still_goes_on_from_the_sound_one_before(self, disk: MemoryDisk, log: DurableLog) -> None:
+        self.append(log, 1, 2, 3)
+        old = self.record(log, 2, b"old")
+        self.append(log, 4, 5)
+        self.damage(disk, log, self.record(log, 4, b"damaged"))
+        self.append(log, 6)
+        latest = self.record(log, 6, b"latest")
+        assert log.snapshots == (old, latest)
+        log.close()
+        disk.remove(image_path("raft", latest))
+        log = reopen(disk)
+        assert (log.snapshot(), log.lost()) == (old, None)
+        assert list(log.entries(3, 7)) == entries(3, [1, 1, 1, 1])
+
+    def test_where_there_is_none_before_the_log_goes_on_from_its_beginning(self, disk: MemoryDisk) -> None:
+        log = open_log(disk, "raft", owner=OWNER, config=self.CONFIG)
+        received = log.images.write(Snapshot(10, 1, Configuration((1,))), [b"received"])
+        log.append(HardState(1, 1, 10), (), received)
+        log.sync()
+        self.append(log, 11, 12, 13)
+        self.damage(disk, log, received)
+        snapshot = self.record(log, 13, b"state")
+        assert log.snapshots == (snapshot,)
+        log.close()
+        log = reopen(disk)
+        assert (log.first_index(), log.last_index(), log.snapshot()) == (11, 13, snapshot)
+        assert list(log.entries(11, 14)) == entries(11, [1, 1, 1])
+
+    def test_damage_to_one_before_the_latest_makes_none_due(self, disk: MemoryDisk, log: DurableLog) -> None:
+        self.append(log, 1, 2, 3)
+        old = self.record(log, 2, b"old")
+        self.record(log, 3, b"state")
+        self.damage(disk, log, old)
+        assert log.damage is not None
+        assert not log.snapshot_due
+
+    def test_an_image_that_is_not_kept_any_more_is_not_missed(self, log: DurableLog) -> None:
+        self.append(log, 1, 2, 3)
+        old = self.record(log, 1, b"oldest")
+        self.record(log, 2, b"old")
+        self.record(log, 3, b"state")
+        damage = log.images.damage_of(old)
+        assert damage is not None
+        assert "missing" in str(damage)
+        log.image_found_damaged(old, damage)
+        assert log.damage is None
+
+    def test_one_that_can_not_be_read_is_damaged(self, disk: MemoryDisk, log: DurableLog) -> None:
+        self.append(log, 1)
+        snapshot = self.record(log, 1, b"state")
+
+        def refuse(path: str, *, create: bool) -> MemoryFile:
+            raise OSError(5, "input/output error", path)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(disk, "open", refuse)
+            damage = log.images.damage_of(snapshot)
+        assert damage is not None
+        assert damage.what == "it can't be read: input/output error"
 
 
 @pytest.mark.parametrize("part", ["what it says", "where it ends"])

@@ -13,6 +13,8 @@ from crc32c import crc32c
 
 from consensus.config import LogConfig
 from consensus.environment import Image
+from consensus.errors import Damage
+from consensus.image import image_path
 from consensus.messages import (
     Configuration,
     ImagePart,
@@ -239,6 +241,50 @@ async def test_a_damaged_image_is_not_loaded_and_another_one_is_sent() -> None:
         await until_caught_up(here)
         assert spoilt == 1
         assert not names(here, 2, ".part")
+
+
+@pytest.mark.parametrize("how", ["damaged", "missing", "short"])
+async def test_an_image_that_was_damaged_on_the_leader_is_replaced_though_nothing_more_is_applied(how: str) -> None:
+    async with world() as here:
+        offers: list[tuple[float, int]] = []
+
+        def spoil(message: Message) -> bool:
+            if message.kind is MessageKind.SNAPSHOT and message.snapshot is not None:
+                path = image_path("raft", message.snapshot)
+                if not offers and how == "missing":
+                    here.disks[1].remove(path)
+                elif not offers and how == "short":
+                    del here.disks[1].bytes_of(path)[2 * PART :]
+                elif not offers:
+                    here.disks[1].bytes_of(path)[2 * PART] ^= 1
+                if not offers or offers[-1][0] < trio.current_time() - 1.0:
+                    offers.append((trio.current_time(), message.snapshot.index))
+            return False
+
+        here.lost = spoil
+        await with_newcomer(here, 60)
+        await until_caught_up(here)
+        assert len(offers) == (1 if how == "missing" else 2)  # that is found where a part of it is read
+        status = here.nodes[1].status()
+        assert status.damage.startswith("raft/")
+        assert status.snapshot == status.applied == offers[0][1]
+        assert not here.errors
+        await here.stop(1, power=True)
+        await here.start(1)
+        await here.until(1, lambda status: status.role is Role.LEADER)
+        assert (here.nodes[1].status().snapshot, here.nodes[1].status().damage) == (status.snapshot, "")
+
+
+async def test_while_an_image_is_known_to_be_damaged_it_is_not_offered() -> None:
+    async with world() as here:
+        await alone(here, 60)
+        node = here.nodes[1]
+        snapshot = node._log.snapshot()
+        assert node._engine.snapshots.sends(Message(MessageKind.SNAPSHOT, 1, 1, snapshot=snapshot))
+        node._log.image_found_damaged(snapshot, Damage("a file", 0, 0, "it is missing"))
+        assert not node._engine.snapshots.sends(Message(MessageKind.SNAPSHOT, 1, 1, snapshot=snapshot))
+        await trio.sleep(1.0)
+        assert node.status().snapshot == node.status().applied > snapshot.index
 
 
 async def test_a_transfer_that_does_not_move_is_given_up_on_both_sides() -> None:
