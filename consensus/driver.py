@@ -287,6 +287,13 @@ class RaftNode:
         if not self._stopped:
             self._raft.report_unreachable(node)
 
+    def report_others(self) -> None:
+        """Others lead the group, though none of them sends anything here: it has been heard of them in another way.
+
+        So a node that is no member any more needs nothing of what its disk has lost.
+        """
+        self._engine.heard()
+
     # Its turns.
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -115,6 +115,10 @@ class Engine:
         else:
             self.snapshots.received(packet)
 
+    def heard(self) -> None:
+        """Another node is there."""
+        self._loss.heard()
+
     def synced(self) -> None:
         """The log was synced elsewhere. A turn has to follow."""
         self._syncing_since = None
@@ -222,7 +226,7 @@ class Engine:
             self.raft.receive(message, now)
             if message.kind is MessageKind.PROPOSE:
                 self._outbox.await_commit(message.sender, self.raft.last_index)
-            self._loss.heard()
+            self.heard()
         except (MalformedMessage, UnknownPeer, ProposalDropped):
             self.messages_refused += 1
 

@@ -23,14 +23,16 @@ class LossWatch:
         self._alone_until = alone_until
 
     def heard(self) -> None:
-        """Another node has sent something."""
+        """Another node is there."""
         self._has_heard = True
 
     @property
     def deadline(self) -> float | None:
         """When a damaged node gives up that knows of no other voter; None for any other."""
-        waits = self._raft.lost is not None and not self._has_heard and self._raft.is_only_voter
-        return self._alone_until if waits else None
+        if self._raft.lost is None or self._has_heard:
+            return None
+        # What said who votes may be lost as well.
+        return self._alone_until if self._raft.configuration.electorate in ((), (self._raft.id,)) else None
 
     def check(self, now: float) -> None:
         """Stop where what is lost can't come back.
@@ -45,7 +47,8 @@ class LossWatch:
                 " has lost"
             )
         if (deadline := self.deadline) is not None and now >= deadline:
+            damage = log.damage or "The log was found damaged by an earlier start, and lacks what it lost then"
             raise CorruptLog(
-                f"{log.damage}. As far as its log can be read, node {self._raft.id} is the only voter, and no other has"
-                f" been heard: nobody gives back what it has lost. {REMEDY}"
+                f"{damage}. As far as its log can be read, node {self._raft.id} knows of no other voter, and has heard"
+                f" none: nobody gives back what it has lost. {REMEDY}"
             )

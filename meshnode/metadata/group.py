@@ -35,6 +35,7 @@ from meshnode.links import Channel, Links
 from meshnode.log import get_logger
 from meshnode.metadata.commands import Command, Register
 from meshnode.metadata.config import GroupConfig
+from meshnode.metadata.following import NOBODY
 from meshnode.metadata.history import Applied, History
 from meshnode.metadata.relay import Relay
 from meshnode.metadata.relayed import News
@@ -158,6 +159,8 @@ class MetadataGroup:
         """A message of the channel RAFT."""
         if not isinstance(message, RaftBytes):
             self.relay.receive(sender, message)
+            if self._log.lost() is not None and self.relay.news.leader not in (NOBODY, self._node_id):
+                self._raft.report_others()
             return
         try:
             decoded = codec.decode(message.message)

@@ -1,6 +1,7 @@
 """Nodes on trio: three in one run, over a network in memory and a clock that jumps."""
 
 import random
+import re
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -18,6 +19,7 @@ from consensus.driver import RaftNode
 from consensus.environment import Image, RunBlocking, StateMachine
 from consensus.errors import (
     ConfigurationRefused,
+    CorruptLog,
     LostLog,
     NodeStopped,
     OutcomeUnknown,
@@ -28,8 +30,9 @@ from consensus.errors import (
     StorageFailed,
 )
 from consensus.founding import founding
+from consensus.image import image_path
 from consensus.inbox import MESSAGES_MAX
-from consensus.messages import Configuration, Entry, EntryKind, Message, MessageKind, Packet, Role, Snapshot
+from consensus.messages import Configuration, Entry, EntryKind, HardState, Message, MessageKind, Packet, Role, Snapshot
 from consensus.proposals import Envelope, wrap
 from consensus.reconfiguration import encode_change
 from consensus.status import Status
@@ -720,6 +723,53 @@ class TestFaults:
             await here.start(follower, founders=(1, 2, 3))
             await trio.sleep(3.0)
             assert isinstance(await here.failure(follower), LostLog)
+
+    @staticmethod
+    def with_a_damaged_image(voters: tuple[int, ...], *, starts: int = 0) -> MemoryDisk:
+        """The disk of node 1, whose log had a snapshot and nothing else, which is damaged; opened so often since."""
+        disk = MemoryDisk()
+        log = open_log(disk, "raft", owner=b"1")
+        snapshot = log.images.write(Snapshot(10, 2, Configuration(voters)), [b""])
+        log.append(HardState(2, 1, 10), (), snapshot)
+        log.close()
+        disk.bytes_of(image_path("raft", snapshot))[-1] ^= 1
+        for _ in range(starts):
+            open_log(disk, "raft", owner=b"1").close()
+        return disk
+
+    @pytest.mark.parametrize(
+        ("starts", "what"), [(0, "0{18}10-.*snapshot is damaged"), (1, "found damaged by an earlier start")]
+    )
+    async def test_a_sole_voter_whose_only_snapshot_is_damaged_says_that_nobody_gives_it_back(
+        self, starts: int, what: str
+    ) -> None:
+        async with world() as here:
+            here.disks[1] = self.with_a_damaged_image((1,), starts=starts)
+            before = trio.current_time()
+            await here.start(1)
+            with trio.fail_after(20.0):
+                failure = await here.failure(1)
+            assert trio.current_time() - before > 9.0
+            assert isinstance(failure, CorruptLog)
+            assert re.search(f"{what}.*knows of no other voter, and has heard none.*empty data directory", str(failure))
+
+    async def test_one_of_several_voters_whose_only_snapshot_is_damaged_goes_on_once_it_has_heard_of_others(
+        self,
+    ) -> None:
+        async with world() as here:
+            here.disks[1] = self.with_a_damaged_image((1, 2))
+            await here.start(1)
+            await trio.sleep(5.0)
+            here.nodes[1].receive(Message(MessageKind.PRE_VOTE, 1, 2, 3, index=10, log_term=2))
+            await trio.sleep(100.0)
+            assert not here.errors
+            assert here.nodes[1].status().lost
+
+    async def test_a_node_that_joins_waits_for_a_leader_however_long_it_takes(self) -> None:
+        async with world() as here:
+            await here.start(1)
+            await trio.sleep(1000.0)
+            assert not here.errors
 
     async def test_a_broken_state_machine_ends_the_node(self) -> None:
         async with world() as here:

@@ -6,14 +6,18 @@ import pytest
 import trio
 
 from consensus import codec
-from consensus.messages import Message, MessageKind
+from consensus.image import image_path
+from consensus.messages import Configuration, HardState, Message, MessageKind, Snapshot
+from consensus.storage import open_log
 from meshnode.errors import NameTaken, Unavailable
 from meshnode.identity import Address, Boot, NodeId
 from meshnode.links import Channel
+from meshnode.metadata import following
 from meshnode.metadata.commands import Leaving, Register
 from meshnode.metadata.group import RaftBytes
 from meshnode.metadata.relayed import Propose, Proposed
-from tests.node.mesh import mesh_of, until
+from tests.consensus.disks import OsDisk
+from tests.node.mesh import Mesh, mesh_of, until
 
 STRANGER = NodeId(77)
 
@@ -77,3 +81,32 @@ async def test_a_proposal_that_comes_after_the_end_of_a_node_is_refused(
     (answer,) = answers
     assert (answer.number, answer.code) == (7, Unavailable.code)
     assert "has ended" in answer.reason
+
+
+async def test_a_node_outside_the_group_goes_on_though_its_log_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a member once; nobody of the group sends it anything, and it needs nothing of what it had."""
+    monkeypatch.setattr(following, "PAUSE_MAX_S", 0.5)
+    async with trio.open_nursery() as nursery:
+        mesh = Mesh(nursery, tmp_path)
+        for name in ("a", "b", "c", "d"):
+            await mesh.start(name, voters=1)
+        (outside,) = [
+            name
+            for name, running in mesh.running.items()
+            if running.node.node_id not in mesh.node("a").group.status.configuration.members
+        ]
+        node = mesh.node(outside)
+        await mesh.stop(outside)
+        disk = OsDisk(Path(node.config.data))
+        log = open_log(disk, node.identity.raft_directory, owner=node.identity.owner)
+        snapshot = log.images.write(Snapshot(10, 2, Configuration((node.node_id,))), [b""])
+        log.append(HardState(2, 0, 10), (), snapshot)
+        log.close()
+        disk.remove(image_path(node.identity.raft_directory, snapshot))
+        await mesh.start(outside)
+        await trio.sleep(4.0)  # more than ten election timeouts
+        assert not mesh.running[outside].stopped.is_set()
+        assert mesh.node(outside).group.member_status.lost
+        nursery.cancel_scope.cancel()
