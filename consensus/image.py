@@ -12,7 +12,6 @@ A file is written under a temporary name, synced and renamed, and its directory 
 it (`consensus.segments`). What no head names is removed.
 """
 
-import errno
 import posixpath
 import struct
 from collections.abc import Iterable, Iterator
@@ -161,8 +160,8 @@ def check_image(disk: Disk, directory: str, snapshot: Snapshot) -> None:
     """Read the image of a snapshot from beginning to end.
 
     Raises:
-        CorruptSnapshot: it is missing, damaged, or another one; also where the medium does not give it back.
-        OSError: it cannot be read for another reason.
+        CorruptSnapshot: it is missing, damaged, or another one.
+        OSError: it cannot be read.
     """
     path = image_path(directory, snapshot)
     if not disk.exists(path):
@@ -171,10 +170,6 @@ def check_image(disk: Disk, directory: str, snapshot: Snapshot) -> None:
     try:
         for _ in read_image(file, path, snapshot):
             pass
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        raise CorruptSnapshot(Damage(path, 0, file.size(), f"it can't be read: {error.strerror}")) from error
     finally:
         file.close()
 

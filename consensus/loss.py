@@ -3,7 +3,6 @@
 from consensus.applier import Applier
 from consensus.errors import CorruptLog
 from consensus.raft import Raft
-from consensus.records import REMEDY
 from consensus.storage import DurableLog
 
 
@@ -49,6 +48,8 @@ class LossWatch:
         if (deadline := self.deadline) is not None and now >= deadline:
             damage = log.damage or "The log was found damaged by an earlier start, and lacks what it lost then"
             raise CorruptLog(
-                f"{damage}. As far as its log can be read, node {self._raft.id} knows of no other voter, and has heard"
-                f" none: nobody gives back what it has lost. {REMEDY}"
+                f"{damage}. As far as its log can be read, this node is the only voter, and no other has been heard:"
+                " nobody gives back what it has lost. If there are others, start it when they can be reached. If no"
+                " other node was ever in the group, restore its directory from a copy; else the group has lost its"
+                " quorum"
             )

@@ -9,7 +9,6 @@ Only where nothing behind the damage says that, it cannot be known: the last rec
 term and vote, or is cut off in a file that is also damaged. That ends in `CorruptLog`.
 """
 
-import errno
 import struct
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
@@ -133,7 +132,7 @@ class Replay:
         """Read the next file.
 
         Raises:
-            CorruptLog: a record is whole and of no kind that this version knows, or the medium does not give it back.
+            CorruptLog: a record is whole and of no kind that this version knows.
             ForeignLog: it is another owner's, or of another format.
             OSError: it cannot be read.
         """
@@ -160,10 +159,6 @@ class Replay:
                 self._damaged(Damage(path, scan.end, file.size(), what))
             torn_bytes, is_room, size = scan.torn_bytes, scan.is_room, file.size()
             self.files.append(FileReport(number, path, size, batches, entries, torn_bytes, is_room, scan.end, head))
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            raise CorruptLog(f"{path} can't be read: {error.strerror}. {REMEDY}") from error
         finally:
             file.close()
 
@@ -359,9 +354,6 @@ def newest_head(disk: Disk, paths: dict[int, str]) -> Head | None:
                 return decode_head(payload, paths[number])
         except (CorruptLog, struct.error, ValueError):
             pass
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
         finally:
             file.close()
     return None

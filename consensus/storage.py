@@ -447,7 +447,7 @@ def open_log(
     except BaseException:
         writer.close()
         raise
-    damage = replay.damages[0] if found.lost is not None and replay.damages else None
+    damage = replay.damages[-1] if found.lost is not None and replay.damages else None
     return DurableLog(disk, directory, found, writer, config, damage)
 
 

@@ -16,11 +16,12 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RealFile:
-    """An open file: appended at its end, read anywhere. Raises OSError as the kernel does."""
+    """An open file: appended at its end, read anywhere. Raises OSError as the kernel does, with the file's path."""
 
     def __init__(self, path: str, *, create: bool, read_only: bool = False) -> None:
         flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         self._fd = os.open(path, flags, 0o600)
+        self._path = path
         self._size = os.fstat(self._fd).st_size
         self._reserved = 0
 
@@ -31,21 +32,27 @@ class RealFile:
         parts = []
         if self._reserved:
             size = min(size, self._size - offset)
-        while size > 0:
-            part = os.pread(self._fd, size, offset)
-            if not part:
-                break
-            parts.append(part)
-            offset += len(part)
-            size -= len(part)
+        try:
+            while size > 0:
+                part = os.pread(self._fd, size, offset)
+                if not part:
+                    break
+                parts.append(part)
+                offset += len(part)
+                size -= len(part)
+        except OSError as error:
+            raise self._named(error) from None
         return b"".join(parts)
 
     def append(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            written = os.pwrite(self._fd, view, self._size)
-            self._size += written
-            view = view[written:]
+        try:
+            while view:
+                written = os.pwrite(self._fd, view, self._size)
+                self._size += written
+                view = view[written:]
+        except OSError as error:
+            raise self._named(error) from None
 
     def reserve(self, size: int) -> None:
         end = max(self._size, self._reserved)
@@ -64,7 +71,10 @@ class RealFile:
         self._size, self._reserved = size, 0
 
     def sync(self) -> None:
-        os.fdatasync(self._fd)
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise self._named(error) from None
 
     def drop_cache(self) -> None:
         """As `consensus.disk.File.drop_cache` says.
@@ -84,6 +94,10 @@ class RealFile:
                     os.ftruncate(self._fd, self._size)
             os.close(self._fd)
             self._fd = -1
+
+    def _named(self, error: OSError) -> OSError:
+        """With the file that it is about, as only errors of names have it."""
+        return OSError(error.errno, error.strerror, self._path)
 
 
 class PlainDisk:

@@ -106,9 +106,7 @@ def save(
         found = read_snapshot(disk, partial)
         check_target(disk, path, overwrite=overwrite)
         disk.rename(partial, path)
-    except BaseException as error:
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = partial  # a write says only what is wrong, as that the disk is full
+    except BaseException:
         with contextlib.suppress(OSError):
             disk.remove(partial)
         raise

@@ -141,6 +141,7 @@ class MetadataGroup:
 
         Raises:
             StorageFailed: the disk refused a write.
+            DataDirectoryError: what the log has lost does not come back to this process.
             OldCopy: the log went back in time.
         """
         try:
@@ -148,6 +149,8 @@ class MetadataGroup:
         except LostLog as error:
             reason = f"the data directory is an old copy, or another node runs on a copy of it: {error}"
             raise OldCopy(reason) from error
+        except CorruptLog as error:
+            raise DataDirectoryError(f"Raft log: {error}. See docs/raft.md; this node stops") from error
         except StorageError as error:
             raise StorageFailed(f"Raft log: {error}. This node stops; nothing acknowledged is lost") from error
         finally:

@@ -751,7 +751,9 @@ class TestFaults:
                 failure = await here.failure(1)
             assert trio.current_time() - before > 9.0
             assert isinstance(failure, CorruptLog)
-            assert re.search(f"{what}.*knows of no other voter, and has heard none.*empty data directory", str(failure))
+            assert re.search(
+                f"{what}.*the only voter, and no other has been heard.*restore its directory from a copy", str(failure)
+            )
 
     async def test_one_of_several_voters_whose_only_snapshot_is_damaged_goes_on_once_it_has_heard_of_others(
         self,

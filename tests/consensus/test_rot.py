@@ -1,10 +1,7 @@
 """Disks that rot under a log: what it promised is never forgotten, and what it did not agree on never comes back."""
 
-import errno
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, settings
@@ -20,7 +17,7 @@ from consensus.raft import Raft
 from consensus.records import SECTOR_BYTES
 from consensus.storage import DurableLog, open_log
 from consensus.verification import verify
-from tests.consensus.disks import MemoryDisk, MemoryFile
+from tests.consensus.disks import MemoryDisk
 
 OWNER = b"mesh and node"
 VOTERS = Configuration((1, 2, 3))
@@ -259,54 +256,3 @@ def test_a_head_that_is_read_in_place_of_a_damaged_one_may_name_an_image_that_is
         snapshot_of(log, index)
     log.close()
     assert open_log(disk, "raft", owner=OWNER, config=config).snapshot().index == index
-
-
-class BadSectors(MemoryDisk):
-    """Some bytes of one file can't be read."""
-
-    path = ""
-    begin = 0
-
-    def open(self, path: str, *, create: bool) -> MemoryFile:
-        file = super().open(path, create=create)
-        if path == self.path:
-            read = file.read
-
-            def read_or_fail(offset: int, size: int) -> bytes:
-                if offset <= self.begin < offset + size:
-                    raise OSError(errno.EIO, "input/output error")
-                return read(offset, size)
-
-            file.read = read_or_fail  # type: ignore[method-assign]
-        return file
-
-
-def grown_over_snapshots(**settings: Any) -> BadSectors:
-    disk = BadSectors()
-    log = open_log(disk, "raft", owner=OWNER, config=LogConfig(**settings))
-    for index in range(1, 5):
-        log.append(HardState(1, 1, index - 1), [entry(1, index)])
-        log.sync()
-    for index in (1, 3):
-        snapshot_of(log, index)
-    log.close()
-    return disk
-
-
-def names_of(disk: MemoryDisk, suffix: str) -> Iterator[str]:
-    return (f"raft/{name}" for name in disk.list("raft") if name.endswith(suffix))
-
-
-def test_a_sector_of_the_log_that_cannot_be_read_is_named_with_the_way_out() -> None:
-    disk = grown_over_snapshots()
-    disk.path, disk.begin = min(names_of(disk, ".log")), 200
-    for _ in range(2):
-        with pytest.raises(CorruptLog, match=rf"{disk.path} can't be read: input/output error. Start with an empty"):
-            open_log(disk, "raft", owner=OWNER)
-
-
-def test_an_image_with_a_sector_that_cannot_be_read_is_damaged_as_any_other() -> None:
-    disk = grown_over_snapshots()
-    disk.path = max(names_of(disk, ".snapshot"))
-    log = open_log(disk, "raft", owner=OWNER)
-    assert (log.snapshot().index, log.last_index(), log.lost()) == (1, 4, None)

@@ -2,11 +2,12 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from meshnode.real_disk import PlainDisk
+from meshnode.real_disk import PlainDisk, RealFile
 
 
 def cached_bytes(path: Path) -> int:
@@ -35,4 +36,14 @@ def test_a_cache_that_is_dropped_has_nothing_of_the_file_which_is_as_it_was(tmp_
     assert file.read(0, 20_000) == b"x" * 10_000
     file.append(b"y")
     assert file.read(9_999, 10) == b"xy"
+    file.close()
+
+
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    file = RealFile(str(path), create=False, read_only=True)
+    with pytest.raises(OSError, match=re.escape(f"'{path}'")) as caught:
+        file.append(b"more")
+    assert caught.value.errno == errno.EBADF
     file.close()

@@ -122,7 +122,7 @@ def test_what_ends_in_the_middle_leaves_nothing() -> None:
         save(disk, "file", Snapshot(5, 1), pieces(), partial="file.part", overwrite=False)
     assert disk.list("") == []
     disk.space_left = 100
-    with pytest.raises(OSError, match=r"space.*: 'file.*part'"):
+    with pytest.raises(OSError, match="space"):
         write_snapshot(disk)
     assert disk.list("") == []
 

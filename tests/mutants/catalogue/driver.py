@@ -63,12 +63,12 @@ DRIVER = (
         "Work that needs no sync is done at once, although work before it is being synced.",
         Edit(
             _WRITER,
-            "        self._waiting.append(work)\n",
-            "        if work.must_sync or work.snapshot is not None:\n"
-            "            self._waiting.append(work)\n"
-            "        else:\n"
+            "        waiting = self._waiting\n        if _only",
+            "        if not work.must_sync and work.snapshot is None:\n"
             "            self._log.append(work.hard_state, work.entries)\n"
-            "            self._done(work)\n",
+            "            self._done(work)\n"
+            "            return\n"
+            "        waiting = self._waiting\n        if _only",
         ),
     ),
     _driver(

@@ -294,7 +294,7 @@ RAFT = (
         Edit(
             "consensus/raft.py",
             "            if core.config.step_down_on_removal:\n                core.become_follower(core.term, NO_NODE)\n",
-            "",
+            "            if False:\n                pass\n",
         ),
         invariants=("liveness",),
     ),
