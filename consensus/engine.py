@@ -97,9 +97,7 @@ class Engine:
         self._outbox = Outbox(log.initial_state()[0], send)
         self._inbox = Inbox()
         self.messages_refused = 0
-        self._loss = LossWatch(
-            log, raft, self._applier, alone_until=clock.now() + ALONE_TIMEOUTS * config.election_timeout_s
-        )
+        self._loss = LossWatch(log, raft, self._applier, patience_s=ALONE_TIMEOUTS * config.election_timeout_s)
         self._is_at_work = False
         self.deadline: float | None = None
 
@@ -196,9 +194,9 @@ class Engine:
     # What comes in.
 
     def _take_in(self, now: float) -> None:
-        self._loss.check(now)
         for message in self._inbox.take_all():
             self._take_message(message, now)
+        self._loss.check(now)
         # After the messages: a node that was held up hears first that its leader is alive.
         self.raft.wake(now)
         if self._syncing_since is not None and now >= self._syncing_since + self._hang_s:
@@ -222,6 +220,7 @@ class Engine:
             if message.kind is MessageKind.SNAPSHOT:
                 check_message(message, receiver=self.raft.id)
                 if self.snapshots.offered(message):
+                    self.heard()
                     return
             self.raft.receive(message, now)
             if message.kind is MessageKind.PROPOSE:

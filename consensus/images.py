@@ -1,5 +1,6 @@
 """The files of a log's snapshots: written, received, read and removed. All of it blocks."""
 
+import errno
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -100,7 +101,8 @@ class Images:
         except CorruptSnapshot as corrupt:
             return corrupt.damage
         except OSError as error:
-            return Damage(image_path(self._directory, snapshot), 0, 0, f"it can't be read: {error.strerror or error}")
+            if error.errno == errno.EIO:
+                return Damage(image_path(self._directory, snapshot), 0, 0, f"it can't be read: {error.strerror}")
         return None
 
     def open_partial(self, path: str) -> File:

@@ -10,16 +10,17 @@ class LossWatch:
     """Notices where what is lost can't come back to this process.
 
     Args:
-        alone_until: when a node gives up that knows of no other voter and has heard none.
+        patience_s: after its first turn, when a node gives up that knows of no other voter and has heard none.
     """
 
-    def __init__(self, log: DurableLog, raft: Raft, applier: Applier, *, alone_until: float) -> None:
+    def __init__(self, log: DurableLog, raft: Raft, applier: Applier, *, patience_s: float) -> None:
         self._log = log
         self._raft = raft
         self._applier = applier
         self._has_heard = False
         # A log that has lost entries may have lost those that brought in other voters.
-        self._alone_until = alone_until
+        self._patience_s = patience_s
+        self._alone_until: float | None = None
 
     def heard(self) -> None:
         """Another node is there."""
@@ -34,12 +35,14 @@ class LossWatch:
         return self._alone_until if self._raft.configuration.electorate in ((), (self._raft.id,)) else None
 
     def check(self, now: float) -> None:
-        """Stop where what is lost can't come back.
+        """Stop where what is lost can't come back. To be called once in a turn, when messages have been taken.
 
         Raises:
             CorruptLog: that is so.
         """
         log = self._log
+        if self._alone_until is None:  # whoever is slow to begin has not listened yet
+            self._alone_until = now + self._patience_s
         if log.unreadable > self._applier.index:
             raise CorruptLog(
                 f"{log.damage}. It is not applied yet: start the node again, and it gets back from the others what it"

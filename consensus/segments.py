@@ -393,6 +393,7 @@ class SegmentWriter:
         kept = [image_path(self._directory, snapshot) for snapshot in now.snapshots]
         before = [image_path(self._directory, snapshot) for snapshot in self._now.snapshots]
         self._stale.update(path for path in before if path not in kept)
+        self._stale.difference_update(kept)  # what replaces a damaged image may have its name
         if change.installed:
             index, term = change.snapshots[-1].index, change.snapshots[-1].term
             # The state with the entries that follow comes with them, but term and vote have to be there at once.

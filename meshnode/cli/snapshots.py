@@ -86,10 +86,11 @@ def raft_snapshot(file: str, overwrite: bool, node: Asked, as_json: bool) -> Non
     and checked; what a command that was killed leaves ends in .part.
     """
     target = Path(file)
-    if not target.parent.is_dir():
-        raise click.UsageError(f"{target.parent} is no directory: make it, or choose another place")
-    if target.exists() and not target.is_file():
-        raise click.UsageError(f"{file} is no regular file, and would be replaced by one: choose another name")
+    with reported():
+        if not target.parent.is_dir():
+            raise click.UsageError(f"{target.parent} is no directory: make it, or choose another place")
+        if target.exists() and not target.is_file():
+            raise click.UsageError(f"{file} is no regular file, and would be replaced by one: choose another name")
     disk = PlainDisk(".")
 
     async def carry_out() -> dict[str, Any]:

@@ -767,6 +767,23 @@ class TestFaults:
             assert not here.errors
             assert here.nodes[1].status().lost
 
+    async def test_its_patience_begins_with_its_first_turn_and_what_waits_for_that_is_heard(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = RaftNode.run
+
+        async def run_late(node: RaftNode, **keywords: Any) -> None:
+            await trio.sleep(11.0)
+            node.receive(Message(MessageKind.PRE_VOTE, 1, 2, 3, index=10, log_term=2))
+            await run(node, **keywords)
+
+        monkeypatch.setattr(RaftNode, "run", run_late)
+        async with world() as here:
+            here.disks[1] = self.with_a_damaged_image((1, 2))
+            await here.start(1)
+            await trio.sleep(100.0)
+            assert not here.errors
+
     async def test_a_node_that_joins_waits_for_a_leader_however_long_it_takes(self) -> None:
         async with world() as here:
             await here.start(1)

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from consensus import segments
 from consensus.config import LogConfig
 from consensus.disk import Disk
-from consensus.errors import CorruptLog, ForeignLog, StorageFailed
+from consensus.errors import CorruptLog, Damage, ForeignLog, StorageFailed
 from consensus.image import image_path
 from consensus.memory import Lost
 from consensus.messages import Configuration, Entry, EntryKind, HardState, Snapshot
@@ -383,6 +383,16 @@ class TestDamagedImages:
         log.record_snapshot(snapshot)
         log.sync()
         return snapshot
+
+    def test_one_that_has_the_name_of_a_damaged_one_again_stays(self, log: DurableLog) -> None:
+        self.append(log, 1, 2, 3)
+        damage = Damage("image", 0, 1, "a chunk does not match its checksum")
+        log.image_found_damaged(self.record(log, 3, b"one"), damage)
+        for state in (b"another", b"one"):  # two within one sync
+            log.record_snapshot(log.images.write(Snapshot(3, 1, Configuration((1,))), [state]))
+            log.image_found_damaged(log.snapshot(), damage)
+        log.sync()
+        assert log.images.damage_of(log.snapshot()) is None
 
     def damage(self, disk: MemoryDisk, log: DurableLog, snapshot: Snapshot) -> None:
         disk.bytes_of(image_path("raft", snapshot))[-1] ^= 1
