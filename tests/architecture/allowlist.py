@@ -24,6 +24,7 @@ ALLOWED = frozenset(
         *("array", "bisect", "collections", "contextlib", "dataclasses", "enum", "fractions", "functools", "heapq"),
         *("hashlib", "inspect", "ipaddress", "itertools", "math", "operator", "re", "struct", "types", "typing"),
         *("posixpath.dirname", "posixpath.join"),  # the rest of it asks the disk
+        "errno",  # numbers alone
         "weakref.WeakSet",
         "random.Random",  # its module-level functions draw from one generator for the whole process
         "logging.getLogger",  # goes where the program that embeds the node says; never read back
