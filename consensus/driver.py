@@ -2,7 +2,7 @@
 
 The caller:
 
-1. Opens the log (`consensus.storage.open_log`); a founder writes `consensus.founding.founding` to it if it is empty.
+1. Opens the log (`consensus.opening.open_log`); a founder writes `consensus.founding.founding` to it if it is empty.
 2. Makes a `RaftNode` and starts `run` in a nursery. The state machine starts empty: it is given the log's snapshot, if
    there is one, and what follows it in the log.
 3. Hands every message from peers to `receive`. What the node gives to `send` may be lost, late or out of order, but a

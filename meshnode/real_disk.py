@@ -61,7 +61,7 @@ class RealFile:
                 end += os.pwrite(self._fd, _ZEROS[: size - end], end)
         except OSError as error:
             if error.errno not in _NO_ROOM:
-                raise
+                raise self._named(error) from None
             os.ftruncate(self._fd, max(self._size, self._reserved))
         else:
             self._reserved = end

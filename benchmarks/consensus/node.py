@@ -39,7 +39,7 @@ from consensus.environment import Image
 from consensus.errors import ConsensusError
 from consensus.founding import founding
 from consensus.messages import Packet
-from consensus.storage import open_log
+from consensus.opening import open_log
 from consensus.syncing import QuickSyncs
 from consensus.waiting import Waiter
 from meshnode.certificates import load_tls

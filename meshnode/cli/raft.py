@@ -182,7 +182,7 @@ def verified(report: LogReport) -> dict[str, Any]:
         "problem": report.problem,
         "owner": report.owner.hex(),
         "term": report.term,
-        "vote": node_id_text(NodeId(report.vote)) if report.vote else None,
+        "vote": _vote(report),
         "commit": report.commit,
         "first": report.first,
         "last": report.last,
@@ -208,12 +208,15 @@ def verified(report: LogReport) -> dict[str, Any]:
     }
 
 
+def _vote(report: LogReport) -> str | None:
+    return node_id_text(NodeId(report.vote)) if report.vote else None
+
+
 def verified_text(report: LogReport) -> str:
     """A report for people."""
-    vote = node_id_text(NodeId(report.vote)) if report.vote else "nobody"
     lines = [
         f"entries {report.first} to {report.last} ({report.entries}), the last of term {report.last_term}",
-        f"term {report.term}, vote {vote}, committed {report.commit} at least",
+        f"term {report.term}, vote {_vote(report) or 'nobody'}, committed {report.commit} at least",
     ]
     lines += [f"snapshot {one.index} of term {one.term}: {one.path}, {one.size} bytes" for one in report.snapshots]
     for file in report.files:

@@ -16,8 +16,9 @@ from consensus.errors import CorruptLog, ForeignLog, LostLog, MalformedMessage, 
 from consensus.errors import OutcomeUnknown as ProposalUnknown
 from consensus.founding import founding
 from consensus.messages import ConfChange, Configuration, Message, MessageKind, Packet, Role, Snapshot
+from consensus.opening import open_log
 from consensus.status import Status
-from consensus.storage import DurableLog, open_log
+from consensus.storage import DurableLog
 from meshnode import wire
 from meshnode.coordination.commands import Command as CoordinationCommand
 from meshnode.errors import (

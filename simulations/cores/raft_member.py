@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from consensus.errors import CorruptLog, CorruptSnapshot, StorageFailed
 from consensus.messages import Message, Role
+from consensus.opening import open_log
 from consensus.raft import Raft
-from consensus.storage import open_log
 from simulations.cores.process import LocalClock, ProcessKilled
 from simulations.cores.raft_process import ENDED, STARTED, RaftProcess, Surroundings
 from simulations.cores.raft_snapshots import RaftSnapshots, read_state

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from consensus.founding import founding
 from consensus.messages import LEADER, ChangeKind, ConfChange, ConfChangeSet, Transition
+from consensus.opening import open_log
 from consensus.quorum import VoteResult, joint_vote_result
-from consensus.storage import open_log
 from simulations.checkers.violation import Violation
 from simulations.cores.collector import resting_collector
 from simulations.cores.faults import FOREVER, CoreFaults, Crash, Cut, Pause

@@ -8,7 +8,8 @@ import pytest
 from consensus.config import LogConfig
 from consensus.errors import CorruptLog
 from consensus.messages import Configuration, Entry, HardState, Snapshot
-from consensus.storage import DurableLog, open_log
+from consensus.opening import open_log
+from consensus.storage import DurableLog
 from meshnode.data_directory import Identity, Standing, save_identity
 from meshnode.identity import Boot, MeshId, NodeId
 from meshnode.real_disk import PlainDisk

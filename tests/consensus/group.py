@@ -19,10 +19,11 @@ from consensus.messages import (
     ReadState,
     Role,
 )
+from consensus.opening import open_log
 from consensus.raft import Raft
 from consensus.ready import Appended, Ready, StorageAppend, StorageApply
 from consensus.reconfiguration import decode_change
-from consensus.storage import DurableLog, open_log
+from consensus.storage import DurableLog
 from tests.consensus.disks import MemoryDisk
 
 ELECTION_S = 1.0

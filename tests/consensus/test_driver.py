@@ -33,10 +33,10 @@ from consensus.founding import founding
 from consensus.image import image_path
 from consensus.inbox import MESSAGES_MAX
 from consensus.messages import Configuration, Entry, EntryKind, HardState, Message, MessageKind, Packet, Role, Snapshot
+from consensus.opening import open_log
 from consensus.proposals import Envelope, wrap
 from consensus.reconfiguration import encode_change
 from consensus.status import Status
-from consensus.storage import open_log
 from consensus.syncing import SlowSyncs
 from consensus.waiting import Waiter
 from tests.consensus.disks import MemoryDisk

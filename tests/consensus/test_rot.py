@@ -13,9 +13,10 @@ from consensus.errors import CorruptLog
 from consensus.image import image_path
 from consensus.memory import Lost
 from consensus.messages import Configuration, Entry, HardState, Snapshot
+from consensus.opening import open_log
 from consensus.raft import Raft
 from consensus.records import SECTOR_BYTES
-from consensus.storage import DurableLog, open_log
+from consensus.storage import DurableLog
 from consensus.verification import verify
 from tests.consensus.disks import MemoryDisk
 

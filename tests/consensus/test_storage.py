@@ -18,8 +18,9 @@ from consensus.errors import CorruptLog, Damage, ForeignLog, StorageFailed
 from consensus.image import image_path
 from consensus.memory import Lost
 from consensus.messages import Configuration, Entry, EntryKind, HardState, Snapshot
+from consensus.opening import open_log
 from consensus.records import frame
-from consensus.storage import DurableLog, open_log
+from consensus.storage import DurableLog
 from tests.consensus.disks import MemoryDisk, MemoryFile, OsDisk
 
 OWNER = b"mesh and node"

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from consensus.messages import APPEND_RESPONSE, Entry, HardState, Message, MessageKind
+from consensus.opening import open_log
 from consensus.ready import Appended, StorageAppend
-from consensus.storage import open_log
 from consensus.writer import ANSWERS_MAX, Writer
 from tests.consensus.disks import MemoryDisk
 

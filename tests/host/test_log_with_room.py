@@ -4,8 +4,9 @@ from pathlib import Path
 
 from consensus.config import LogConfig
 from consensus.messages import Entry, HardState
+from consensus.opening import open_log
 from consensus.records import RecordScan, frame
-from consensus.storage import DurableLog, open_log
+from consensus.storage import DurableLog
 from meshnode.real_disk import RealDisk
 
 CONFIG = LogConfig(cache_bytes=2000, segment_bytes=100_000)

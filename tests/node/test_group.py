@@ -8,7 +8,7 @@ import trio
 from consensus import codec
 from consensus.image import image_path
 from consensus.messages import Configuration, HardState, Message, MessageKind, Snapshot
-from consensus.storage import open_log
+from consensus.opening import open_log
 from meshnode.errors import NameTaken, Unavailable
 from meshnode.identity import Address, Boot, NodeId
 from meshnode.links import Channel

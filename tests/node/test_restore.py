@@ -13,6 +13,7 @@ from meshnode import Node
 from meshnode.errors import Compacted, GroupRecovered
 from meshnode.host import RealHost
 from meshnode.identity import NodeId
+from meshnode.raft_views import doctor
 from meshnode.real_disk import PlainDisk
 from meshnode.restoration import INDEX_JUMP, look, next_generation, restore
 from meshnode.snapshot_file import SnapshotFile, read_snapshot, save
@@ -147,6 +148,9 @@ async def test_agents_keep_what_their_nodes_have_though_the_metadata_go_back(tmp
             await mesh.stop(name)
         await restore_to(nodes["a"].config.data, tmp_path / "file")
         a = await mesh.start("a")
+        (finding,) = [found for found in (await doctor(a, None))["findings"] if "voters" in found["problem"]]
+        assert finding["problem"] == "there are 1 voters, and 3 are wanted"
+        assert finding["remedy"] == "of 3 registered nodes 1 are there: start the others, or remove who is lost"
         seeds = [a.address]
         for name in "bc":  # they end when they are taken in, and come back with their logs set aside
             ending = Ending(Node(config_of(name, tmp_path, join=seeds), agents=[Counter]))

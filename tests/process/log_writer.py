@@ -6,7 +6,8 @@ from pathlib import Path
 from consensus.config import LogConfig
 from consensus.image import write_image
 from consensus.messages import Configuration, Entry, HardState, Snapshot
-from consensus.storage import DurableLog, open_log
+from consensus.opening import open_log
+from consensus.storage import DurableLog
 from tests.consensus.disks import OsDisk
 
 OWNER = b"mesh and node"

@@ -2,6 +2,7 @@
 
 from tests.mutants.mutant import Edit, Mutant
 
+_OPENING = "consensus/opening.py"
 _STORAGE = "consensus/storage.py"
 _SEGMENTS = "consensus/segments.py"
 _RECORDS = "consensus/records.py"
@@ -41,7 +42,7 @@ DISK = (
             "            self._disk.sync_directory(self._directory)\n            self._names_changed",
             "            self._names_changed",
         ),
-        Edit(_STORAGE, "    for ancestor in _with_ancestors(directory):\n        disk.sync_directory(ancestor)\n", ""),
+        Edit(_OPENING, "    for ancestor in _with_ancestors(directory):\n        disk.sync_directory(ancestor)\n", ""),
         Edit(
             "consensus/images.py",
             "                self._disk.remove(posixpath.join(self._directory, name))\n"
@@ -79,12 +80,12 @@ DISK = (
     _log(
         "torn-end-kept",
         "What a crash cut off stays in the file, and new records are appended behind it.",
-        Edit(_STORAGE, "                file.truncate(last.end)\n", "                pass\n"),
+        Edit(_OPENING, "                file.truncate(last.end)\n", "                pass\n"),
     ),
     _log(
         "found-but-not-synced",
         "What a restart finds in the page cache counts as durable without a sync.",
-        Edit(_STORAGE, "        file.drop_cache()\n", "        pass\n"),
+        Edit(_OPENING, "        file.drop_cache()\n", "        pass\n"),
     ),
     _log(
         "batches-superseded",

@@ -1,6 +1,6 @@
 """Mistakes in the files of the Raft log, in its snapshots, and in what a node does that has lost entries."""
 
-from tests.mutants.catalogue.disk import _RECORDS, _SEGMENTS, _STORAGE, _log
+from tests.mutants.catalogue.disk import _OPENING, _RECORDS, _SEGMENTS, _STORAGE, _log
 from tests.mutants.mutant import Edit
 
 _RECOVERY = "consensus/recovery.py"
@@ -9,7 +9,7 @@ STORAGE = (
     _log(
         "found-but-dropped",
         "What a restart finds in the page cache is synced, but a failed sync before may have taken it for written.",
-        Edit(_STORAGE, "        file.drop_cache()\n", "        file.sync()\n"),
+        Edit(_OPENING, "        file.drop_cache()\n", "        file.sync()\n"),
     ),
     _log(
         "damage-is-forgotten",

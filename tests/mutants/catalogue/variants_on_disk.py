@@ -1,6 +1,6 @@
 """Mistakes of the kinds in `disk`, at other places: in the drivers, in names, after failures."""
 
-from tests.mutants.catalogue.disk import _IDENTITY, _JOURNAL, _RECORDS, _STORAGE, _journal, _log
+from tests.mutants.catalogue.disk import _IDENTITY, _JOURNAL, _OPENING, _RECORDS, _STORAGE, _journal, _log
 from tests.mutants.mutant import Edit, Mutant
 
 
@@ -17,7 +17,7 @@ VARIANTS_ON_DISK = (
     _log(
         "parent-directory-not-synced",
         "The log's directory is synced, but not the one that holds its name.",
-        Edit(_STORAGE, "for ancestor in _with_ancestors(directory):", "for ancestor in [directory]:"),
+        Edit(_OPENING, "for ancestor in _with_ancestors(directory):", "for ancestor in [directory]:"),
     ),
     _log(
         "last-checksum-ignored",

@@ -8,7 +8,8 @@ import pytest
 from consensus.config import LogConfig
 from consensus.image import write_image
 from consensus.messages import Configuration, Entry, HardState, Snapshot
-from consensus.storage import DurableLog, open_log
+from consensus.opening import open_log
+from consensus.storage import DurableLog
 from simulations.disk import DiskFaults, Operation, SimDisk
 from tests.simulations.disk.test_users import Killed, crash_after
 

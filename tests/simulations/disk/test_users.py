@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from consensus.config import LogConfig
 from consensus.errors import CorruptLog, StorageFailed
 from consensus.messages import Entry, EntryKind, HardState
-from consensus.storage import DurableLog, open_log
+from consensus.opening import open_log
+from consensus.storage import DurableLog
 from consensus.syncing import SlowSyncs, Syncs
 from meshnode import errors
 from meshnode.data_directory import load_identity
