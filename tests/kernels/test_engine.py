@@ -106,6 +106,7 @@ def test_a_build_that_fails_passes_to_the_next_device_and_then_to_numpy(
 ) -> None:
     from kernels import program, source
 
+    monkeypatch.setattr(program, "_programs", {})  # other tests have built these
     sound = source.program_source
     broken = dataclasses.replace(device, name="Broken", float_lanes=4 if device.float_lanes >= 8 else 8)
     bad_lanes = 4 if device.float_lanes >= 8 else 8

@@ -149,7 +149,7 @@ def test_of_processes_that_start_at_once_one_compiles_and_all_predict(device: De
     processes = [context.Process(target=_build_and_predict, args=(tmp_path, start, results)) for _ in range(3)]
     for process in processes:
         process.start()
-    outcomes = [results.get() for _ in processes]
+    outcomes = [results.get(timeout=50) for _ in processes]
     for process in processes:
         process.join()
     assert sorted(origin for origin, _ in outcomes) == ["compiled", "disk", "disk"]
