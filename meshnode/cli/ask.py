@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+import trio
 
 from meshnode.cli.outcome import json_text, run, show, table
 from meshnode.cli.run import AddressType
@@ -19,6 +20,9 @@ from meshnode.links import Tls
 from meshnode.views import PAGE_MAX
 
 LISTED_DEFAULT = 1000
+
+QUIET_S = 15.0
+"""How long a command says nothing of what it waits for: longer than it takes to find out that the node is not there."""
 
 
 class TextType(click.ParamType[str]):
@@ -64,14 +68,23 @@ class Asked:
         """A client that knows this node."""
         return Client([self.address], tls=self.tls)
 
-    def view(self, name: str, *, timeout_s: float = 10.0, **arguments: Any) -> Any:
-        """Ask it for a view."""
+    def view(self, name: str, *, timeout_s: float = 10.0, meanwhile: str = "", **arguments: Any) -> Any:
+        """Ask it for a view. Where that takes a while, stderr says what goes on ``meanwhile``."""
 
         async def ask() -> Any:
-            async with self.client() as client:
-                return await client.view(name, at=self.address, timeout_s=timeout_s, **arguments)
+            async with self.client() as client, trio.open_nursery() as nursery:
+                if meanwhile:
+                    nursery.start_soon(_say_after, QUIET_S, f"waiting up to {timeout_s:g} s: {meanwhile}")
+                found = await client.view(name, at=self.address, timeout_s=timeout_s, **arguments)
+                nursery.cancel_scope.cancel()
+                return found
 
         return run(ask)
+
+
+async def _say_after(seconds: float, text: str) -> None:
+    await trio.sleep(seconds)
+    click.echo(text, err=True)
 
 
 def asks(command: Callable[..., None]) -> Callable[..., None]:
@@ -228,7 +241,7 @@ def devices(node: Asked, as_json: bool) -> None:
 @asks
 def leave(node: Asked, as_json: bool) -> None:
     """Have the asked node hand everything over, leave the mesh and end."""
-    done = node.view("leave", timeout_s=130.0)
+    done = node.view("leave", timeout_s=130.0, meanwhile="its replicas are made elsewhere before it goes")
     show(done, lambda: f"{node} has left", as_json=as_json)
 
 

@@ -76,7 +76,8 @@ def raft_transfer(to: str | None, node: Asked, as_json: bool) -> None:
 @asks
 def raft_remove(lost: str, node: Asked, as_json: bool) -> None:
     """Have NODE, which is lost for good, forgotten. For one that is there: meshnode leave."""
-    done = node.view("raft_remove", timeout_s=REMOVE_TIMEOUT_S, node=lost)
+    meanwhile = "the replicas that it had are made elsewhere"
+    done = node.view("raft_remove", timeout_s=REMOVE_TIMEOUT_S, meanwhile=meanwhile, node=lost)
     show(done, lambda: f"{done['removed']} ({done['id']}) is removed", as_json=as_json)
 
 
