@@ -2,9 +2,12 @@
 
 The graph has an edge from x to y when x can pass some partition to y. Passing one along every edge of a path takes one
 off the load of the first node, adds one to the last, and leaves those between as they were: an augmenting path in the
-flow between partitions and nodes (Ford and Fulkerson, 1956), the cheapest first (Busacker and Gowen, 1960).
+flow between partitions and nodes (Ford and Fulkerson, 1956), the cheapest first (Busacker and Gowen, 1960). What still
+costs more than it must is found by going round in circles (Klein, 1967).
 """
 
+import itertools
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -14,7 +17,10 @@ from meshnode.placement.share import Bounds
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One partition passes from ``giver`` to ``taker``, both node indexes, at a cost of zero or more."""
+    """One partition passes from ``giver`` to ``taker``, both node indexes.
+
+    Costs of paths are of zero or more. In a circle one below zero takes back an earlier hop.
+    """
 
     giver: int
     taker: int
@@ -116,3 +122,70 @@ def level(load: list[int], bounds: Bounds, *, givers: Givers, pass_on: Callable[
                 sources.remove(first)
             if not takes(last):
                 sinks.remove(last)
+
+
+_NO_PARTITION = -1
+
+
+def cheapen(
+    load: list[int], bounds: Bounds, *, begin: Iterable[int], givers: Givers, pass_on: Callable[[Hop], None]
+) -> None:
+    """Pass partitions round in circles for as long as that costs less than nothing.
+
+    A circle may end at a node with room and go on from one that can spare a partition: what happens between those two
+    happens in the slack of the bounds. Afterwards no other choice with the loads of those nodes that are outside their
+    bounds is cheaper. Every circle makes the sum of all costs less, which is why this ends.
+
+    Args:
+        begin: the takers of all hops that cost less than nothing.
+    """
+    slack = len(load)
+
+    def givers_and_slack(taker: int) -> Iterable[Hop]:
+        if taker == slack:
+            return [Hop(node, slack, _NO_PARTITION, 0) for node in range(slack) if load[node] < bounds.high[node]]
+        if load[taker] > bounds.low[taker]:
+            return itertools.chain(givers(taker), (Hop(slack, taker, _NO_PARTITION, 0),))
+        return givers(taker)
+
+    takers = list(dict.fromkeys(begin))
+    while circle := _cheap_circle(takers, givers_and_slack):
+        for hop in circle:
+            if hop.partition != _NO_PARTITION:
+                pass_on(hop)
+
+
+def _cheap_circle(begin: Iterable[int], givers: Givers) -> list[Hop]:
+    """Hops round a circle that together cost less than nothing; empty if there is none. After Bellman and Ford."""
+    costs: defaultdict[int, int] = defaultdict(int)
+    best: dict[int, Hop] = {}
+    takers = list(begin)
+    while takers:
+        reached: dict[int, None] = {}
+        for taker in takers:
+            for hop in givers(taker):
+                total = costs[taker] + hop.cost
+                if total < costs[hop.giver]:
+                    costs[hop.giver] = total
+                    best[hop.giver] = hop
+                    reached[hop.giver] = None
+        # As long as there is no such circle the best hops lead from everywhere to an end.
+        if circle := _circle_in(best):
+            return circle
+        takers = list(reached)
+    return []
+
+
+def _circle_in(best: dict[int, Hop]) -> list[Hop]:
+    seen: set[int] = set()
+    for start in best:
+        way: dict[int, None] = {}
+        node = start
+        while node in best and node not in seen:
+            seen.add(node)
+            way[node] = None
+            node = best[node].taker
+        if node in way:
+            circle = itertools.dropwhile(lambda one: one != node, way)  # noqa: B023 - used up before it changes
+            return [best[one] for one in circle]
+    return []

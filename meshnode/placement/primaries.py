@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from enum import IntEnum
+from functools import partial
 
 from meshnode.placement.layout import Layout
-from meshnode.placement.path import Hop, level
+from meshnode.placement.path import Hop, cheapen, level
 from meshnode.placement.share import Bounds
 
 
-class _Cost(IntEnum):
+class _Price(IntEnum):
     """What it takes to give a partition to another of its replicas."""
 
     NOTHING = 0
@@ -36,7 +37,7 @@ def choose_primaries(layout: Layout, bounds: Bounds) -> list[int]:
 class _Pass:
     """The choice in the making."""
 
-    __slots__ = ("_heirs", "_held", "_layout", "leaders", "load")
+    __slots__ = ("_heirs", "_held", "_layout", "_paid", "leaders", "load")
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -44,6 +45,7 @@ class _Pass:
         self._heirs: dict[int, list[int]] = {}
         self.load = [0] * len(layout.load)
         self.leaders = [-1] * len(layout.rows)
+        self._paid = [0] * len(layout.rows)
         for partition, row in enumerate(layout.rows):
             for node in row:
                 self._held[node].append(partition)
@@ -64,26 +66,29 @@ class _Pass:
 
     def level(self, bounds: Bounds) -> None:
         """Bring the loads within the bounds with the cheapest handoffs."""
+        level(self.load, bounds, givers=partial(self._givers, least=0), pass_on=self._pass_on)
+        begin = (node for partition, paid in enumerate(self._paid) if paid for node in self._layout.rows[partition])
+        givers = partial(self._givers, least=-_Price.HANDOFF_TO_FRESH)
+        cheapen(self.load, bounds, begin=begin, givers=givers, pass_on=self._pass_on)
 
-        def givers(taker: int) -> Iterator[Hop]:
-            for partition in self._held[taker]:
-                leader = self.leaders[partition]
-                if leader != taker and (cost := self._cost(partition, taker)) is not None:
-                    yield Hop(leader, taker, partition, cost)
+    def _givers(self, taker: int, *, least: int) -> Iterator[Hop]:
+        for partition in self._held[taker]:
+            leader = self.leaders[partition]
+            if leader != taker and (price := self._price(partition, taker)) is not None:
+                yield Hop(leader, taker, partition, max(price - self._paid[partition], least))
 
-        def pass_on(hop: Hop) -> None:
-            self.leaders[hop.partition] = hop.taker
-            self.load[hop.giver] -= 1
-            self.load[hop.taker] += 1
+    def _pass_on(self, hop: Hop) -> None:
+        self.leaders[hop.partition] = hop.taker
+        self._paid[hop.partition] = self._price(hop.partition, hop.taker) or 0
+        self.load[hop.giver] -= 1
+        self.load[hop.taker] += 1
 
-        level(self.load, bounds, givers=givers, pass_on=pass_on)
-
-    def _cost(self, partition: int, taker: int) -> _Cost | None:
-        """None if the primary is gone and this replica is not one that has the data."""
+    def _price(self, partition: int, node: int) -> _Price | None:
+        """Of this replica as the primary; None if the primary is gone and this is not one that has the data."""
         heirs = self._heirs.get(partition)
         if heirs is not None:
-            return _Cost.NOTHING if taker in heirs else None
-        origin = self._layout.origin[taker]
-        if origin and not origin >> partition & 1:
-            return _Cost.HANDOFF_TO_FRESH
-        return _Cost.HANDOFF if self.leaders[partition] == self._layout.prior[partition] else _Cost.NOTHING
+            return _Price.NOTHING if node in heirs else None
+        if node == self._layout.prior[partition]:
+            return _Price.NOTHING
+        origin = self._layout.origin[node]
+        return _Price.HANDOFF_TO_FRESH if origin and not origin >> partition & 1 else _Price.HANDOFF

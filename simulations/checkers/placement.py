@@ -79,9 +79,8 @@ def check_movement(
     """Judge what changes from one table to the next, whoever made the second.
 
     Copies: no more than must be where all members are alike; a tenth and two more where weights differ; three tenths
-    and three where zones do, since `next_table` covers zones after it has evened loads. Primaries: a fifth and two
-    more, which their exact balance costs now and then. It takes partitions × replicas × nodes, times what could
-    be saved.
+    and three where zones do, since `next_table` covers zones after it has evened loads. Primaries: no more
+    than must be among those replicas. It takes partitions × replicas × nodes, times what could be saved.
 
     Raises:
         Violation: placement-minimal-movement.
@@ -99,7 +98,7 @@ def check_movement(
         allowed = copied
     for what, count, least, most in (
         ("replicas copied", seen.copied, copied, allowed),
-        ("primaries handed over", seen.handed_over, handed_over, ceil(1.2 * handed_over) + 2),
+        ("primaries handed over", seen.handed_over, handed_over, handed_over),
     ):
         if count > most:
             raise Violation(

@@ -1,9 +1,10 @@
 """Cheapest paths and levelling."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshnode.placement.path import Hop, cheapest_path, level
+from meshnode.placement.path import Hop, cheapen, cheapest_path, level
 from meshnode.placement.share import Bounds
 
 NODES = 6
@@ -86,3 +87,31 @@ def test_levelling_ends_where_no_handoff_leads_closer_to_the_bounds(rows: list[l
             if giver != taker and table[giver][taker] < float("inf"):
                 assert not (load[giver] > high[giver] and load[taker] < high[taker])
                 assert not (load[giver] > low[giver] and load[taker] < low[taker])
+
+
+@pytest.mark.parametrize(("room", "moved"), [(1, {3, 4}), (0, {0, 1, 2})])
+def test_a_long_way_from_one_to_the_other_gives_way_to_two_short_ones_by_nodes_with_slack(
+    room: int, moved: set[int]
+) -> None:
+    rows = [(0, 1), (1, 2), (2, 3), (0, 4), (5, 3)]  # 0 has one too many, 3 one too few
+    leaders = [leader for leader, _ in rows]
+    load = [2, 1, 1, 0, 0, 1]
+    bounds = Bounds((1, 1, 1, 1, 0, 0), (1, 1, 1, 1, room, 1))
+
+    def givers(taker: int) -> list[Hop]:
+        may = [at for at, leader in enumerate(leaders) if taker in rows[at] and taker != leader]
+        return [Hop(leaders[at], taker, at, 1 if taker != rows[at][0] else -1) for at in may]
+
+    def pass_on(hop: Hop) -> None:
+        leaders[hop.partition] = hop.taker
+        load[hop.giver] -= 1
+        load[hop.taker] += 1
+
+    def changed() -> set[int]:
+        return {at for at, leader in enumerate(leaders) if leader != rows[at][0]}
+
+    level(load, bounds, givers=givers, pass_on=pass_on)
+    assert changed() == {0, 1, 2}
+    cheapen(load, bounds, begin=[0, 1, 2], givers=givers, pass_on=pass_on)
+    assert changed() == moved
+    assert load == [1, 1, 1, 1, room, 1 - room]
