@@ -28,6 +28,11 @@ STALL_MAX_S = 60.0
 """The most patience with a takeover; also how long a partition whose takeover stalled, or whose move was asked for
 again and again, is not moved: what stands in its way is unlikely to be gone sooner, and others get their turn."""
 
+SETBACKS_MAX = 2
+"""How often both, patience with a move and the time until the next try, are doubled when it stalls again and again. So
+a slow node gets its share in the end, and one whose takeovers get nowhere keeps its partitions from being served for no
+larger part of the time."""
+
 MOVE_TIMEOUT_S = 10.0
 """When a move that shows no effect is asked for again: the primary that was asked may have changed."""
 
@@ -126,6 +131,7 @@ class Allocator:
         self._config = config
         # All of these have at most one entry for each partition or node.
         self._stalls: dict[PartitionId, _Stall] = {}
+        self._setbacks: dict[PartitionId, int] = {}  # how often the partition's move has stalled in a row
         self._left_alone_until: dict[PartitionId, float] = {}
         self._asked: dict[PartitionId, _Asked] = {}
         self._failed_since: dict[NodeId, float] = {}
@@ -170,10 +176,7 @@ class Allocator:
             vacancy = self._vacancy(row, live, processes, reason)
             if vacancy is None:
                 self._stalls.pop(partition, None)  # whoever takes over can't be blamed; it gets all its time after this
-            elif row.phase is Phase.SEALING and self._has_stalled(partition, row, now):
-                self._left_alone_until[partition] = now + STALL_MAX_S
-                vacancies[partition] = vacancy
-            elif is_orphan:
+            elif (row.phase is Phase.SEALING and self._has_stalled(partition, row, now)) or is_orphan:
                 vacancies[partition] = vacancy
         self._served = seen if is_served and len(rows) == self._partitions else None
         return self._fill(vacancies, live)
@@ -209,8 +212,20 @@ class Allocator:
             if stall is not None and stall.has_stalled:
                 patience_s = min(2 * patience_s, max(STALL_MAX_S, self._config.stall_s))
             stall = self._stalls[partition] = _Stall(row.epoch, now, patience_s)
-        stall.has_stalled = stall.has_stalled or now >= stall.since_s + stall.patience_s
+        is_move = self._is_move(partition, row)
+        setbacks = self._setbacks.get(partition, 0) if is_move else 0
+        if not stall.has_stalled and now >= stall.since_s + stall.patience_s * 2**setbacks:
+            stall.has_stalled = True
+            until_s = now + STALL_MAX_S * 2**setbacks
+            self._left_alone_until[partition] = max(until_s, self._left_alone_until.get(partition, until_s))
+            if is_move:
+                self._setbacks[partition] = min(setbacks + 1, SETBACKS_MAX)
         return stall.has_stalled
+
+    def _is_move(self, partition: PartitionId, row: Row) -> bool:
+        """Whether a takeover is the step towards the goal that was asked for, and not what came in its place."""
+        asked = self._asked.get(partition)
+        return asked is not None and row.epoch == asked.epoch + 1
 
     def _fill(self, vacancies: Mapping[PartitionId, _Vacancy], live: _Records) -> list[RowChange]:
         if not any(vacancy.heirs for vacancy in vacancies.values()):
@@ -346,6 +361,7 @@ class Allocator:
             if is_active and row.primary == wanted[0] and set(row.replicas) == set(wanted):
                 del goal.pending[partition]
                 self._asked.pop(partition, None)
+                self._setbacks.pop(partition, None)
             elif asked is not None and is_active and row.epoch != asked.epoch:
                 del self._asked[partition]  # it came to something else
             elif asked is not None and now < asked.at_s + MOVE_TIMEOUT_S:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from meshnode import wire
 from meshnode.identity import Address, Boot, Epoch, MeshId, NodeId, PartitionId
-from meshnode.metadata.allocator import Allocator, Health, Move
+from meshnode.metadata.allocator import MOVE_TIMEOUT_S, Allocator, Health, Move
 from meshnode.metadata.commands import (
     NEVER,
     ChangeRows,
@@ -37,7 +37,8 @@ from simulations.cores.trace import Trace
 
 RECOVERY_S = 600.0
 """Within which the rows are those of the table once the faults are over: an allocator that saw takeovers or moves stall
-leaves their partitions alone for a minute, more than once perhaps, and a failed node is given a minute to return."""
+leaves their partitions alone for a minute, more than once perhaps, and a failed node is given a minute to return. To it
+comes the time of copies that are lost where few partitions move at a time."""
 
 _COMMITTED, _TABLE, _UP, _DOWN = range(4)
 NOTES = dict(enumerate(("(entries) committed", "(members) get a table", "up", "down")))
@@ -337,7 +338,9 @@ class PlacementWorld:
             Violation: not in time, although somebody is there for each of them.
         """
         self._is_calm = True
-        end_s = self.heap.now + RECOVERY_S + 2 * self.settings.allocator.replacement_delay_s
+        config, lost = self.settings.allocator, self.workload.lost
+        lost_s = lost / (1 - lost) * MOVE_TIMEOUT_S * self.workload.partitions / config.moves_max
+        end_s = self.heap.now + RECOVERY_S + 2 * config.replacement_delay_s + lost_s
         while left := self.unfinished():
             if self.heap.now >= end_s:
                 raise Violation("liveness", virtual_s=self.heap.now, message=f"after the last fault, {left}")

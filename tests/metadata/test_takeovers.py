@@ -1,6 +1,9 @@
 """Who takes over from a primary that fails, and from one that gets nowhere."""
 
+from collections import Counter
 from itertools import pairwise
+
+import pytest
 
 from meshnode.identity import Boot, Epoch, NodeId, PartitionId
 from meshnode.metadata.allocator import STALL_MAX_S, Allocator, Move
@@ -181,6 +184,54 @@ def test_patience_has_an_end() -> None:
         mesh.now += LOOK_INTERVAL_S
     assert begun[-1] - begun[-2] == STALL_MAX_S + LOOK_INTERVAL_S
     assert begun[-2] - begun[-3] == STALL_MAX_S + LOOK_INTERVAL_S
+
+
+def test_a_move_that_stalled_is_given_more_time_when_it_is_tried_again() -> None:
+    mesh = formed(5)
+    failed = next(iter(mesh.nodes))
+    mesh.fail(failed)
+    mesh.run(5.0)
+    mesh.takeover_s = 1.5 * CONFIG.stall_s
+    mesh.restart(failed)
+    mesh.run(3 * STALL_MAX_S)
+    assert mesh.table() == mesh.target(*mesh.nodes)
+    assert spread(list(mesh.led().values())) <= 1
+
+
+def test_a_node_whose_takeovers_get_nowhere_is_not_given_more_and_more_time() -> None:
+    mesh = formed(5)
+    stuck = next(iter(mesh.nodes))
+    mesh.fail(stuck)
+    mesh.run(5.0)
+    mesh.restart(stuck)
+    mesh.balk(stuck, 10_000.0)
+    mesh.run(10 * STALL_MAX_S)
+    unserved: Counter[PartitionId] = Counter()
+    looks = int(20 * STALL_MAX_S / LOOK_INTERVAL_S)
+    for _ in range(looks):
+        mesh.run(LOOK_INTERVAL_S)
+        unserved.update(number for number, row in mesh.metadata.rows.items() if row.phase is Phase.SEALING)
+    assert 0 < max(unserved.values()) <= looks * 1.5 * CONFIG.stall_s / STALL_MAX_S
+
+
+@pytest.mark.parametrize("outage_s", [10.0, 40.0, 90.0])
+def test_after_a_failure_nobody_is_given_the_time_that_others_have_needed(outage_s: float) -> None:
+    mesh = one_partition()
+    failed = mesh.row(0).primary
+    for node_id in mesh.nodes:
+        mesh.balk(node_id, outage_s)
+    mesh.fail(failed)
+    mesh.look()
+    while mesh.row(0).phase is not Phase.ACTIVE:
+        mesh.run(LOOK_INTERVAL_S)
+    mesh.recover(failed)
+    mesh.run(30.0)
+    mesh.fail(mesh.row(0).primary)
+    mesh.takeover_s = LOOK_INTERVAL_S
+    mesh.look()
+    mesh.balk(mesh.row(0).primary, 10_000.0)
+    mesh.run(CONFIG.stall_s + 3 * LOOK_INTERVAL_S)
+    assert mesh.row(0).phase is Phase.ACTIVE
 
 
 def test_a_crash_in_mid_takeover_is_no_stall() -> None:

@@ -5,13 +5,13 @@ from tests.mutants.mutant import Edit, Mutant
 _WORLDS = ("placement",)
 
 
-def _placement(name: str, wrong: str, *edits: Edit, easy: bool = True) -> Mutant:
+def _placement(name: str, wrong: str, *edits: Edit, invariant: str = "placement-*", easy: bool = True) -> Mutant:
     return Mutant(
         name=f"placement-{name}",
         wrong=wrong,
         edits=edits,
         worlds=_WORLDS,
-        invariants=("placement-*",),
+        invariants=(invariant,),
         is_easy=easy,
     )
 
@@ -77,9 +77,30 @@ PLACEMENT = (
         "A partition that lost its primary may be passed on to a replica that has yet to get its data.",
         Edit(
             "meshnode/placement/primaries.py",
-            "return _Cost.NOTHING if taker in heirs else None",
-            "return _Cost.NOTHING",
+            "return _Price.NOTHING if node in heirs else None",
+            "return _Price.NOTHING",
         ),
+        easy=False,
+    ),
+    _placement(
+        "handoffs-not-taken-back",
+        "A handoff that a later one makes superfluous is made all the same.",
+        Edit(
+            "meshnode/placement/primaries.py",
+            "        cheapen(self.load, bounds, begin=begin, givers=givers, pass_on=self._pass_on)\n",
+            "        assert givers or begin\n",
+        ),
+        easy=False,
+    ),
+    _placement(
+        "moves-as-hasty-as-before",
+        "A move that stalled is tried again with the same patience as before, for ever.",
+        Edit(
+            "meshnode/metadata/allocator.py",
+            "setbacks = self._setbacks.get(partition, 0) if is_move else 0",
+            "setbacks = 0",
+        ),
+        invariant="liveness",
         easy=False,
     ),
     _placement(
