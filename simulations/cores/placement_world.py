@@ -338,8 +338,8 @@ class PlacementWorld:
             Violation: not in time, although somebody is there for each of them.
         """
         self._is_calm = True
-        config, lost = self.settings.allocator, self.workload.lost
-        lost_s = lost / (1 - lost) * MOVE_TIMEOUT_S * self.workload.partitions / config.moves_max
+        config = self.settings.allocator
+        lost_s = 2 * self.workload.lost * MOVE_TIMEOUT_S * self.workload.partitions / config.moves_max
         end_s = self.heap.now + RECOVERY_S + 2 * config.replacement_delay_s + lost_s
         while left := self.unfinished():
             if self.heap.now >= end_s:
