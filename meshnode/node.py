@@ -428,7 +428,10 @@ class Node(Access):
                 self.agents.call(call, respond)
             case OpenSession() as opening:
                 self.agents.open_session(opening, respond)
-        await answered.wait()
+        if answers:  # which no deadline that has passed meanwhile makes unknown
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await answered.wait()
         return answers[0]
 
     async def _propose_rows(self, command: ChangeRows) -> None:

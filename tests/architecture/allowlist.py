@@ -41,6 +41,7 @@ ALLOWED = frozenset(
         *("trio.abc", "trio.Nursery", "trio.open_nursery", "trio.TaskStatus", "trio.TASK_STATUS_IGNORED"),
         *("trio.CancelScope", "trio.Event", "trio.Lock", "trio.sleep_forever"),
         *("trio.lowlevel.checkpoint", "trio.lowlevel.checkpoint_if_cancelled", "trio.lowlevel.ParkingLot"),
+        "trio.lowlevel.cancel_shielded_checkpoint",
         *("trio.Cancelled", "trio.BrokenResourceError", "trio.ClosedResourceError"),
         "trio.serve_listeners",  # accepts from listeners of the Host's; its one sleep is for a machine out of files
         # Our own; `meshnode.host` by name, because the real one is not for rooms to make.
