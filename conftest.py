@@ -21,7 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side (``-n 2 --dist loadgroup``), those that start real nodes run one after the other:
-    they look at what happens in time."""
+    they look at what happens in time. And those on a device, which have directories of their own for binaries: drivers
+    have caches behind these, where PoCL 3.1 was seen to abort one of several processes that built the same program."""
     for item in items:
-        if item.get_closest_marker("process") is not None:
-            item.add_marker(pytest.mark.xdist_group("process"))
+        for group in ("process", "device"):
+            if item.get_closest_marker(group) is not None:
+                item.add_marker(pytest.mark.xdist_group(group))

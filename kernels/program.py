@@ -102,11 +102,10 @@ def build(device: DeviceInfo, tiling: Tiling, cache_dir: Path | None, *, source:
 
     cache = BinaryCache(cache_dir)
     key = cache_key(device, text)
-    program = _from_disk(cache, key, context, device, tiling)
-    if program is not None:
-        return program
+    # Also to read a binary takes the lock: PoCL 3.1 unpacks it into a cache of its own, and was seen to abort a process
+    # there while others built the same program.
     with cache.building(key):
-        program = _from_disk(cache, key, context, device, tiling)  # another process may have compiled meanwhile
+        program = _from_disk(cache, key, context, device, tiling)
         if program is None:
             program = Program(device, tiling, Origin.COMPILED, context, _compile(context, device, text))
             _keep(cache, key, program)

@@ -1,7 +1,9 @@
 """Building programs, and keeping them."""
 
+import contextlib
 import dataclasses
 import multiprocessing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,32 @@ def test_the_second_build_reads_the_binary_of_the_first(device: DeviceInfo, tmp_
     second = build(device, tiling_for(device), tmp_path)
     assert (first.origin, second.origin) == (Origin.COMPILED, Origin.DISK)
     assert second.kernels().keys() == first.kernels().keys()
+
+
+def test_a_binary_is_read_while_no_other_process_reads_or_makes_it(
+    device: DeviceInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels import program
+
+    program.build(device, tiling_for(device), tmp_path)
+    building, from_disk = BinaryCache.building, program._from_disk
+    held: list[bool] = [False]
+
+    @contextlib.contextmanager
+    def noted(cache: BinaryCache, key: str) -> Iterator[None]:
+        with building(cache, key):
+            held[0] = True
+            yield
+        held[0] = False
+
+    def only_alone(*arguments: Any) -> Any:
+        assert held[0], "two processes at once: PoCL aborts one"
+        return from_disk(*arguments)
+
+    monkeypatch.setattr(BinaryCache, "building", noted)
+    monkeypatch.setattr(program, "_from_disk", only_alone)
+    assert program.build(device, tiling_for(device), tmp_path).origin is program.Origin.DISK
+    assert not held[0]
 
 
 def test_a_process_builds_a_program_once(device: DeviceInfo, tmp_path: Path) -> None:
