@@ -128,7 +128,12 @@ _NO_PARTITION = -1
 
 
 def cheapen(
-    load: list[int], bounds: Bounds, *, begin: Iterable[int], givers: Givers, pass_on: Callable[[Hop], None]
+    load: list[int],
+    bounds: Bounds,
+    *,
+    begin: Callable[[], Iterable[int]],
+    givers: Givers,
+    pass_on: Callable[[Hop], None],
 ) -> None:
     """Pass partitions round in circles for as long as that costs less than nothing.
 
@@ -137,7 +142,7 @@ def cheapen(
     bounds is cheaper. Every circle makes the sum of all costs less, which is why this ends.
 
     Args:
-        begin: the takers of all hops that cost less than nothing.
+        begin: says the takers of all hops that cost less than nothing, which are others after each circle.
     """
     slack = len(load)
 
@@ -148,8 +153,7 @@ def cheapen(
             return itertools.chain(givers(taker), (Hop(slack, taker, _NO_PARTITION, 0),))
         return givers(taker)
 
-    takers = list(dict.fromkeys(begin))
-    while circle := _cheap_circle(takers, givers_and_slack):
+    while circle := _cheap_circle(begin(), givers_and_slack):
         for hop in circle:
             if hop.partition != _NO_PARTITION:
                 pass_on(hop)
@@ -159,7 +163,7 @@ def _cheap_circle(begin: Iterable[int], givers: Givers) -> list[Hop]:
     """Hops round a circle that together cost less than nothing; empty if there is none. After Bellman and Ford."""
     costs: defaultdict[int, int] = defaultdict(int)
     best: dict[int, Hop] = {}
-    takers = list(begin)
+    takers = list(dict.fromkeys(begin))
     while takers:
         reached: dict[int, None] = {}
         for taker in takers:

@@ -67,9 +67,12 @@ class _Pass:
     def level(self, bounds: Bounds) -> None:
         """Bring the loads within the bounds with the cheapest handoffs."""
         level(self.load, bounds, givers=partial(self._givers, least=0), pass_on=self._pass_on)
-        begin = (node for partition, paid in enumerate(self._paid) if paid for node in self._layout.rows[partition])
         givers = partial(self._givers, least=-_Price.HANDOFF_TO_FRESH)
-        cheapen(self.load, bounds, begin=begin, givers=givers, pass_on=self._pass_on)
+        cheapen(self.load, bounds, begin=self._cheaper, givers=givers, pass_on=self._pass_on)
+
+    def _cheaper(self) -> Iterator[int]:
+        """All nodes that may lead some partition for less than its leader does."""
+        return (node for partition, paid in enumerate(self._paid) if paid for node in self._layout.rows[partition])
 
     def _givers(self, taker: int, *, least: int) -> Iterator[Hop]:
         for partition in self._held[taker]:

@@ -87,8 +87,8 @@ PLACEMENT = (
         "A handoff that a later one makes superfluous is made all the same.",
         Edit(
             "meshnode/placement/primaries.py",
-            "        cheapen(self.load, bounds, begin=begin, givers=givers, pass_on=self._pass_on)\n",
-            "        assert givers or begin\n",
+            "        cheapen(self.load, bounds, begin=self._cheaper, givers=givers, pass_on=self._pass_on)\n",
+            "        assert givers\n",
         ),
         easy=False,
     ),
